@@ -1,0 +1,90 @@
+"""Where activation rows come from: a transformer that is run now, or a store on the disk. Both give the same rows."""
+
+from collections.abc import Callable
+from typing import Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from sae.activations.batch import ActivationRows
+from sae.activations.memory import copy_rows_
+from sae.tokens.blocks import TokenBlocks
+
+__all__ = ["RowSource", "read_rows", "rows_without_values"]
+
+
+@runtime_checkable
+class RowSource(Protocol):
+    """Gives the activations of token blocks, on the CPU."""
+
+    @property
+    def widths(self) -> dict[str, int]:
+        """Hook point name -> width of its activations."""
+        ...
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Number format of the values."""
+        ...
+
+    @property
+    def piece_blocks(self) -> int:
+        """Blocks that are best asked for at once: between two calls a long harvest can be stopped."""
+        ...
+
+    def rows(self, blocks: TokenBlocks, index: Int[Tensor, " chosen"]) -> ActivationRows:
+        """Activations at the kept positions of `blocks[index]`, block by block in that order.
+
+        The numbers of a block depend on nothing but the block: not on the others that are asked for with it.
+        """
+        ...
+
+
+def rows_without_values(blocks: TokenBlocks, *, widths: dict[str, int], dtype: torch.dtype) -> ActivationRows:
+    """The kept positions of all blocks: token, position and document of each row, with room for the values.
+
+    Args:
+        blocks: token blocks, in the order of the rows.
+        widths: hook point name -> width.
+        dtype: number format of the values.
+
+    Returns:
+        Rows whose values are yet to be filled in.
+    """
+    block, position = blocks.keep.nonzero(as_tuple=True)
+    return ActivationRows(
+        values={name: torch.empty(len(block), width, dtype=dtype) for name, width in widths.items()},
+        token=blocks.ids[block, position],
+        position=position.int(),
+        document=blocks.document[block, position],
+    )
+
+
+def read_rows(
+    source: RowSource,
+    blocks: TokenBlocks,
+    index: Int[Tensor, " chosen"],
+    *,
+    before_piece: Callable[[int], None] = lambda rows: None,
+) -> ActivationRows:
+    """Read rows piece by piece into one buffer, so that no second copy of them is ever held.
+
+    Args:
+        source: gives the rows.
+        blocks: token blocks.
+        index: blocks to read, in this order.
+        before_piece: called before every piece with the number of rows read so far; what it raises ends the reading.
+
+    Returns:
+        What `source.rows(blocks, index)` returns.
+    """
+    result = rows_without_values(blocks.select(index), widths=source.widths, dtype=source.dtype)
+    done = 0
+    for piece in index.split(source.piece_blocks):
+        before_piece(done)
+        part = source.rows(blocks, piece)
+        for name, values in part.values.items():
+            copy_rows_(result.values[name], done, values)
+        done += len(part)
+    return result

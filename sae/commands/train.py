@@ -1,0 +1,349 @@
+"""`scripts/train.py`: train sparse autoencoders on the activations of a model."""
+
+import re
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sae.commands.entry import command, merged, say
+from sae.errors import UserError
+
+if TYPE_CHECKING:
+    from sae.commands.assemble import HeldOut, Origin, Text
+    from sae.commands.run_folder import RunFolder
+    from sae.commands.settings import TrainConfig
+    from sae.training.callbacks.checkpoints import StopSignals
+    from sae.training.callbacks.run_metrics import HeldOutEvaluation
+    from sae.training.run import TrainedRun
+
+__all__ = ["main", "run_folder", "train_from_tree", "value_at"]
+
+HELP = """
+Train a sparse autoencoder on the activations of a language model.
+
+  python scripts/train.py                                        the default: a real model, real text, about ten minutes
+  python scripts/train.py hook.layer=12 sae.expansion=16         another layer, a larger dictionary
+  python scripts/train.py model=minilm hook.layer=3              another model
+  python scripts/train.py data=text data.path=my.txt             your own text
+  python scripts/train.py experiment=april_2024                  a published recipe
+  python scripts/train.py -m sae.l1_coefficient=1,2,4            a sweep: a run each and a table of all
+  python scripts/train.py resume=runs/NAME                       go on after a stop; train.tokens=N larger extends a finished run
+  python scripts/train.py init_from=runs/NAME                    start from a trained SAE
+  python scripts/train.py dry_run=true                           what would be done: shapes, steps, memory, disk, time
+
+Any value of conf/ is an override: key=value, group=choice. Everything is counted in tokens (activation rows).
+"""
+
+# What a resumed run may change; all else would make it another run.
+MAY_CHANGE = ("train.tokens", "logger", "resume", "dry_run", "checkpoint.keep", "checkpoint.every_tokens", "run.if_exists")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point."""
+    from sae.commands.sweep import sweep
+
+    return command(name="train", text=HELP, run=run, sweep=sweep, arguments=arguments)
+
+
+def run(tree: dict[str, Any], overrides: Sequence[str]) -> int:
+    """One run, new or resumed."""
+    if tree["resume"] is not None:
+        return _resume(tree, overrides)
+    return train_from_tree(tree)
+
+
+def train_from_tree(tree: dict[str, Any]) -> int:
+    """A run from a composed configuration; gives the exit status."""
+    from sae.commands.settings import read_train_config
+
+    config = read_train_config(tree)
+    folder = run_folder(tree, config)
+    if folder.exists() and config.run.if_exists == "resume" and (folder / "config.yaml").exists():
+        return _resume({**tree, "resume": str(folder)}, [])
+    return _train(config, folder, resume=False)
+
+
+def run_folder(tree: dict[str, Any], config: "TrainConfig") -> Path:
+    """Where a run goes: `run.folder/run.name`, the name made of model, hook point, SAE and `run.name_keys` if not given."""
+    return Path(config.run.folder).expanduser() / (config.run.name or _default_name(tree, config))
+
+
+def _default_name(tree: dict[str, Any], config: "TrainConfig") -> str:
+    from sae.models.hook_points import default_layer
+
+    model = str(tree["model"].get("name") or Path(str(tree["model"].get("path"))).name).split("/")[-1]
+    hook = tree["hook"]
+    if hook["module"] is not None:
+        place = f"{hook['module']}.{hook['tensor']}".replace("*", "all").replace("/", "-")
+    elif hook["site"] == "embeddings":
+        place = "embeddings"
+    else:
+        layer = hook["layer"] if hook["layer"] is not None else default_layer(config.origin.num_layers)
+        place = f"{hook['site']}-{layer}"
+    size = config.sae.d_sae if config.sae.d_sae is not None else f"x{config.sae.expansion:g}"
+    named = [f"{key.split('.')[-1]}-{_plain(value_at(tree, key))}" for key in config.run.name_keys]
+    return "-".join([model, place, config.sae.architecture, size, *named])
+
+
+def _plain(value: Any) -> str:
+    """A value as part of a file name."""
+    if isinstance(value, dict):
+        value = value.get("name") or value.get("source") or "other"
+    return re.sub(r"[^\w.+-]", "_", f"{value:g}" if isinstance(value, float) else str(value))
+
+
+def _resume(tree: dict[str, Any], overrides: Sequence[str]) -> int:
+    from sae.commands.run_folder import read_run_config
+    from sae.commands.settings import read_train_config
+
+    folder = Path(str(tree["resume"])).expanduser()
+    saved = read_run_config(folder)
+    given = [line.split("=", 1)[0].lstrip("+~") for line in overrides]
+    changes = {key: value_at(tree, key) for key in given if key != "resume"}
+    refused = [
+        f"{key}={value!r} would make another run (it was {value_at(saved, key)!r}); a resume may change "
+        f"{', '.join(key for key in MAY_CHANGE if key != 'resume')}"
+        for key, value in changes.items()
+        if not _may_change(key) and value_at(saved, key) != value
+    ]
+    config = merged(saved, {key: value for key, value in changes.items() if _may_change(key)})
+    config["dry_run"] = tree["dry_run"]
+    before, after = saved["train"]["tokens"], config["train"]["tokens"]
+    if isinstance(after, int) and after < before:
+        refused.append(f"train.tokens={after} is less than the {before} of the run; a resume may only raise it")
+    if refused:
+        raise UserError("\n".join(refused))
+    return _train(read_train_config(config), folder, resume=True)
+
+
+def _may_change(key: str) -> bool:
+    return any(key == allowed or key.startswith(f"{allowed}.") for allowed in MAY_CHANGE)
+
+
+def value_at(tree: dict[str, Any], dotted: str) -> Any:
+    """The value at a dotted key, or None."""
+    node: Any = tree
+    for part in dotted.split("."):
+        node = node.get(part) if isinstance(node, dict) else None
+    return node
+
+
+def _train(config: "TrainConfig", path: Path, *, resume: bool) -> int:
+    from sae.commands.assemble import caches, check_enough, open_origin, open_text
+    from sae.commands.run_folder import RunFolder
+    from sae.commands.summary import estimate, summary
+    from sae.training.callbacks.checkpoints import StopSignals
+
+    if not resume and not config.dry_run:
+        RunFolder(path).refuse_if_taken(config.run.if_exists)
+    say(f"Loading {config.tree['model'].get('name') or config.tree['model'].get('path')} ...")
+    origin = open_origin(config.origin)
+    text = open_text(origin)
+    check_enough(origin, text, config.budget.train_tokens)
+    cached = caches(origin, text, config.budget.train_tokens)
+    say(summary(config, origin, text, estimate(config, origin, text, cached=cached), name=path.name, cached=cached))
+    if config.dry_run:
+        import yaml
+
+        print(yaml.safe_dump(config.tree, sort_keys=False, allow_unicode=True), end="")
+        return 0
+    folder, signals = RunFolder(path), StopSignals()
+    signals.install()
+    try:
+        going_on = folder.open(config.tree, if_exists="resume" if resume else config.run.if_exists)
+        return _train_in(config, folder, origin, text, signals, cached=cached, resume=going_on)
+    except Interrupted:
+        say(f"Stopped while reading activations; what was read is kept. Go on with: python scripts/train.py resume={path}")
+        return signals.exit_status
+    finally:
+        signals.restore()
+        folder.close()
+
+
+class Interrupted(Exception):
+    """A signal came while activations were read."""
+
+
+def _train_in(
+    config: "TrainConfig",
+    folder: "RunFolder",
+    origin: "Origin",
+    text: "Text",
+    signals: "StopSignals",
+    *,
+    cached: bool,
+    resume: bool,
+) -> int:
+    import sae as package
+    from sae.activations.shuffle import ActivationStream
+    from sae.commands.assemble import HeldOut, open_rows
+    from sae.training.learner import Learner
+    from sae.training.run import train
+
+    on_rows = _progress(signals)
+    init_from = package.load(config.init_from) if config.init_from is not None else None
+    sae, objective = config.sae.build(origin.hook_point.width)
+    _check_start(init_from, sae)
+    source = open_rows(origin, text, cached=cached, say=say, on_rows=on_rows)
+    stream = ActivationStream(
+        text.windows,
+        source,
+        batch_rows=config.budget.batch_tokens,
+        chunk_rows=config.origin.activations.chunk_tokens,
+        seed=config.origin.seed,
+        max_norm_multiple=config.origin.activations.max_norm_multiple,
+        total_rows=config.budget.steps * config.budget.batch_tokens,
+    )
+    held_out = HeldOut(origin, text.held_out, cached=cached, norm_limits=lambda: stream.norm_limits, on_rows=on_rows)
+    name = config.sae.architecture
+    learner = Learner(
+        name=name,
+        hook_point=origin.hook_point.name,
+        sae=sae,
+        objective=objective,
+        coefficients=config.sae.coefficients,
+        recipe=config.sae.recipe,
+        schedule=config.schedule,
+        budget=config.budget,
+        seed=config.origin.seed,
+    )
+    trained = train(
+        folder=folder.path,
+        name=folder.path.name,
+        run_id=folder.id,
+        config=config.tree,
+        learners={name: learner},
+        stream=stream,
+        budget=config.budget,
+        optimizer=config.optimizer,
+        trainer=config.origin.trainer,
+        checkpoint=config.checkpoint,
+        loggers=config.loggers,
+        evaluation=_evaluation(config, held_out),
+        resume=resume,
+        signals=signals,
+        init_from=init_from,
+        say=say,
+    )
+    if resume:
+        folder.write_config(config.tree)
+    if not trained.finished:
+        tokens = trained.completed_steps * config.budget.batch_tokens
+        say(f"Stopped after {tokens:,} tokens; the checkpoint is {trained.checkpoint}.")
+        say(f"Go on with: python scripts/train.py resume={folder.path}")
+        for sink in (sink for sinks in trained.sinks.values() for sink in sinks):
+            sink.close()
+        return trained.exit_status or 1
+    say(f"Each batch mixed {stream.documents_per_batch:.0f} documents (measured).")
+    return _finish(config, folder, origin, held_out, trained)
+
+
+def _check_start(init_from: Any, sae: Any) -> None:
+    if init_from is None:
+        return
+    ours = (type(sae).__name__, sae.d_in, sae.d_sae)
+    theirs = (type(init_from).__name__, init_from.d_in, init_from.d_sae)
+    if ours != theirs:
+        raise UserError(
+            f"init_from holds a {theirs[0]} with d_in {theirs[1]} and d_sae {theirs[2]}; this run would train a {ours[0]} with "
+            f"d_in {ours[1]} and d_sae {ours[2]}. Make them equal (sae.d_sae={theirs[2]}), or start from another."
+        )
+
+
+def _evaluation(config: "TrainConfig", held_out: "HeldOut") -> "HeldOutEvaluation":
+    from sae.evaluation.cross_entropy import evaluate_splice
+    from sae.evaluation.reconstruction import evaluate_reconstruction
+    from sae.training.callbacks.run_metrics import HeldOutEvaluation, HeldOutNumbers
+
+    node = config.origin.evaluation
+
+    def reconstruct(sae: Any, hook_point: str) -> HeldOutNumbers:
+        found = evaluate_reconstruction(sae, held_out.batches())
+        numbers = {key: float(value) for key, value in found.numbers.items() if value is not None}
+        return HeldOutNumbers(
+            numbers=numbers,
+            density_edges=list(found.density_histogram["edges"]),
+            density_counts=list(found.density_histogram["counts"]),
+        )
+
+    def splice(sae: Any, hook_point: str) -> dict[str, float]:
+        clean_run = held_out.clean_run()
+        if clean_run is None:
+            return {}
+        mean = evaluate_reconstruction(sae, held_out.batches()).mean
+        found = evaluate_splice(sae, clean_run, held_out.origin.hook_point, mean=mean)
+        return {key: float(value) for key, value in found.items() if isinstance(value, int | float)}
+
+    return HeldOutEvaluation(
+        reconstruct=reconstruct,
+        splice=splice if node.ce_every_tokens is not None else None,
+        every_tokens=node.every_tokens or max(config.budget.batch_tokens, config.budget.train_tokens // 10),
+        splice_every_tokens=node.ce_every_tokens,
+    )
+
+
+def _finish(config: "TrainConfig", folder: "RunFolder", origin: "Origin", held_out: "HeldOut", trained: "TrainedRun") -> int:
+    from sae.commands.results import results_table, save_sae, write_report
+    from sae.evaluation.suite import evaluate
+
+    say("Evaluating on held-out text ...")
+    reports = {}
+    for name, sae in trained.exported.items():
+        tokens = trained.completed_steps * config.budget.batch_tokens
+        reports[name] = evaluate(
+            sae.to(origin.model.device),
+            rows=held_out.batches(),
+            clean_run=held_out.clean_run(),
+            hook_point=origin.hook_point,
+            dead_fraction=trained.dead_fraction[name],
+            tokens_trained=tokens,
+            tokens_per_second=trained.tokens_per_second,
+        )
+        training = {"tokens": tokens, "scale": trained.scale[name], "seconds": trained.seconds}
+        path = folder.path / "saes" / name
+        save_sae(sae.cpu(), path, origin=origin, config=config.tree, training=training, metrics=reports[name])
+        for sink in trained.sinks.get(name, ()):
+            sink.finish(report=reports[name], folder=str(path))
+            sink.close()
+    write_report(folder.path, name=folder.path.name, config=config.tree, reports=reports)
+    print(f"\nResults on held-out text ({folder.path}):")
+    print(results_table(reports))
+    path = folder.path
+    print(
+        f"\n  curves       {path / 'report.html'} (open it in a browser)\n"
+        f"  numbers      {path / 'report.json'}\n"
+        f"  SAE          {path / 'saes'}\n"
+        f"  next         python scripts/evaluate.py from={path}\n"
+        f"               python scripts/train.py resume={path} train.tokens={2 * config.budget.train_tokens}"
+    )
+    return 0
+
+
+def _progress(signals: "StopSignals") -> Callable[[int, int], None]:
+    """Shows how far a harvest is, and ends it when a signal came."""
+    import time
+
+    from tqdm import tqdm
+
+    bar: tqdm[Any] | None = None
+    last_line = 0.0
+
+    def on_rows(done: int, total: int) -> None:
+        nonlocal bar, last_line
+        if signals.received is not None:
+            if bar is not None:
+                bar.close()
+            raise Interrupted
+        if sys.stderr.isatty():
+            if bar is None or bar.total != total:
+                bar = tqdm(total=total, unit="tok", unit_scale=True, desc="activations", dynamic_ncols=True)
+            bar.update(done - bar.n)
+            if done == total:
+                bar.close()
+                bar = None
+        elif time.monotonic() - last_line > 10 and done < total:
+            last_line = time.monotonic()
+            say(f"activations {done:,} of {total:,} rows")
+
+    return on_rows

@@ -1,0 +1,199 @@
+"""The native format: a folder with `cfg.json`, `sae.safetensors` and a model card `README.md`.
+
+`cfg.json` holds `format_version`, `architecture` (a name from the registry), `config` (the constructor's keyword arguments),
+`d_in`, `d_sae`, `dtype`, `weights_sha256`, and whatever sections about its origin the caller gives (model, hook, text,
+training, scale, versions, metrics). The checksum ties the two files together: each appears whole or not at all, and weights
+that do not belong to their `cfg.json` are refused. Needs nothing beyond torch and safetensors.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as tensors_from_bytes
+from safetensors.torch import save as tensors_to_bytes
+from torch import Tensor
+
+from sae.architectures.base import SparseAutoencoder
+from sae.errors import UserError
+from sae.formats.model_card import model_card
+from sae.formats.registry import architecture_class, architecture_name
+from sae.functional.files import write_whole
+
+__all__ = ["FORMAT_VERSION", "find_sae", "load", "read_cfg", "save"]
+
+FORMAT_VERSION = 1
+_CFG, _WEIGHTS, _CARD = "cfg.json", "sae.safetensors", "README.md"
+_OWN_KEYS = ("format_version", "architecture", "config", "d_in", "d_sae", "dtype", "weights_sha256")
+
+
+def save(sae: SparseAutoencoder, folder: str | Path, *, cfg: Mapping[str, Any] | None = None) -> Path:
+    """Write an SAE to a folder, which is made if needed; other files in it stay.
+
+    Args:
+        sae: takes raw activations (scale and decoder norms folded), all parameters of one type, finite.
+        folder: where to.
+        cfg: sections about its origin, of what JSON can hold; `metrics` become the model card's table.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ValueError: a weight is not finite, the parameters have several types, or `cfg` has a key that the format writes itself
+            or a value that JSON cannot hold. Nothing is written then.
+    """
+    sections = dict(cfg or {})
+    if taken := sorted(set(sections) & set(_OWN_KEYS)):
+        raise ValueError(f"cfg may not hold {taken}: the format writes them itself")
+    tensors = {name: value.detach().cpu().contiguous() for name, value in sae.state_dict().items()}
+    _refuse_non_finite(tensors, "this SAE cannot be saved")
+    dtypes = {str(value.dtype).removeprefix("torch.") for value in sae.parameters()}
+    if len(dtypes) != 1:
+        raise ValueError(f"all parameters must have one type to be saved, got {sorted(dtypes)}")
+    weights = tensors_to_bytes(tensors, metadata={"format": "pt"})
+    whole = {
+        "format_version": FORMAT_VERSION,
+        "architecture": architecture_name(sae),
+        "config": sae.config(),
+        "d_in": sae.d_in,
+        "d_sae": sae.d_sae,
+        "dtype": dtypes.pop(),
+        "weights_sha256": hashlib.sha256(weights).hexdigest(),
+        **sections,
+    }
+    text = json.dumps(whole, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    card = model_card(whole)
+    folder = Path(folder)
+    write_whole(folder / _WEIGHTS, weights)
+    write_whole(folder / _CARD, card)
+    write_whole(folder / _CFG, text)  # last: a folder with a cfg.json is complete
+    return folder
+
+
+def load(path: str | Path, *, device: str | torch.device = "cpu") -> SparseAutoencoder:
+    """Load an SAE, equal to the bit to the one that was saved.
+
+    Args:
+        path: the SAE's folder, or a run's folder that holds exactly one SAE.
+        device: where its parameters shall lie.
+
+    Returns:
+        A module with `d_in`, `d_sae`, `encode`, `decode`, `W_dec`; it takes raw activations.
+
+    Raises:
+        UserError: there is no SAE or more than one, or its files are damaged, altered, or of a newer version.
+    """
+    folder = find_sae(path)
+    cfg = read_cfg(folder)
+    sae = _build(cfg, folder / _CFG)
+    tensors = _read_weights(folder / _WEIGHTS, cfg["weights_sha256"])
+    where = str(folder / _WEIGHTS)
+    _compare(tensors, sae.state_dict(), cfg["dtype"], where)
+    _refuse_non_finite(tensors, where)
+    sae.load_state_dict(tensors, assign=True)
+    return sae.to(device)
+
+
+def read_cfg(path: str | Path) -> dict[str, Any]:
+    """What `cfg.json` says of an SAE, its weights unread.
+
+    Args:
+        path: as for `load`.
+
+    Raises:
+        UserError: there is no SAE or more than one, or its `cfg.json` is damaged or of a newer version.
+    """
+    file = find_sae(path) / _CFG
+    try:
+        cfg = json.loads(file.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise UserError(f"{file} is not valid JSON ({error}): it is damaged, or no SAE's. Copy or export it again.") from None
+    version = cfg.get("format_version") if isinstance(cfg, dict) else None
+    if isinstance(version, int) and version > FORMAT_VERSION:
+        raise UserError(f"{file} has format version {version}; this version of sae reads up to {FORMAT_VERSION}. Update sae.")
+    if missing := [key for key in _OWN_KEYS if version is None or key not in cfg]:
+        raise UserError(f"{file} is not in this project's format: it lacks {', '.join(missing)}")
+    return cfg
+
+
+def find_sae(path: str | Path) -> Path:
+    """The folder of the SAE that a path names: itself, or the only one in a run's `saes/`.
+
+    Raises:
+        UserError: there is none, or more than one; the message says what is there.
+    """
+    path = Path(path)
+    if (path / _CFG).is_file():
+        return path
+    if path.is_file():
+        raise UserError(f"{path} is a file: name the folder that holds {_CFG} and {_WEIGHTS}")
+    if not path.is_dir():
+        raise UserError(f"there is no folder {path}: name an SAE's folder or a run's (runs/NAME)")
+    found = sorted(cfg.parent for cfg in path.glob(f"saes/*/{_CFG}"))
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise UserError(f"{path} holds {len(found)} SAEs; name one of them: {', '.join(map(str, found))}")
+    names = sorted(entry.name for entry in path.iterdir())
+    listing = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "") if names else "nothing"
+    raise UserError(
+        f"no SAE in {path}: expected {_CFG} in it, or saes/NAME/{_CFG} as in a run's folder; found {listing}. "
+        "A run that was stopped writes its SAEs when it is resumed to the end."
+    )
+
+
+def _build(cfg: Mapping[str, Any], file: Path) -> SparseAutoencoder:
+    """The module without weights: on the meta device, so that a mistaken size costs no memory."""
+    architecture = architecture_class(cfg["architecture"])
+    try:
+        with torch.device("meta"):
+            sae = architecture(**cfg["config"])
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise UserError(f"{file}: `config` does not make a {cfg['architecture']} SAE: {error}") from error
+    for key in ("d_in", "d_sae"):
+        if cfg[key] != getattr(sae, key):
+            raise UserError(f"{file} contradicts itself: {key} is {cfg[key]} but {getattr(sae, key)} in `config`")
+    return sae
+
+
+def _read_weights(file: Path, expected_sha256: str) -> dict[str, Tensor]:
+    try:
+        content = file.read_bytes()
+    except FileNotFoundError:
+        raise UserError(f"{file} is missing: copy it from where {_CFG} came from, or export the SAE again") from None
+    try:
+        tensors = tensors_from_bytes(content)
+    except SafetensorError as error:
+        raise UserError(f"{file} is truncated or no safetensors file ({error}): copy or export it again") from None
+    if hashlib.sha256(content).hexdigest() != expected_sha256:
+        raise UserError(
+            f"{file} does not belong to its {_CFG}: it was altered, or a save was interrupted between the two "
+            f"(weights_sha256 {expected_sha256} was written). Copy or export the SAE again."
+        )
+    return tensors
+
+
+def _compare(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor], dtype: str, where: str) -> None:
+    problems = [f"lacks {name}" for name in expected.keys() - tensors.keys()]
+    problems += [f"has {name}, which the architecture does not know" for name in tensors.keys() - expected.keys()]
+    for name in expected.keys() & tensors.keys():
+        got, wanted = list(tensors[name].shape), list(expected[name].shape)
+        if got != wanted:
+            problems.append(f"{name} has shape {got}, expected {wanted}")
+        elif str(tensors[name].dtype) != f"torch.{dtype}":
+            problems.append(f"{name} has type {str(tensors[name].dtype).removeprefix('torch.')}, {_CFG} says {dtype}")
+    if problems:
+        raise UserError(f"{where} does not fit its {_CFG}: {'; '.join(sorted(problems))}")
+
+
+def _refuse_non_finite(tensors: Mapping[str, Tensor], where: str) -> None:
+    for name, tensor in tensors.items():
+        if bad := int((~torch.isfinite(tensor)).sum()):
+            raise UserError(
+                f"{where}: {name} holds {bad} of {tensor.numel()} values that are not finite. "
+                "Training diverged: go back to an earlier checkpoint with a lower learning rate."
+            )

@@ -1,0 +1,38 @@
+"""The architectures that a saved file may name. Files hold these names, never a class path: loading imports nothing else."""
+
+import difflib
+
+from sae.architectures.base import SparseAutoencoder
+from sae.architectures.relu import ReLUSAE
+from sae.errors import UserError
+
+__all__ = ["ARCHITECTURES", "architecture_class", "architecture_name"]
+
+ARCHITECTURES: dict[str, type[SparseAutoencoder]] = {
+    "relu": ReLUSAE,
+}
+
+
+def architecture_class(name: object) -> type[SparseAutoencoder]:
+    """The class of an architecture.
+
+    Raises:
+        UserError: there is none of that name; the message has the nearest and all.
+    """
+    if isinstance(name, str) and name in ARCHITECTURES:
+        return ARCHITECTURES[name]
+    near = difflib.get_close_matches(str(name), ARCHITECTURES, n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    raise UserError(f"unknown architecture {name!r}.{hint} This version knows: {', '.join(sorted(ARCHITECTURES))}.")
+
+
+def architecture_name(sae: SparseAutoencoder) -> str:
+    """The name that files use for this SAE's architecture.
+
+    Raises:
+        ValueError: its class is not in `ARCHITECTURES`, so that nothing could load it again.
+    """
+    for name, architecture in ARCHITECTURES.items():
+        if type(sae) is architecture:
+            return name
+    raise ValueError(f"{type(sae).__name__} is not in sae.formats.registry.ARCHITECTURES: add it there to save it")

@@ -1,0 +1,98 @@
+"""Geometry of rows: unit norm, gradients along the sphere, and the geometric median."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from sae.functional.streaming import to_double
+
+__all__ = ["geometric_median", "remove_parallel_", "unit_rows_"]
+
+# Rows widened to float64 at a time by `geometric_median`: its memory does not grow with the number of rows.
+_CHUNK_ROWS = 16_384
+
+
+@torch.no_grad()
+def unit_rows_(matrix: Float[Tensor, "rows width"]) -> Float[Tensor, "rows width"]:
+    """Divide each row by its L2 norm, in place. A row of zeros has no direction and stays zero.
+
+    Args:
+        matrix: any float type; in float32 the norms are 1 to better than 1e-6 afterwards.
+
+    Returns:
+        The same tensor.
+    """
+    norms = torch.linalg.vector_norm(matrix, dim=1, keepdim=True)
+    return matrix.div_(norms.masked_fill_(norms == 0, 1))
+
+
+@torch.no_grad()
+def remove_parallel_(gradient: Float[Tensor, "rows width"], rows: Float[Tensor, "rows width"]) -> Float[Tensor, "rows width"]:
+    """Take from each row of a gradient its component along the same row of the weights, in place.
+
+    What is left lies in the tangent of the sphere, so that Adam's moments hold no part that renormalising the rows would
+    undo (Towards Monosemanticity, "Sparse Autoencoder Training": before the Adam step). The rows may have any norm.
+
+    Args:
+        gradient: gradient by the weights.
+        rows: the weights; a row of zeros takes nothing away.
+
+    Returns:
+        The gradient tensor itself.
+    """
+    squared_norms = torch.linalg.vector_norm(rows, dim=1).square_()
+    along = (gradient * rows).sum(dim=1) / squared_norms.masked_fill_(squared_norms == 0, 1)
+    return gradient.addcmul_(rows, along[:, None], value=-1)
+
+
+@torch.no_grad()
+def geometric_median(
+    rows: Float[Tensor, "rows width"], *, tolerance: float | int = 1e-6, max_iterations: int = 200
+) -> Float[Tensor, " width"]:
+    """The point with the smallest summed Euclidean distance to all rows, by Weiszfeld's iteration in float64.
+
+    Where the iterate falls on one of the rows, the plain iteration divides by zero; the step of Vardi and Zhang (2000, PNAS
+    97(4), "The multivariate L1-median and associated data depth") is taken instead, which stops there only if it is the
+    median.
+
+    Args:
+        rows: at least one row.
+        tolerance: stop when a step is shorter than this multiple of the mean distance to the rows.
+        max_iterations: stop then in any case, with the best point so far: it serves as a start, not as a result.
+
+    Returns:
+        The median, in the rows' type and on their device.
+
+    Raises:
+        ValueError: there are no rows.
+    """
+    if rows.shape[0] == 0:
+        raise ValueError("the geometric median of no rows is not defined: got a tensor of shape " + str(tuple(rows.shape)))
+    chunks = rows.split(_CHUNK_ROWS)
+    point = torch.stack([to_double(chunk).sum(dim=0) for chunk in chunks]).sum(dim=0) / rows.shape[0]
+    for _ in range(max_iterations):
+        moved, mean_distance = _weiszfeld_step(chunks, point)
+        step = torch.linalg.vector_norm(moved - point)
+        point = moved
+        if step <= tolerance * mean_distance:
+            break
+    return point.to(device=rows.device, dtype=rows.dtype)
+
+
+def _weiszfeld_step(
+    chunks: tuple[Tensor, ...], point: Float[Tensor, " width"]
+) -> tuple[Float[Tensor, " width"], Float[Tensor, ""]]:
+    """One step from `point`, and the mean distance of the rows to `point`."""
+    pull, weight = torch.zeros_like(point), torch.zeros_like(point[0])
+    total_distance, here, count = torch.zeros_like(weight), 0, 0
+    for chunk in chunks:
+        offsets = to_double(chunk) - point
+        distances = torch.linalg.vector_norm(offsets, dim=1)
+        weights = torch.where(distances > 0, 1 / distances, 0)
+        pull, weight = pull + weights @ offsets, weight + weights.sum()
+        total_distance, here, count = total_distance + distances.sum(), here + int((distances == 0).sum()), count + len(chunk)
+    if weight == 0:  # every row is this point
+        return point, total_distance
+    # `here` rows sit on the point and hold it back with a unit force each; the others pull with |pull|.
+    share = 1 - here / torch.clamp(torch.linalg.vector_norm(pull), min=here) if here else 1
+    return point + share * pull / weight, total_distance / count

@@ -1,0 +1,72 @@
+"""Lightning's view of the activation stream: a loader that knows its length, and the place after the last completed step."""
+
+from collections.abc import Iterator
+from typing import Any, final
+
+import lightning as L
+import torch
+
+from sae.activations.batch import ActivationBatch, ActivationRows
+from sae.activations.shuffle import ActivationStream
+
+__all__ = ["ActivationLoader", "ActivationsDataModule"]
+
+
+@final
+class ActivationLoader:
+    """Yields the stream's batches. Its length is the planned number of steps, so that Lightning does not fetch ahead.
+
+    The state is the cursor of the last batch whose step was completed, told by `ActivationsDataModule.completed`; batches that
+    were fetched but not trained on are fetched again after a resume.
+    """
+
+    def __init__(self, stream: ActivationStream, steps: int) -> None:
+        self.stream, self.steps = stream, steps
+        self.cursor: dict[str, int] = stream.state_dict()
+
+    def __len__(self) -> int:
+        """Planned steps."""
+        return self.steps
+
+    def __iter__(self) -> Iterator[ActivationBatch]:
+        """Batches from the current place on."""
+        return iter(self.stream)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The place after the last completed step."""
+        return {"cursor": dict(self.cursor)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from a saved place."""
+        self.cursor = dict(state_dict["cursor"])
+        self.stream.load_state_dict(self.cursor)
+
+
+@final
+class ActivationsDataModule(L.LightningDataModule):
+    """Holds the stream of a run."""
+
+    def __init__(self, stream: ActivationStream, steps: int) -> None:
+        super().__init__()
+        self.stream = stream
+        self.loader = ActivationLoader(stream, steps)
+
+    def train_dataloader(self) -> ActivationLoader:
+        """The loader that carries the stream's place into checkpoints."""
+        return self.loader
+
+    def transfer_batch_to_device(self, batch: ActivationBatch, device: torch.device, dataloader_idx: int) -> ActivationBatch:
+        """Move the rows' values; tokens and positions stay where they are."""
+        if device.type == "cpu":
+            return batch
+        values = {name: value.to(device, non_blocking=True) for name, value in batch.rows.values.items()}
+        rows = ActivationRows(values=values, token=batch.rows.token, position=batch.rows.position, document=batch.rows.document)
+        return ActivationBatch(rows=rows, cursor=batch.cursor)
+
+    def completed(self, batch: ActivationBatch) -> None:
+        """Tell that the step on this batch is done: a checkpoint taken from now on goes on after it."""
+        self.loader.cursor = batch.cursor
+
+    def teardown(self, stage: str) -> None:
+        """End the background thread."""
+        self.stream.close()

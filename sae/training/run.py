@@ -1,0 +1,271 @@
+"""A training run from its parts: fit, checkpoint, resume, export."""
+
+import logging
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import lightning as L
+
+from sae.activations.shuffle import ActivationStream
+from sae.architectures.base import SparseAutoencoder
+from sae.errors import UserError
+from sae.training.callbacks.checkpoints import (
+    CheckpointEvery,
+    StopSignals,
+    WholeFileCheckpointIO,
+    latest_checkpoint,
+    read_checkpoint,
+)
+from sae.training.callbacks.progress import Progress
+from sae.training.callbacks.run_metrics import HeldOutEvaluation, RunMetrics
+from sae.training.datamodule import ActivationsDataModule
+from sae.training.learner import Learner
+from sae.training.loggers.json_lines import JsonLines
+from sae.training.loggers.settings import LoggerSettings
+from sae.training.loggers.sink import MetricSink
+from sae.training.module import SAEModule
+from sae.training.optimizers import OptimizerSettings
+from sae.training.recipe import Budget
+
+__all__ = ["CheckpointSettings", "TrainedRun", "TrainerSettings", "train"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointSettings:
+    """When checkpoints are taken and how many stay.
+
+    Attributes:
+        every_tokens: rows between two checkpoints; null takes a fifth of the budget.
+        keep: how many of the latest stay.
+    """
+
+    every_tokens: int | None = None
+    keep: int = 2
+
+    def __post_init__(self) -> None:
+        if self.every_tokens is not None and self.every_tokens < 1:
+            raise ValueError(f"checkpoint.every_tokens must be at least 1, got {self.every_tokens}")
+        if self.keep < 1:
+            raise ValueError(f"checkpoint.keep must be at least 1, got {self.keep}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainerSettings:
+    """Where and how exactly the SAEs are trained.
+
+    Attributes:
+        device: `auto`, `cpu`, `cuda` or `mps`.
+        precision: of the SAE's step: `32`, or `bf16` (autocast; weights, moments and sums stay float32).
+        log_every_steps: steps between two rows of training metrics; null takes a hundredth of the run.
+    """
+
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    precision: Literal["32", "bf16"] = "32"
+    log_every_steps: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.log_every_steps is not None and self.log_every_steps < 1:
+            raise ValueError(f"trainer.log_every_steps must be at least 1, got {self.log_every_steps}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainedRun:
+    """What a run left.
+
+    Attributes:
+        exported: SAE name -> the SAE in raw units.
+        scale: SAE name -> the input scale that was folded away.
+        dead_fraction: SAE name -> share of latents silent over the last window of training rows.
+        completed_steps: steps taken in all.
+        finished: whether the budget was spent; false after a signal.
+        exit_status: 0, or 128 + the signal's number.
+        seconds: training time of this session, without evaluation.
+        tokens_per_second: rows a second over this session's training.
+        checkpoint: the last checkpoint.
+    """
+
+    exported: dict[str, SparseAutoencoder]
+    scale: dict[str, float]
+    dead_fraction: dict[str, float]
+    completed_steps: int
+    finished: bool
+    exit_status: int
+    seconds: float
+    tokens_per_second: float
+    checkpoint: Path | None
+    sinks: dict[str, list[MetricSink]] = field(default_factory=dict)
+
+
+def train(
+    *,
+    folder: Path,
+    name: str,
+    run_id: str,
+    config: dict[str, Any],
+    learners: Mapping[str, Learner],
+    stream: ActivationStream,
+    budget: Budget,
+    optimizer: OptimizerSettings,
+    trainer: TrainerSettings,
+    checkpoint: CheckpointSettings,
+    loggers: LoggerSettings,
+    evaluation: HeldOutEvaluation | None,
+    resume: bool,
+    signals: StopSignals,
+    init_from: SparseAutoencoder | None = None,
+    say: Callable[[str], None] = lambda line: None,
+) -> TrainedRun:
+    """Train the SAEs of one run to the end of the budget, or until a signal.
+
+    Args:
+        folder: the run's folder.
+        name: the run's name.
+        run_id: stable id, for loggers.
+        config: plain resolved configuration; kept in every checkpoint.
+        learners: SAE name -> learner.
+        stream: where rows come from, at its beginning.
+        budget: rows in all and rows a step.
+        optimizer: class and constants.
+        trainer: device and precision.
+        checkpoint: when and how many.
+        loggers: besides `metrics.jsonl`.
+        evaluation: held-out evaluation while training.
+        resume: go on from the latest checkpoint in `folder`, if there is one.
+        signals: stop flag.
+        init_from: a trained SAE in raw units to start from.
+        say: takes lines for a person.
+
+    Returns:
+        What was trained.
+
+    Raises:
+        UserError: a checkpoint cannot be read or belongs to another run, a loss is not finite, the disk is full, or the
+            device asked for is not there.
+    """
+    found = latest_checkpoint(folder / "checkpoints") if resume else None
+    saved = read_checkpoint(found) if found is not None else None
+    steps_done = int(saved["global_step"]) if saved is not None else 0
+    metrics, timing = JsonLines(folder / "metrics.jsonl"), JsonLines(folder / "timing.jsonl")
+    metrics.cut_back(int(saved["run"]["metrics_position"]) if saved is not None else 0)
+    sinks = {
+        sae_name: loggers.open(
+            run_name=name,
+            run_id=run_id,
+            sae_name=sae_name,
+            folder=folder,
+            config=config,
+            resumed_at=steps_done * budget.batch_tokens if saved is not None else None,
+        )
+        for sae_name in learners
+    }
+    log_every = trainer.log_every_steps or max(1, budget.steps // 100)
+    module = SAEModule(learners, optimizer, log_every_steps=log_every)
+    run_metrics = RunMetrics(
+        metrics=metrics,
+        timing=timing,
+        sinks=sinks,
+        evaluation=evaluation,
+        batch_tokens=budget.batch_tokens,
+        seconds_waiting=lambda: stream.seconds_waiting,
+    )
+    checkpoints = CheckpointEvery(
+        folder / "checkpoints",
+        every_tokens=checkpoint.every_tokens or max(budget.batch_tokens, budget.train_tokens // 5),
+        keep=checkpoint.keep,
+        batch_tokens=budget.batch_tokens,
+        signals=signals,
+        extra=lambda: {"config": config, "metrics_position": metrics.position(), "id": run_id},
+    )
+    try:
+        if saved is not None:
+            say(f"Going on at {steps_done * budget.batch_tokens:,} of {budget.train_tokens:,} tokens ({found}).")
+        else:
+            say("Reading the first chunk of activations: it sets the input scale and the decoder bias.")
+            first = stream.current_chunk()
+            for learner in learners.values():
+                learner.start_from(first.values[learner.hook_point], trained=init_from)
+        start = time.perf_counter()
+        if steps_done >= budget.steps:
+            assert saved is not None
+            _restore(module, saved, found)
+            completed = steps_done
+        else:
+            completed = _fit(
+                module,
+                ActivationsDataModule(stream, budget.steps),
+                [
+                    run_metrics,
+                    checkpoints,
+                    Progress(run_metrics, total_tokens=budget.train_tokens, batch_tokens=budget.batch_tokens),
+                ],
+                trainer,
+                budget.steps,
+                found,
+            )
+        seconds = max(1e-9, time.perf_counter() - start - run_metrics.seconds_evaluating)
+        return TrainedRun(
+            exported={sae_name: learner.export().cpu() for sae_name, learner in module.each().items()},
+            scale={sae_name: float(learner.scale) for sae_name, learner in module.each().items()},
+            dead_fraction={
+                sae_name: learner.dead.dead_fraction(learner.recipe.dead_window(budget))
+                for sae_name, learner in module.each().items()
+            },
+            completed_steps=completed,
+            finished=completed >= budget.steps,
+            exit_status=signals.exit_status,
+            seconds=seconds,
+            tokens_per_second=(completed - steps_done) * budget.batch_tokens / seconds,
+            checkpoint=latest_checkpoint(folder / "checkpoints"),
+            sinks=sinks,
+        )
+    except BaseException:
+        for sink in (sink for some in sinks.values() for sink in some):
+            sink.close()
+        raise
+    finally:
+        stream.close()
+        metrics.close()
+        timing.close()
+
+
+def _fit(
+    module: SAEModule,
+    datamodule: ActivationsDataModule,
+    callbacks: list[L.Callback],
+    settings: TrainerSettings,
+    steps: int,
+    checkpoint: Path | None,
+) -> int:
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    with warnings.catch_warnings():
+        # A loader of our own has no workers to advise on; the other comes from Lightning's own use of torch.
+        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+        trainer = L.Trainer(
+            accelerator={"auto": "auto", "cpu": "cpu", "cuda": "cuda", "mps": "mps"}[settings.device],
+            devices=1,
+            precision="bf16-mixed" if settings.precision == "bf16" else "32-true",
+            max_steps=steps,
+            max_epochs=-1,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            callbacks=callbacks,
+            plugins=[WholeFileCheckpointIO()],
+            limit_val_batches=0,
+            num_sanity_val_steps=0,
+        )
+        trainer.fit(module, datamodule=datamodule, ckpt_path=None if checkpoint is None else str(checkpoint), weights_only=True)
+    return trainer.global_step
+
+
+def _restore(module: SAEModule, saved: dict[str, Any], path: Path | None) -> None:
+    try:
+        module.load_state_dict(saved["state_dict"])
+    except RuntimeError as error:
+        raise UserError(f"The checkpoint {path} belongs to another configuration: {error}") from error

@@ -1,0 +1,35 @@
+"""The YAMLs of `conf/model` and `conf/hook` hold exactly the keywords of what they configure."""
+
+import inspect
+from pathlib import Path
+
+import pytest
+import yaml
+
+from sae.models.hook_points import SITES, resolve_hook_point
+from sae.models.loading import load_model
+from sae.models.packaged import PACKAGED
+
+CONF = Path(__file__).parents[2] / "conf"
+FILES = sorted((CONF / "model").rglob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_a_models_yaml_binds_to_load_model(path):
+    text = path.read_text()
+    settings = yaml.safe_load(text)
+    assert settings.keys() == inspect.signature(load_model).parameters.keys() - {"dtype", "device"}
+    assert f"model={path.stem}" in text.split("source:")[0]
+    assert settings["source"] in ("packaged", "local", "hub")
+    assert (settings["source"] == "packaged") == (path.stem in PACKAGED)
+    assert path.stem not in PACKAGED or settings["name"] == path.stem
+
+
+def test_every_packaged_model_has_a_yaml():
+    assert PACKAGED.keys() <= {path.stem for path in FILES}
+
+
+def test_the_hooks_yaml_binds_to_resolve_hook_point():
+    settings = yaml.safe_load((CONF / "hook" / "default.yaml").read_text())
+    assert settings.keys() == inspect.signature(resolve_hook_point).parameters.keys() - {"model"}
+    assert settings["site"] in SITES
