@@ -4,6 +4,8 @@ import fnmatch
 import os
 import random
 import re
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,16 +29,12 @@ hypothesis.settings.register_profile("sae", deadline=None, derandomize=True, dat
 hypothesis.settings.load_profile("sae")
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _cache_of_this_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """One cache for all tests and workers of a session, so that a packaged model is converted once."""
-    folder = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        folder = folder.parent
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SAE_CACHE", str(folder / "sae-cache"))
-        patch.setenv("WANDB_DIR", str(tmp_path_factory.mktemp("wandb")))
-        yield
+def pytest_configure(config: pytest.Config) -> None:
+    """One cache for all tests and workers of a session, so that a packaged model is converted once; it goes at the end."""
+    if not hasattr(config, "workerinput"):  # workers inherit the environment of the process that starts them
+        folder = Path(tempfile.mkdtemp(prefix="sae-tests-"))
+        os.environ |= {"SAE_CACHE": str(folder / "cache"), "WANDB_DIR": str(folder)}
+        config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
 
 
 @pytest.fixture(autouse=True)

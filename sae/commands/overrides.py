@@ -1,5 +1,6 @@
 """Reads what a user typed: groups, values and sweeps, with every unknown name found before Hydra sees it."""
 
+import importlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -36,9 +37,7 @@ class ParsedOverrides:
 
 def conf_folder() -> Path:
     """The folder of the shipped configuration files."""
-    import sae.conf
-
-    return Path(next(iter(sae.conf.__path__)))
+    return Path(next(iter(importlib.import_module("sae.conf").__path__)))
 
 
 def groups() -> dict[str, list[str]]:
@@ -105,7 +104,8 @@ def parse_overrides(lines: Sequence[str], tree: dict[str, Any], *, open_nodes: S
         if key in known:
             parsed.groups[key] = [str(value) for value in values]
             problems += [
-                f"{key}={value}: there is no such choice; {key} is one of {', '.join(known[key])}.{nearest(str(value), known[key])}"
+                f"{key}={value}: there is no such choice; {key} is one of {', '.join(known[key])}."
+                + nearest(str(value), known[key])
                 for value in values
                 if value is not None and str(value) not in known[key]
             ]

@@ -232,7 +232,10 @@ def read_source_config(tree: Mapping[str, Any], problems: list[str]) -> SourceCo
     outline = None
     if len(problems) == before:
         outline = make(
-            lambda: read_model_outline(**{key: model.get(key) for key in ("source", "name", "path", "revision")}), problems
+            lambda: read_model_outline(
+                source=model["source"], name=model.get("name"), path=model.get("path"), revision=model.get("revision")
+            ),
+            problems,
         )
     if outline is not None:
         problems += hook_mistakes(outline.num_layers, **hook)
@@ -275,7 +278,8 @@ def read_train_config(tree: dict[str, Any]) -> TrainConfig:
             problems.append(f"{key}: expected {expected}, got {tree[key]!r}")
     if problems:
         raise UserError("\n".join(dict.fromkeys(problems)))
-    assert origin and sae and run and train and checkpoint and optimizer and schedule and loggers
+    assert origin is not None
+    assert sae is not None
     return TrainConfig(
         origin=origin,
         sae=sae,

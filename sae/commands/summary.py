@@ -101,8 +101,8 @@ def summary(config: TrainConfig, origin: Origin, text: Text, found: Estimate, *,
         ("disk", f"about {found.disk_bytes / 1e9:.2f} GB" + (f", cache in {origin.cache}" if cached else "")),
         (
             "time",
-            f"about {_minutes(found.seconds)}: {_minutes(found.harvest_seconds)} for activations, {_minutes(found.step_seconds)} "
-            f"for the SAE, {_minutes(found.evaluation_seconds)} for cross-entropies",
+            f"about {_minutes(found.seconds)}: {_minutes(found.harvest_seconds)} for activations, "
+            f"{_minutes(found.step_seconds)} for the SAE, {_minutes(found.evaluation_seconds)} for cross-entropies",
         ),
     ]
     return "\n".join(f"  {label:<12} {value}" for label, value in lines)
@@ -124,10 +124,8 @@ def _forward_speed(origin: Origin, text: Text) -> float:
 
 def _operations_per_second(batch: int, d_in: int, d_sae: int, device: torch.device) -> float:
     a, b = torch.ones(batch, d_in, device=device), torch.ones(d_in, d_sae, device=device)
-    float((a @ b)[0, 0])
+    float((a @ b)[0, 0])  # the first product of a kind is slow; reading a number waits for the device
     start = time.perf_counter()
-    for _ in range(3):
-        product = a @ b
-    float(product[0, 0])
+    float(sum((a @ b)[0, 0] for _ in range(3)))
     # The rest of a step (activation, loss, optimizer) passes over memory and costs about as much again at these widths.
     return 0.5 * 3 * 2.0 * batch * d_in * d_sae / max(1e-6, time.perf_counter() - start)

@@ -1,8 +1,7 @@
 """`scripts/train.py`: train sparse autoencoders on the activations of a model."""
 
 import re
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +27,7 @@ Train a sparse autoencoder on the activations of a language model.
   python scripts/train.py data=text data.path=my.txt             your own text
   python scripts/train.py experiment=april_2024                  a published recipe
   python scripts/train.py -m sae.l1_coefficient=1,2,4            a sweep: a run each and a table of all
-  python scripts/train.py resume=runs/NAME                       go on after a stop; train.tokens=N larger extends a finished run
+  python scripts/train.py resume=runs/NAME                       go on after a stop; a larger train.tokens= extends a run
   python scripts/train.py init_from=runs/NAME                    start from a trained SAE
   python scripts/train.py dry_run=true                           what would be done: shapes, steps, memory, disk, time
 
@@ -81,7 +80,7 @@ def _default_name(tree: dict[str, Any], config: "TrainConfig") -> str:
     else:
         layer = hook["layer"] if hook["layer"] is not None else default_layer(config.origin.num_layers)
         place = f"{hook['site']}-{layer}"
-    size = config.sae.d_sae if config.sae.d_sae is not None else f"x{config.sae.expansion:g}"
+    size = str(config.sae.d_sae) if config.sae.d_sae is not None else f"x{config.sae.expansion:g}"
     named = [f"{key.split('.')[-1]}-{_plain(value_at(tree, key))}" for key in config.run.name_keys]
     return "-".join([model, place, config.sae.architecture, size, *named])
 
@@ -131,6 +130,7 @@ def value_at(tree: dict[str, Any], dotted: str) -> Any:
 
 def _train(config: "TrainConfig", path: Path, *, resume: bool) -> int:
     from sae.commands.assemble import caches, check_enough, open_origin, open_text
+    from sae.commands.progress import Interrupted
     from sae.commands.run_folder import RunFolder
     from sae.commands.summary import estimate, summary
     from sae.training.callbacks.checkpoints import StopSignals
@@ -161,10 +161,6 @@ def _train(config: "TrainConfig", path: Path, *, resume: bool) -> int:
         folder.close()
 
 
-class Interrupted(Exception):
-    """A signal came while activations were read."""
-
-
 def _train_in(
     config: "TrainConfig",
     folder: "RunFolder",
@@ -178,10 +174,11 @@ def _train_in(
     import sae as package
     from sae.activations.shuffle import ActivationStream
     from sae.commands.assemble import HeldOut, open_rows
+    from sae.commands.progress import HarvestProgress
     from sae.training.learner import Learner
     from sae.training.run import train
 
-    on_rows = _progress(signals)
+    on_rows = HarvestProgress(signals)
     init_from = package.load(config.init_from) if config.init_from is not None else None
     sae, objective = config.sae.build(origin.hook_point.width)
     _check_start(init_from, sae)
@@ -300,7 +297,12 @@ def _finish(config: "TrainConfig", folder: "RunFolder", origin: "Origin", held_o
             tokens_trained=tokens,
             tokens_per_second=trained.tokens_per_second,
         )
-        training = {"tokens": tokens, "scale": trained.scale[name], "seconds": trained.seconds}
+        training = {
+            "tokens": tokens,
+            "scale": trained.scale[name],
+            "norm_limits": trained.norm_limits,
+            "seconds": trained.seconds,
+        }
         path = folder.path / "saes" / name
         save_sae(sae.cpu(), path, origin=origin, config=config.tree, training=training, metrics=reports[name])
         for sink in trained.sinks.get(name, ()):
@@ -318,32 +320,3 @@ def _finish(config: "TrainConfig", folder: "RunFolder", origin: "Origin", held_o
         f"               python scripts/train.py resume={path} train.tokens={2 * config.budget.train_tokens}"
     )
     return 0
-
-
-def _progress(signals: "StopSignals") -> Callable[[int, int], None]:
-    """Shows how far a harvest is, and ends it when a signal came."""
-    import time
-
-    from tqdm import tqdm
-
-    bar: tqdm[Any] | None = None
-    last_line = 0.0
-
-    def on_rows(done: int, total: int) -> None:
-        nonlocal bar, last_line
-        if signals.received is not None:
-            if bar is not None:
-                bar.close()
-            raise Interrupted
-        if sys.stderr.isatty():
-            if bar is None or bar.total != total:
-                bar = tqdm(total=total, unit="tok", unit_scale=True, desc="activations", dynamic_ncols=True)
-            bar.update(done - bar.n)
-            if done == total:
-                bar.close()
-                bar = None
-        elif time.monotonic() - last_line > 10 and done < total:
-            last_line = time.monotonic()
-            say(f"activations {done:,} of {total:,} rows")
-
-    return on_rows

@@ -27,10 +27,25 @@ __all__ = ["LatentWeights", "draw_rows", "resample_", "resampled_directions", "r
 class LatentWeights(Protocol):
     """The weights that resampling reads and writes, named and shaped as in `SparseAutoencoder`."""
 
-    W_enc: Tensor
-    b_enc: Tensor
-    W_dec: Tensor
-    b_dec: Tensor
+    @property
+    def W_enc(self) -> Tensor:
+        """Encoder [d_in, d_sae]."""
+        ...
+
+    @property
+    def b_enc(self) -> Tensor:
+        """Encoder bias [d_sae]."""
+        ...
+
+    @property
+    def W_dec(self) -> Tensor:
+        """Decoder [d_sae, d_in]."""
+        ...
+
+    @property
+    def b_dec(self) -> Tensor:
+        """Decoder bias [d_in]."""
+        ...
 
 
 def resampling_probabilities(losses: Float[Tensor, " rows"]) -> Float[Tensor, " rows"]:

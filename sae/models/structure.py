@@ -54,8 +54,8 @@ def blocks_path(module: PreTrainedModel) -> str:
     weighty = [name for name, child in module.named_modules() if name and holds_weights(child)]
     raise UserError(
         f"The blocks of {type(module).__name__} were not recognised: expected exactly one list of {depth} modules with "
-        f"weights; its lists are: {seen}. Name a place by its module instead, hook.module=PATH hook.tensor=input|output; paths are "
-        f"{', '.join(weighty[:12])}{', ...' if len(weighty) > 12 else ''}."
+        f"weights; its lists are: {seen}. Name a place by its module instead, hook.module=PATH hook.tensor=input|output; "
+        f"paths are {', '.join(weighty[:12])}{', ...' if len(weighty) > 12 else ''}."
     )
 
 

@@ -1,6 +1,7 @@
 """Hooks that read or replace the hidden states going into or coming out of any module of a model."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Literal
 
 from jaxtyping import Float
@@ -53,30 +54,30 @@ def tap(module: nn.Module, side: Side, see: Callable[[Tensor], Tensor | None]) -
         The handle that removes the hook.
     """
     if side == "input":
+        return module.register_forward_pre_hook(partial(_before, see), with_kwargs=True)
+    return module.register_forward_hook(partial(_after, see))
 
-        def before(
-            _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
-        ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
-            place, hidden = _first_tensor(args)
-            if hidden is None:
-                place, hidden = _first_tensor(kwargs)
-            replacement = None if hidden is None else see(hidden)
-            if replacement is None:
-                return None
-            if isinstance(place, str):
-                return args, {**kwargs, place: replacement}
-            return _with(args, place, replacement), kwargs
 
-        return module.register_forward_pre_hook(before, with_kwargs=True)
+def _before(
+    see: Callable[[Tensor], Tensor | None], _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+    place, hidden = _first_tensor(args)
+    if hidden is None:
+        place, hidden = _first_tensor(kwargs)
+    replacement = None if hidden is None else see(hidden)
+    if replacement is None:
+        return None
+    if isinstance(place, str):
+        return args, {**kwargs, place: replacement}
+    return _with(args, place, replacement), kwargs
 
-    def after(_: nn.Module, __: tuple[Any, ...], output: Any) -> Any:
-        if isinstance(output, Tensor):
-            return see(output)
-        place, hidden = _first_tensor(output)
-        replacement = None if hidden is None else see(hidden)
-        return None if replacement is None else _with(output, place, replacement)
 
-    return module.register_forward_hook(after)
+def _after(see: Callable[[Tensor], Tensor | None], _: nn.Module, __: tuple[Any, ...], output: Any) -> Any:
+    if isinstance(output, Tensor):
+        return see(output)
+    place, hidden = _first_tensor(output)
+    replacement = None if hidden is None else see(hidden)
+    return None if replacement is None else _with(output, place, replacement)
 
 
 def _first_tensor(values: Any) -> tuple[Any, Tensor | None]:

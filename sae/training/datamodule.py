@@ -1,12 +1,12 @@
 """Lightning's view of the activation stream: a loader that knows its length, and the place after the last completed step."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, final
 
 import lightning as L
 import torch
 
-from sae.activations.batch import ActivationBatch, ActivationRows
+from sae.activations.batch import ActivationBatch, ActivationRows, Cursor
 from sae.activations.shuffle import ActivationStream
 
 __all__ = ["ActivationLoader", "ActivationsDataModule"]
@@ -20,17 +20,30 @@ class ActivationLoader:
     were fetched but not trained on are fetched again after a resume.
     """
 
-    def __init__(self, stream: ActivationStream, steps: int) -> None:
-        self.stream, self.steps = stream, steps
-        self.cursor: dict[str, int] = stream.state_dict()
+    def __init__(
+        self, stream: ActivationStream, steps: int, *, stopping: Callable[[], bool], on_stopped: Callable[[], None]
+    ) -> None:
+        """Set up.
+
+        Args:
+            stream: where batches come from.
+            steps: planned steps, those of former sessions included.
+            stopping: whether a signal has asked the run to stop.
+            on_stopped: called between two steps when the stream was stopped while a batch was waited for.
+        """
+        self.stream, self.steps, self.stopping, self.on_stopped = stream, steps, stopping, on_stopped
+        self.cursor: Cursor = stream.state_dict()
 
     def __len__(self) -> int:
         """Planned steps."""
         return self.steps
 
     def __iter__(self) -> Iterator[ActivationBatch]:
-        """Batches from the current place on."""
-        return iter(self.stream)
+        """Batches from the current place on, until the stream is stopped."""
+        if self.stopping():  # a signal came before the stream was opened at its saved place
+            self.stream.stop()
+        yield from self.stream
+        self.on_stopped()
 
     def state_dict(self) -> dict[str, Any]:
         """The place after the last completed step."""
@@ -46,10 +59,13 @@ class ActivationLoader:
 class ActivationsDataModule(L.LightningDataModule):
     """Holds the stream of a run."""
 
-    def __init__(self, stream: ActivationStream, steps: int) -> None:
+    def __init__(
+        self, stream: ActivationStream, steps: int, *, stopping: Callable[[], bool], on_stopped: Callable[[L.Trainer], None]
+    ) -> None:
+        """Set up; the arguments are those of `ActivationLoader`, `on_stopped` also takes the trainer."""
         super().__init__()
         self.stream = stream
-        self.loader = ActivationLoader(stream, steps)
+        self.loader = ActivationLoader(stream, steps, stopping=stopping, on_stopped=lambda: on_stopped(self.trainer_or_raise()))
 
     def train_dataloader(self) -> ActivationLoader:
         """The loader that carries the stream's place into checkpoints."""
@@ -66,6 +82,16 @@ class ActivationsDataModule(L.LightningDataModule):
     def completed(self, batch: ActivationBatch) -> None:
         """Tell that the step on this batch is done: a checkpoint taken from now on goes on after it."""
         self.loader.cursor = batch.cursor
+
+    def trainer_or_raise(self) -> L.Trainer:
+        """The trainer that this belongs to.
+
+        Raises:
+            RuntimeError: there is none yet.
+        """
+        if self.trainer is None:
+            raise RuntimeError("the data module is not attached to a trainer")
+        return self.trainer
 
     def teardown(self, stage: str) -> None:
         """End the background thread."""

@@ -97,11 +97,13 @@ class SAEModule(L.LightningModule):
         for name, learner in self.each().items():
             parts = learner.last.parts if learner.last is not None else {}
             bad = [f"{term} = {float(value):g}" for term, value in parts.items() if not _finite(value)]
-            if bad or not parts:
+            if not bad and learner.last is not None and not _finite(learner.last.total):  # each is finite, their sum is not
+                bad = [f"coefficient times {' + '.join(parts)} = {float(learner.last.total.detach()):g}"]
+            if bad:
                 found.append(f"{', '.join(bad)} of SAE '{name}' at hook point {learner.hook_point}")
         return (
             f"The loss is not finite at step {step}: {'; '.join(found)}. The step was not taken and the last checkpoint is "
-            "kept. Lower sae.lr, set sae.clip_norm=1, or look for extreme activations (activations.max_norm_multiple=10 drops them)."
+            "kept. Lower sae.lr, set sae.clip_norm=1, or drop extreme activations with activations.max_norm_multiple=10."
         )
 
 

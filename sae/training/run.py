@@ -9,16 +9,17 @@ from pathlib import Path
 from typing import Any, Literal
 
 import lightning as L
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from sae.activations.shuffle import ActivationStream
 from sae.architectures.base import SparseAutoencoder
-from sae.errors import UserError
 from sae.training.callbacks.checkpoints import (
     CheckpointEvery,
     StopSignals,
     WholeFileCheckpointIO,
     latest_checkpoint,
     read_checkpoint,
+    remove_leftovers,
 )
 from sae.training.callbacks.progress import Progress
 from sae.training.callbacks.run_metrics import HeldOutEvaluation, RunMetrics
@@ -30,6 +31,7 @@ from sae.training.loggers.sink import MetricSink
 from sae.training.module import SAEModule
 from sae.training.optimizers import OptimizerSettings
 from sae.training.recipe import Budget
+from sae.training.same_run import check_same_run
 
 __all__ = ["CheckpointSettings", "TrainedRun", "TrainerSettings", "train"]
 
@@ -77,10 +79,11 @@ class TrainedRun:
     """What a run left.
 
     Attributes:
-        exported: SAE name -> the SAE in raw units.
+        exported: SAE name -> the SAE in raw units; empty if a signal came before the first step.
         scale: SAE name -> the input scale that was folded away.
         dead_fraction: SAE name -> share of latents silent over the last window of training rows.
         completed_steps: steps taken in all.
+        norm_limits: hook point -> largest norm of the rows that were trained on; empty if all were.
         finished: whether the budget was spent; false after a signal.
         exit_status: 0, or 128 + the signal's number.
         seconds: training time of this session, without evaluation.
@@ -92,6 +95,7 @@ class TrainedRun:
     scale: dict[str, float]
     dead_fraction: dict[str, float]
     completed_steps: int
+    norm_limits: dict[str, float]
     finished: bool
     exit_status: int
     seconds: float
@@ -146,8 +150,13 @@ def train(
         UserError: a checkpoint cannot be read or belongs to another run, a loss is not finite, the disk is full, or the
             device asked for is not there.
     """
+    remove_leftovers(folder / "checkpoints")
+    log_every = trainer.log_every_steps or max(1, budget.steps // 100)
+    module = SAEModule(learners, optimizer, log_every_steps=log_every)
     found = latest_checkpoint(folder / "checkpoints") if resume else None
     saved = read_checkpoint(found) if found is not None else None
+    if saved is not None and found is not None:
+        check_same_run(saved, found, config=config, module=module)
     steps_done = int(saved["global_step"]) if saved is not None else 0
     metrics, timing = JsonLines(folder / "metrics.jsonl"), JsonLines(folder / "timing.jsonl")
     metrics.cut_back(int(saved["run"]["metrics_position"]) if saved is not None else 0)
@@ -162,8 +171,6 @@ def train(
         )
         for sae_name in learners
     }
-    log_every = trainer.log_every_steps or max(1, budget.steps // 100)
-    module = SAEModule(learners, optimizer, log_every_steps=log_every)
     run_metrics = RunMetrics(
         metrics=metrics,
         timing=timing,
@@ -180,41 +187,38 @@ def train(
         signals=signals,
         extra=lambda: {"config": config, "metrics_position": metrics.position(), "id": run_id},
     )
+    signals.interrupts(stream.stop)
+    completed = steps_done
     try:
+        started = True
         if saved is not None:
             say(f"Going on at {steps_done * budget.batch_tokens:,} of {budget.train_tokens:,} tokens ({found}).")
         else:
             say("Reading the first chunk of activations: it sets the input scale and the decoder bias.")
-            first = stream.current_chunk()
-            for learner in learners.values():
-                learner.start_from(first.values[learner.hook_point], trained=init_from)
+            started = _start(learners, stream, signals, init_from)
         start = time.perf_counter()
-        if steps_done >= budget.steps:
-            assert saved is not None
-            _restore(module, saved, found)
-            completed = steps_done
-        else:
-            completed = _fit(
-                module,
-                ActivationsDataModule(stream, budget.steps),
-                [
-                    run_metrics,
-                    checkpoints,
-                    Progress(run_metrics, total_tokens=budget.train_tokens, batch_tokens=budget.batch_tokens),
-                ],
-                trainer,
+        if saved is not None and steps_done >= budget.steps:
+            module.load_state_dict(saved["state_dict"])
+        elif started:
+            datamodule = ActivationsDataModule(
+                stream,
                 budget.steps,
-                found,
+                stopping=lambda: signals.received is not None,
+                on_stopped=checkpoints.stop_between_steps,
             )
+            progress = Progress(run_metrics, total_tokens=budget.train_tokens, batch_tokens=budget.batch_tokens)
+            completed = _fit(module, datamodule, [run_metrics, checkpoints, progress], trainer, budget.steps, found, signals)
+        norm_limits = stream.norm_limits
         seconds = max(1e-9, time.perf_counter() - start - run_metrics.seconds_evaluating)
         return TrainedRun(
-            exported={sae_name: learner.export().cpu() for sae_name, learner in module.each().items()},
+            exported={sae_name: learner.export().cpu() for sae_name, learner in module.each().items() if completed},
             scale={sae_name: float(learner.scale) for sae_name, learner in module.each().items()},
             dead_fraction={
                 sae_name: learner.dead.dead_fraction(learner.recipe.dead_window(budget))
                 for sae_name, learner in module.each().items()
             },
             completed_steps=completed,
+            norm_limits=norm_limits,
             finished=completed >= budget.steps,
             exit_status=signals.exit_status,
             seconds=seconds,
@@ -232,6 +236,21 @@ def train(
         timing.close()
 
 
+def _start(
+    learners: Mapping[str, Learner], stream: ActivationStream, signals: StopSignals, init_from: SparseAutoencoder | None
+) -> bool:
+    """Initialise the SAEs from the first chunk; False if a signal came while it was read."""
+    try:
+        first = stream.current_chunk()
+    except RuntimeError:
+        if signals.received is None:
+            raise
+        return False
+    for learner in learners.values():
+        learner.start_from(first.values[learner.hook_point], trained=init_from)
+    return True
+
+
 def _fit(
     module: SAEModule,
     datamodule: ActivationsDataModule,
@@ -239,7 +258,9 @@ def _fit(
     settings: TrainerSettings,
     steps: int,
     checkpoint: Path | None,
+    signals: StopSignals,
 ) -> int:
+    """Run Lightning's loop; gives the steps completed in all."""
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     with warnings.catch_warnings():
         # A loader of our own has no workers to advise on; the other comes from Lightning's own use of torch.
@@ -260,12 +281,12 @@ def _fit(
             limit_val_batches=0,
             num_sanity_val_steps=0,
         )
-        trainer.fit(module, datamodule=datamodule, ckpt_path=None if checkpoint is None else str(checkpoint), weights_only=True)
+        path = None if checkpoint is None else str(checkpoint)
+        try:
+            trainer.fit(module, datamodule=datamodule, ckpt_path=path, weights_only=True)
+        except SIGTERMException:  # the signal came before our handler stood in front of Lightning's; the run is saved by now
+            if signals.received is None:
+                raise
+        except SystemExit as end:  # what Lightning makes of a KeyboardInterrupt
+            raise KeyboardInterrupt from end
     return trainer.global_step
-
-
-def _restore(module: SAEModule, saved: dict[str, Any], path: Path | None) -> None:
-    try:
-        module.load_state_dict(saved["state_dict"])
-    except RuntimeError as error:
-        raise UserError(f"The checkpoint {path} belongs to another configuration: {error}") from error

@@ -187,3 +187,36 @@ def test_two_at_once_take_turns(copy, tmp_path):
     assert sum("Ready." in output for output in outputs) == 1
     assert sum("Installed: .venv" in output for output in outputs) == 1
     assert sum("install" in line for line in calls.read_text().splitlines()) == 3
+
+
+def test_quickstart_trains_once_and_then_shows_the_results(script, copy, tmp_path):
+    fake_installation(copy, tmp_path / "calls")
+    (copy / "scripts" / "train.py").write_text("import sys; print('trained with', *sys.argv[1:])")
+    first = script("quickstart.sh")
+    assert first.returncode == 0, first.stderr
+    assert "trained with run.name=quickstart run.if_exists=resume" in first.stdout
+    assert "runs/quickstart/report.html" in first.stdout
+
+    report = copy / "runs" / "quickstart" / "report.json"
+    report.parent.mkdir(parents=True)
+    report.write_text('{"relu": {"fvu": 0.25, "l0": 51.0, "dead_fraction": null, "density_histogram": {}}}')
+    second = script("quickstart.sh")
+    assert second.returncode == 0, second.stderr
+    assert "trained with" not in second.stdout
+    assert "relu: fvu 0.25, l0 51" in second.stdout
+
+    other = script("quickstart.sh", "sae.expansion=16", "data.path=a b")
+    assert "trained with sae.expansion=16 data.path=a b" in other.stdout
+
+
+def test_every_check_runs_and_the_failed_ones_are_named_at_the_end(script, copy, tmp_path):
+    fake_installation(copy, tmp_path / "calls")
+    make_program(copy / ".venv" / "bin" / "codespell", "echo seen by codespell; exit 65")
+    make_program(copy / ".venv" / "bin" / "lint-imports", "echo seen by lint-imports")
+    done = script("test.sh", "spelling", "imports")
+    assert done.returncode == 1
+    assert done.stdout.index("seen by codespell") < done.stdout.index("seen by lint-imports")
+    assert done.stdout.endswith("Failed: spelling\n")
+    done = script("test.sh", "imports")
+    assert done.returncode == 0
+    assert done.stdout.endswith("Passed: imports\n")

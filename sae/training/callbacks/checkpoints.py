@@ -15,7 +15,14 @@ from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from sae.errors import UserError
 from sae.functional.files import write_whole
 
-__all__ = ["CheckpointEvery", "StopSignals", "WholeFileCheckpointIO", "latest_checkpoint", "read_checkpoint"]
+__all__ = [
+    "CheckpointEvery",
+    "StopSignals",
+    "WholeFileCheckpointIO",
+    "latest_checkpoint",
+    "read_checkpoint",
+    "remove_leftovers",
+]
 
 FILE_NAME = re.compile(r"tokens-(\d+)\.ckpt")
 
@@ -37,6 +44,12 @@ class WholeFileCheckpointIO(TorchCheckpointIO):
                 f"The checkpoint {path} could not be written ({error}). Earlier checkpoints are untouched. Free some disk "
                 "space (checkpoint.keep=1 keeps fewer), then go on with resume=."
             ) from error
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what a killed process had half written beside the checkpoints. Only who holds the run's folder may do this."""
+    for path in folder.glob(".tokens-*.part"):
+        path.unlink()
 
 
 def latest_checkpoint(folder: Path) -> Path | None:
@@ -75,10 +88,14 @@ class StopSignals:
     """Turns SIGTERM and Ctrl-C into a flag that is looked at between steps.
 
     A second Ctrl-C stops at once. Outside the main thread nothing is installed, since Python does not allow it.
+
+    Attributes:
+        received: the first signal that came, or None.
     """
 
     def __init__(self) -> None:
         self.received: signal.Signals | None = None
+        self._interruptions: list[Callable[[], None]] = []
         self._before: dict[signal.Signals, Any] = {}
 
     def install(self) -> None:
@@ -89,6 +106,12 @@ class StopSignals:
             except ValueError:  # not in the main thread
                 return
             self._before.setdefault(one, before)
+
+    def interrupts(self, wait: Callable[[], None]) -> None:
+        """Also call `wait` when a signal comes (at once, if one has come): it must end a wait, and be safe in a handler."""
+        self._interruptions.append(wait)
+        if self.received is not None:
+            wait()
 
     def restore(self) -> None:
         """Give both signals back to their former handlers."""
@@ -104,7 +127,9 @@ class StopSignals:
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self.received is not None and number == signal.SIGINT:
             raise KeyboardInterrupt
-        self.received = signal.Signals(number)
+        self.received = self.received or signal.Signals(number)
+        for wait in self._interruptions:
+            wait()
 
 
 @final
@@ -150,15 +175,38 @@ class CheckpointEvery(L.Callback):
         if stopping:
             trainer.should_stop = True
 
+    def stop_between_steps(self, trainer: L.Trainer) -> None:
+        """Save and stop while no step is under way: a signal came while one was waiting for its rows."""
+        self.save(trainer)
+        trainer.should_stop = True
+
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Add the run's own part."""
         checkpoint["run"] = self.extra()
 
     def save(self, trainer: L.Trainer) -> Path:
-        """Write the checkpoint of this step and remove the oldest beyond `keep`."""
+        """Write the checkpoint of this step and remove the oldest beyond `keep`.
+
+        Raises:
+            UserError: a weight is not finite, or the file cannot be written; earlier checkpoints stay then.
+        """
+        _refuse_broken_weights(trainer)
         path = self.folder / f"tokens-{trainer.global_step * self.batch_tokens:015d}.ckpt"
         trainer.save_checkpoint(path, weights_only=False)
         ours = sorted(other for other in self.folder.glob("*.ckpt") if FILE_NAME.fullmatch(other.name))
         for old in ours[: -self.keep]:
             old.unlink()
         return path
+
+
+def _refuse_broken_weights(trainer: L.Trainer) -> None:
+    broken = [
+        name
+        for name, parameter in trainer.lightning_module.named_parameters()
+        if not bool(torch.isfinite(parameter.detach()).all())
+    ]
+    if broken:
+        raise UserError(
+            f"Step {trainer.global_step} left values that are not finite in {', '.join(broken)}. No checkpoint of it is "
+            "written and earlier ones stay. Lower sae.lr or set sae.clip_norm=1."
+        )

@@ -1,0 +1,102 @@
+"""`scripts/evaluate.py`: the numbers of a trained SAE, the same as at the end of its training, on any text."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from sae.commands.entry import command, merged, say
+from sae.errors import UserError
+
+__all__ = ["main"]
+
+HELP = """
+Measure a trained SAE on held-out text.
+
+  python scripts/evaluate.py from=runs/NAME                          the text it was trained on, documents it has not seen
+  python scripts/evaluate.py from=runs/NAME/saes/relu                one SAE of several
+  python scripts/evaluate.py from=runs/NAME data=text data.path=my.txt   other text
+  python scripts/evaluate.py from=runs/NAME evaluation.ce_tokens=0   without cross-entropies
+  python scripts/evaluate.py from=runs/NAME out=numbers.json         numbers to a file
+
+Model, hook point and text are those of the SAE's cfg.json unless given here.
+"""
+
+NODES = ("model", "hook", "data", "activations", "trainer", "evaluation")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point."""
+    return command(name="evaluate", text=HELP, run=run, arguments=arguments)
+
+
+def run(tree: dict[str, Any], overrides: Sequence[str]) -> int:
+    """Evaluate one SAE."""
+    import sae as package
+    from sae.commands.assemble import HeldOut, open_origin, open_text
+    from sae.commands.progress import HarvestProgress
+    from sae.commands.results import results_table
+    from sae.commands.settings import read_source_config
+    from sae.evaluation.suite import evaluate
+    from sae.formats.native import read_cfg
+    from sae.functional.files import write_whole
+
+    if tree["from"] is None:
+        raise UserError("from= must be given: an SAE's folder or a run's, as in from=runs/NAME")
+    path = Path(str(tree["from"])).expanduser()
+    cfg = read_cfg(path)
+    problems: list[str] = []
+    config = read_source_config(_settings(tree, cfg, overrides), problems)
+    if config is None:
+        raise UserError("\n".join(problems))
+    dictionary = package.load(path)
+    origin = open_origin(config)
+    if origin.hook_point.width != dictionary.d_in:
+        raise UserError(
+            f"the SAE reads {dictionary.d_in} dimensions, {origin.hook_point.name} of this model has "
+            f"{origin.hook_point.width}: give the model and hook point that it was trained on"
+        )
+    trained_on = cfg.get("model", {}).get("weights_sha256")
+    if trained_on is not None and trained_on != origin.model.provenance().get("weights_sha256"):
+        say("note: the model's weights are not those that the SAE was trained on")
+    text = open_text(origin)
+    held_out = HeldOut(
+        origin,
+        text.held_out,
+        cached=config.activations.cache is True,
+        norm_limits=lambda: dict(cfg.get("training", {}).get("norm_limits", {})),
+        on_rows=HarvestProgress(),
+    )
+    say(f"Evaluating on {held_out.blocks.num_rows:,} held-out rows of {config.source.name} ...")
+    training = cfg.get("metrics", {})
+    report = evaluate(
+        dictionary.to(origin.model.device),
+        rows=held_out.batches(),
+        clean_run=held_out.clean_run(),
+        hook_point=origin.hook_point,
+        dead_fraction=training.get("dead_fraction"),
+        tokens_trained=training.get("tokens_trained"),
+        tokens_per_second=training.get("tokens_per_second"),
+    )
+    print(f"Results on held-out text ({path}):")
+    print(results_table({"sae": report}))
+    if tree["out"] is not None:
+        write_whole(Path(str(tree["out"])).expanduser(), json.dumps(report, indent=2, allow_nan=False) + "\n")
+    return 0
+
+
+def _settings(tree: dict[str, Any], cfg: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """What the SAE's own file says, with what was typed put over it: a whole group where a choice was named."""
+    from sae.commands.train import value_at
+
+    given = [line.split("=", 1)[0].lstrip("+~") for line in overrides]
+    saved = cfg.get("training", {}).get("config", {})
+    result = dict(tree)
+    for node in NODES:
+        if node in given or not isinstance(saved.get(node), dict):
+            continue
+        typed = {key: value_at(tree, key) for key in given if key.startswith(f"{node}.")}
+        result[node] = merged({node: saved[node]}, typed)[node]
+    if result["activations"].get("mode") == "stored":
+        result["activations"] = {**result["activations"], "mode": "live", "path": None}
+    return result

@@ -1,0 +1,93 @@
+"""Tiny models saved in folders, a text of words they know, and what a run of a second or two on them is typed like."""
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+import transformers
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+from sae.commands.train import main
+
+WORDS = [f"w{number}" for number in range(40)]
+DECODER_SPECIAL = ["<unk>", "<s>", "</s>", "<pad>"]
+ENCODER_SPECIAL = ["[UNK]", "[CLS]", "[SEP]", "[PAD]"]
+SIZES = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 4, "num_attention_heads": 2}
+
+
+def save_model(folder: Path, module: PreTrainedModel, special: dict[str, str]) -> Path:
+    """A folder as `model=local` wants it."""
+    vocabulary = {token: number for number, token in enumerate([*special.values(), *WORDS])}
+    backend = Tokenizer(models.WordLevel(vocabulary, unk_token=next(iter(special.values()))))
+    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    PreTrainedTokenizerFast(tokenizer_object=backend, **special).save_pretrained(folder)
+    module.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def decoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Llama of four layers, d 16, saved."""
+    torch.manual_seed(0)
+    special = dict(zip(("unk_token", "bos_token", "eos_token", "pad_token"), DECODER_SPECIAL, strict=True))
+    config = transformers.LlamaConfig(
+        vocab_size=len(DECODER_SPECIAL) + len(WORDS), bos_token_id=1, eos_token_id=2, pad_token_id=3, **SIZES
+    )
+    return save_model(tmp_path_factory.mktemp("models") / "tiny-llama", transformers.LlamaForCausalLM(config), special)
+
+
+@pytest.fixture(scope="session")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A BERT of four layers, d 16, without a head, saved."""
+    torch.manual_seed(0)
+    special = dict(zip(("unk_token", "cls_token", "sep_token", "pad_token"), ENCODER_SPECIAL, strict=True))
+    config = transformers.BertConfig(vocab_size=len(ENCODER_SPECIAL) + len(WORDS), pad_token_id=3, **SIZES)
+    return save_model(tmp_path_factory.mktemp("models") / "tiny-bert", transformers.BertModel(config), special)
+
+
+@pytest.fixture(scope="session")
+def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A hundred documents of forty words, blank lines between them: about 4,000 tokens."""
+    draw = random.Random(0)
+    path = tmp_path_factory.mktemp("texts") / "words.txt"
+    path.write_text("\n\n".join(" ".join(draw.choices(WORDS, k=40)) for _ in range(100)))
+    return path
+
+
+@pytest.fixture
+def job(decoder: Path, text: Path, tmp_path: Path) -> Callable[..., list[str]]:
+    """What one types for a run of a second, with changes behind; a later override wins."""
+
+    def arguments(*changes: str) -> list[str]:
+        keys = {change.split("=", 1)[0] for change in changes}
+        base = [
+            "model=local",
+            f"model.path={decoder}",
+            "data=text",
+            f"data.path={text}",
+            "data.split_on=blank_lines",
+            "data.context_length=32",
+            "data.min_tail=4",
+            "logger=none",
+            "train.tokens=2048",
+            "train.batch_tokens=128",
+            "activations.chunk_tokens=1024",
+            "evaluation.rows=256",
+            "evaluation.ce_tokens=128",
+            "sae.expansion=2",
+            "sae.resample_pool_rows=256",
+            f"run.folder={tmp_path / 'runs'}",
+            "run.name=tiny",
+        ]
+        return [*(line for line in base if line.split("=", 1)[0] not in keys), *changes]
+
+    return arguments
+
+
+@pytest.fixture
+def train() -> Callable[[list[str]], int]:
+    """The command, in this process."""
+    return main
