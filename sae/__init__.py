@@ -8,15 +8,45 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sae.activations.texts import token_blocks as token_blocks
+    from sae.architectures.base import SparseAutoencoder as SparseAutoencoder
+    from sae.commands.fit import fit as fit
+    from sae.errors import UserError as UserError
+    from sae.evaluation.suite import evaluate as evaluate
     from sae.formats.native import load as load
     from sae.formats.native import save as save
+    from sae.models.capture import capture as capture
+    from sae.models.hook_points import resolve_hook_point as resolve_hook_point
+    from sae.models.loading import load_model as load_model
+    from sae.models.splice import splice as splice
 
 _MODULE_OF = {
+    "SparseAutoencoder": "sae.architectures.base",
+    "UserError": "sae.errors",
+    "capture": "sae.models.capture",
+    "evaluate": "sae.evaluation.suite",
+    "fit": "sae.commands.fit",
     "load": "sae.formats.native",
+    "load_model": "sae.models.loading",
+    "resolve_hook_point": "sae.models.hook_points",
     "save": "sae.formats.native",
+    "splice": "sae.models.splice",
+    "token_blocks": "sae.activations.texts",
 }
 
-__all__ = ["load", "save"]
+__all__ = [
+    "SparseAutoencoder",
+    "UserError",
+    "capture",
+    "evaluate",
+    "fit",
+    "load",
+    "load_model",
+    "resolve_hook_point",
+    "save",
+    "splice",
+    "token_blocks",
+]
 
 
 def __getattr__(name: str) -> Any:

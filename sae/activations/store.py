@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from sae.activations.manifest import BLOCKS, MANIFEST, PARTIAL, Shard, StoreManifest, file_record, read_manifest
 from sae.activations.order import split_blocks
 from sae.activations.row_source import RowSource, read_rows
-from sae.activations.verify import is_intact, remember
+from sae.activations.verify import intact_files, remember
 from sae.errors import UserError
 from sae.functional.files import write_whole
 from sae.tokens.blocks import TokenBlocks
@@ -96,9 +96,12 @@ def write_store(
     if plan.rows == 0:
         raise UserError(f"Nothing to store: {plan.num_blocks} token blocks hold special tokens alone.")
     found = _found(folder, plan)
-    earlier = {} if found is None else {shard.first_block: shard for shard in found.shards if is_intact(folder, shard)}
-    if found is not None and (folder / MANIFEST).exists() and all(is_intact(folder, record) for record in found.files):
-        return found
+    earlier: dict[int, Shard] = {}
+    if found is not None:
+        intact = intact_files(folder, found.files)
+        if (folder / MANIFEST).exists() and len(intact) == len(found.files):
+            return found
+        earlier = {shard.first_block: shard for shard in found.shards if shard.file in intact}
     missing = plan.rows - sum(shard.rows for shard in earlier.values())
     needed = (
         store_bytes(missing, source) + blocks.ids.numel() * (blocks.ids.itemsize + blocks.document.itemsize + 2) + SPARE_BYTES

@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -12,7 +12,7 @@ from sae.activations.manifest import FileRecord, StoreManifest, file_record
 from sae.errors import UserError
 from sae.functional.files import write_whole
 
-__all__ = ["Verify", "is_intact", "remember", "verify_store"]
+__all__ = ["Verify", "intact_files", "remember", "verify_store"]
 
 Verify = Literal["quick", "full"]
 
@@ -36,16 +36,17 @@ def verify_store(folder: Path, manifest: StoreManifest, verify: Verify = "quick"
         path = folder / record.file
         if not path.exists():
             raise UserError(f"{path} is missing. Restore it, or run the same harvest again, which writes it anew.")
-        if known.get(record.file) == _state(path, record) and path.stat().st_size == record.bytes:
-            continue
-        _check(path, record, manifest.identity)
+        if not _is_intact(path, record, known):
+            raise UserError(_damage(path, record, manifest.identity))
     remember(folder, manifest.files)
 
 
-def is_intact(folder: Path, record: FileRecord) -> bool:
-    """Whether a file has its size and checksum."""
-    path = folder / record.file
-    return path.exists() and path.stat().st_size == record.bytes and file_record(path).sha256 == record.sha256
+def intact_files(folder: Path, files: Iterable[FileRecord]) -> set[str]:
+    """Names of the files that are there with their sizes and checksums; checksums of unchanged files are not read again."""
+    known = _remembered(folder)
+    return {
+        record.file for record in files if (folder / record.file).exists() and _is_intact(folder / record.file, record, known)
+    }
 
 
 def remember(folder: Path, files: Iterable[FileRecord]) -> None:
@@ -56,17 +57,22 @@ def remember(folder: Path, files: Iterable[FileRecord]) -> None:
             write_whole(folder / VERIFIED, json.dumps(states, indent=1))
 
 
-def _check(path: Path, record: FileRecord, identity: str) -> None:
+def _is_intact(path: Path, record: FileRecord, known: Mapping[str, list[object]]) -> bool:
+    if path.stat().st_size != record.bytes:
+        return False
+    return known.get(record.file) == _state(path, record) or file_record(path).sha256 == record.sha256
+
+
+def _damage(path: Path, record: FileRecord, identity: str) -> str:
+    """What is wrong with a file that is not the manifest's."""
     repair = "Restore it, or delete it and run the same harvest again, which writes it anew."
     size = path.stat().st_size
     if size < record.bytes:
-        raise UserError(f"{path} is truncated: {size} of {record.bytes} bytes. {repair}")
-    if file_record(path).sha256 == record.sha256:
-        return
+        return f"{path} is truncated: {size} of {record.bytes} bytes. {repair}"
     with contextlib.suppress(SafetensorError), safe_open(path, "pt") as file:
         if (file.metadata() or {}).get("identity") != identity:
-            raise UserError(f"{path} belongs to another store: model, hook points, text or dtype differ. {repair}")
-    raise UserError(f"{path} was altered: its checksum is not the manifest's. {repair}")
+            return f"{path} belongs to another store: model, hook points, text or dtype differ. {repair}"
+    return f"{path} was altered: its checksum is not the manifest's. {repair}"
 
 
 def _remembered(folder: Path) -> dict[str, list[object]]:

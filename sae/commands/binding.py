@@ -6,11 +6,14 @@ one, missing keys and wrong types are named with what was expected.
 
 import difflib
 import inspect
+import math
 import types
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
-__all__ = ["bind", "conforms", "describe", "make", "nearest", "parameters_of"]
+from sae.errors import UserError
+
+__all__ = ["bind", "conforms", "describe", "make", "nearest", "parameters_of", "typed"]
 
 T = TypeVar("T")
 
@@ -31,7 +34,7 @@ def parameters_of(*owners: Callable[..., Any]) -> dict[str, inspect.Parameter]:
     return found
 
 
-def bind(path: str, node: Mapping[str, Any], parameters: Mapping[str, inspect.Parameter]) -> list[str]:
+def bind(path: str, node: Any, parameters: Mapping[str, inspect.Parameter]) -> list[str]:
     """What is wrong with a node, as sentences.
 
     Args:
@@ -39,6 +42,8 @@ def bind(path: str, node: Mapping[str, Any], parameters: Mapping[str, inspect.Pa
         node: its keys and values.
         parameters: what may be given.
     """
+    if not isinstance(node, Mapping):
+        return [f"{path}: expected keys and values below it, as in {path}.{next(iter(parameters))}=..., got {node!r}"]
     problems = []
     for key, value in node.items():
         if key not in parameters:
@@ -55,7 +60,10 @@ def bind(path: str, node: Mapping[str, Any], parameters: Mapping[str, inspect.Pa
 
 
 def conforms(value: Any, annotation: Any) -> bool:
-    """Whether a value from a configuration is of the annotated type. Whole numbers count as floats, lists as tuples."""
+    """Whether a value from a configuration is of the annotated type.
+
+    Whole numbers count as floats, lists as tuples; infinity and NaN are no numbers.
+    """
     if annotation in (Any, inspect.Parameter.empty):
         return True
     origin, arguments = get_origin(annotation), get_args(annotation)
@@ -72,7 +80,7 @@ def conforms(value: Any, annotation: Any) -> bool:
     if origin is not None and inspect.isclass(origin) and issubclass(origin, Mapping):
         return isinstance(value, Mapping)
     if annotation is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     if annotation is int:
         return isinstance(value, int) and not isinstance(value, bool)
     if annotation is None or annotation is type(None):
@@ -80,6 +88,23 @@ def conforms(value: Any, annotation: Any) -> bool:
     if inspect.isclass(annotation) and annotation.__name__.endswith("Path"):
         return isinstance(value, str)
     return isinstance(value, annotation) if inspect.isclass(annotation) else True
+
+
+def typed(node: Mapping[str, Any], parameters: Mapping[str, inspect.Parameter]) -> dict[str, Any]:
+    """A node without mistakes as keyword arguments of the annotated types: whole numbers become floats, lists tuples."""
+    return {key: _typed(value, parameters[key].annotation) for key, value in node.items()}
+
+
+def _typed(value: Any, annotation: Any) -> Any:
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin in (Union, types.UnionType):
+        exact = [one for one in arguments if inspect.isclass(one) and type(value) is one]
+        fitting = exact or [one for one in arguments if conforms(value, one)]
+        return _typed(value, fitting[0]) if fitting else value
+    if origin is tuple and isinstance(value, list | tuple):
+        kinds = [arguments[0]] * len(value) if arguments[-1] is Ellipsis else arguments
+        return tuple(map(_typed, value, kinds))
+    return float(value) if annotation is float and conforms(value, float) else value
 
 
 def describe(annotation: Any) -> str:
@@ -93,7 +118,7 @@ def describe(annotation: Any) -> str:
         inner = [describe(one) for one in arguments if one is not Ellipsis]
         fixed = origin is tuple and Ellipsis not in arguments
         return f"a list of {len(inner)} ({', '.join(inner)})" if fixed else f"a list of {inner[0]}"
-    names = {int: "a whole number", float: "a number", str: "text", bool: "true or false", type(None): "null"}
+    names = {int: "a whole number", float: "a finite number", str: "text", bool: "true or false", type(None): "null"}
     return names.get(annotation, getattr(annotation, "__name__", str(annotation)))
 
 
@@ -101,6 +126,8 @@ def make(maker: Callable[[], T], problems: list[str]) -> T | None:
     """What `maker` gives, or None with its complaints about values out of range added to `problems`."""
     try:
         return maker()
+    except UserError as error:
+        problems += str(error).splitlines()
     except ValueError as error:
         problems += str(error).split("; ")
-        return None
+    return None

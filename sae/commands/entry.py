@@ -1,19 +1,19 @@
 """What every command shares: reading overrides, composing the configuration, sweeps, and errors without a traceback."""
 
+import errno
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from sae.errors import UserError
 
-__all__ = ["command", "compose", "say"]
+__all__ = ["command", "compose", "merged", "say"]
 
-# The configuration may hold keys that are not there yet under these prefixes (with a plus sign).
-OPEN_NODES = ("data.sources", "data.weights")
 HELP_FLAGS = ("-h", "--help")
 SWEEP_FLAGS = ("-m", "--multirun")
+# What an operating system refuses and a user can mend.
+USERS_AFFAIR = (errno.EACCES, errno.EDQUOT, errno.ENAMETOOLONG, errno.ENOSPC, errno.ENOTDIR, errno.EPERM, errno.EROFS)
 
 
 def say(line: str) -> None:
@@ -41,15 +41,15 @@ def command(
     Returns:
         0, 2 for a user's mistake, or what `run` gives.
     """
+    from sae.commands.overrides import as_hydra_takes_them
+
     typed = list(sys.argv[1:] if arguments is None else arguments)
     if any(flag in typed for flag in HELP_FLAGS):
         print(text.strip())
-        print(_group_choices())
+        print(_group_choices(name))
         return 0
-    from sae.commands.overrides import quote_paths
-
     sweeping = any(flag in typed for flag in SWEEP_FLAGS)
-    overrides = quote_paths([argument for argument in typed if argument not in SWEEP_FLAGS])
+    overrides = as_hydra_takes_them([one for one in typed if one not in SWEEP_FLAGS], sweeping=sweeping)
     try:
         if sweeping:
             if sweep is None:
@@ -57,58 +57,80 @@ def command(
             return sweep(overrides)
         return run(compose(name, overrides), overrides)
     except UserError as error:
-        lines = str(error).splitlines()
-        head = "error" if len(lines) == 1 else f"{len(lines)} mistakes"
-        print(f"{head}: {lines[0]}" if len(lines) == 1 else "\n  ".join([f"{head}:", *lines]), file=sys.stderr)
+        _complain(str(error).splitlines())
+        return 2
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except OSError as error:
+        if error.errno not in USERS_AFFAIR:
+            raise
+        _complain([f"{error.filename}: {error.strerror}" if error.filename is not None else str(error.strerror)])
         return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
+
+
+def _complain(lines: Sequence[str]) -> None:
+    head = "error: " if len(lines) == 1 else f"{len(lines)} mistakes:\n  "
+    print(head + "\n  ".join(lines), file=sys.stderr)
 
 
 def compose(name: str, overrides: Sequence[str]) -> dict[str, Any]:
     """The configuration with overrides applied, as plain resolved dicts.
 
-    Naming `sae.d_sae` without `sae.expansion` takes the default expansion away, and the other way round.
+    Args:
+        name: of the configuration file, without `.yaml`.
+        overrides: as typed, paths and names quoted.
 
     Raises:
-        UserError: every unknown name and every mistake of grammar, one on a line.
+        UserError: every mistake, one on a line, if a name does not exist or a line cannot be read.
     """
     import hydra
     from hydra.core.global_hydra import GlobalHydra
     from hydra.errors import HydraException
-    from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    from sae.commands.overrides import groups, parse_overrides
+    from sae.commands.overrides import check_overrides, groups
 
+    known = groups(name)
+    outer = GlobalHydra.instance().hydra  # of a sweep, whose job composes its own configuration
     GlobalHydra.instance().clear()
-    with hydra.initialize_config_module("sae.conf", version_base="1.3"):
-        chosen = [line for line in overrides if _key(line) in groups()]
-        try:
-            base = hydra.compose(name, overrides=[line for line in chosen if _choice_exists(line)])
-            tree = OmegaConf.to_container(base, resolve=False)
-            assert isinstance(tree, dict)
-            parsed = parse_overrides(overrides, {str(k): v for k, v in tree.items()}, open_nodes=OPEN_NODES)
-            lines = list(overrides)
-            given = set(parsed.values)
-            for one, other in (("sae.expansion", "sae.d_sae"), ("sae.d_sae", "sae.expansion")):
-                if one in given and other not in given and parsed.values[one] != [None]:
-                    lines.append(f"{other}=null")
-            config = hydra.compose(name, overrides=lines)
-            resolved = OmegaConf.to_container(config, resolve=True)
-        except (HydraException, OmegaConfBaseException) as error:
-            raise UserError(str(error).splitlines()[0]) from error
-    assert isinstance(resolved, dict)
-    return {str(key): value for key, value in resolved.items()}
+    try:
+        with hydra.initialize_config_module("sae.conf", version_base="1.3"):
+            # The groups that exist decide which keys do.
+            base = hydra.compose(name, overrides=[line for line in overrides if _names_a_choice(line, known)])
+            checked = check_overrides(overrides, _plain(base, resolve=False), known)
+            tree = _plain(hydra.compose(name, overrides=checked.lines), resolve=True)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(str(error).splitlines()[0]) from error
+    finally:
+        GlobalHydra.instance().hydra = outer
+    if checked.mistakes:
+        raise UserError("\n".join([*checked.mistakes, *_other_mistakes(tree)]))
+    return tree
 
 
-def absolute(path: str) -> Path:
-    """A path as typed, with ~ expanded."""
-    return Path(path).expanduser()
+def _plain(config: Any, *, resolve: bool) -> dict[str, Any]:
+    from omegaconf import OmegaConf
+
+    tree = OmegaConf.to_container(config, resolve=resolve)
+    assert isinstance(tree, dict)
+    return {str(key): value for key, value in tree.items()}
+
+
+def _other_mistakes(tree: dict[str, Any]) -> list[str]:
+    """What is wrong beside names that do not exist, so that everything is said at once."""
+    if "sae" not in tree or tree["resume"] is not None:
+        return []
+    from sae.commands.settings import read_train_config
+
+    try:
+        read_train_config(tree)
+    except UserError as error:
+        return str(error).splitlines()
+    return []
 
 
 def merged(saved: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -124,23 +146,13 @@ def merged(saved: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, An
     return tree
 
 
-def _key(line: str) -> str:
-    return line.split("=", 1)[0].lstrip("+~")
+def _names_a_choice(line: str, known: Mapping[str, Sequence[str]]) -> bool:
+    group, _, choice = line.partition("=")
+    return choice.strip("'\"") in known.get(group, ())
 
 
-def _choice_exists(line: str) -> bool:
+def _group_choices(name: str) -> str:
     from sae.commands.overrides import groups
 
-    return "=" in line and line.split("=", 1)[1].strip("'\"") in [*groups()[_key(line)], "null"]
-
-
-def _group_choices() -> str:
-    folder = Path(__file__).resolve().parent.parent.parent / "conf"
-    if not folder.is_dir():
-        from sae.commands.overrides import conf_folder
-
-        folder = conf_folder()
     lines = ["", "Groups (group=choice) and their choices:"]
-    for group in sorted(path for path in folder.iterdir() if path.is_dir() and any(path.glob("*.yaml"))):
-        lines.append(f"  {group.name:<12} {', '.join(sorted(path.stem for path in group.glob('*.yaml')))}")
-    return "\n".join(lines)
+    return "\n".join([*lines, *(f"  {group:<12} {', '.join(choices)}" for group, choices in groups(name).items())])

@@ -1,129 +1,184 @@
 """Reads what a user typed: groups, values and sweeps, with every unknown name found before Hydra sees it."""
 
-import importlib
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sae.commands.binding import nearest
 from sae.errors import UserError
 
-__all__ = ["ParsedOverrides", "conf_folder", "groups", "parse_overrides", "quote_paths"]
+__all__ = ["CheckedOverrides", "as_hydra_takes_them", "check_overrides", "conf_folder", "groups", "swept_keys"]
 
-# Values of these keys are paths or names that people type without quotes, whatever characters are in them.
-PATH_LIKE = re.compile(
-    r"^\+{0,2}(from|resume|init_from|to|text|.*\.path|.*\.package|.*\.cache_dir|run\.(name|folder))=(.*)$", re.DOTALL
+# Values of these keys are text that people type without quotes, whatever characters are in it.
+TEXT_KEY = re.compile(
+    r"[+]{0,2}(from|to|out|resume|init_from|(.*\.)?(cache_dir|column|document_end|document_start|entity|folder|licence|module|name"
+    r"|package|path|precision|project|revision|split))"
 )
-
-
-@dataclass
-class ParsedOverrides:
-    """Overrides sorted by kind.
-
-    Attributes:
-        groups: group -> chosen file, for those chosen once.
-        values: dotted key -> the texts of its overrides.
-        swept: keys that have several values.
-        lines: the overrides as Hydra takes them.
-    """
-
-    groups: dict[str, list[str]] = field(default_factory=dict)
-    values: dict[str, list[Any]] = field(default_factory=dict)
-    swept: set[str] = field(default_factory=set)
-    lines: list[str] = field(default_factory=list)
+NUMBERS = re.compile(r"(^|,)[+-]?\d+(\.\d*)?(e[+-]?\d{1,2})?".join(("(?:", ")+")), re.IGNORECASE)
+QUOTED = re.compile(r"'([^'\\]|\\.)*'|\"([^\"\\]|\\.)*\"", re.DOTALL)
+FUNCTION = re.compile(r"(?:choice|range|interval|glob|sort|shuffle)\(.*\)")
+# Keys may be added and taken away below these.
+OPEN_NODES = ("data.sources", "data.weights")
+# Groups that need no choice.
+OPTIONAL_GROUPS = ("experiment", "debug")
 
 
 def conf_folder() -> Path:
     """The folder of the shipped configuration files."""
-    return Path(next(iter(importlib.import_module("sae.conf").__path__)))
+    import sae.conf
+
+    return Path(next(iter(sae.conf.__path__)))
 
 
-def groups() -> dict[str, list[str]]:
-    """Config groups and the choices in each."""
+def groups(name: str) -> dict[str, list[str]]:
+    """Config groups of a command and the choices in each.
+
+    Args:
+        name: of the command's configuration file, without `.yaml`.
+    """
+    import yaml
+
+    defaults = yaml.safe_load((conf_folder() / f"{name}.yaml").read_text(encoding="utf-8"))["defaults"]
+    used = [next(iter(entry)) for entry in defaults if isinstance(entry, dict)]
     return {
-        folder.name: sorted(path.stem for path in folder.glob("*.yaml"))
-        for folder in sorted(conf_folder().iterdir())
-        if folder.is_dir() and any(folder.glob("*.yaml"))
+        group: sorted(path.stem for path in (conf_folder() / group).glob("*.yaml"))
+        for group in used
+        if not group.startswith("override ")
     }
 
 
-def quote_paths(arguments: Sequence[str]) -> list[str]:
-    """Quote path-like values for Hydra, whose grammar trips over `=`, `,` and blanks in them.
+def as_hydra_takes_them(arguments: Sequence[str], *, sweeping: bool = False) -> list[str]:
+    """Quote paths and names, in which Hydra's grammar trips over `=`, `,`, blanks and much else, and write `1e6` as 1000000.
 
-    A value that is quoted already stays as it is.
-    """
-    quoted = []
-    for argument in arguments:
-        match = PATH_LIKE.match(argument)
-        if match is None:
-            quoted.append(argument)
-            continue
-        key, value = argument[: match.start(2)], match.group(2)
-        plain = re.fullmatch(r"[\w./:@+-]*", value) is not None
-        already = len(value) >= 2 and value[0] == value[-1] and value[0] in "'\"["
-        quoted.append(argument if plain or already else key + "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'")
-    return quoted
-
-
-def parse_overrides(lines: Sequence[str], tree: dict[str, Any], *, open_nodes: Sequence[str] = ()) -> ParsedOverrides:
-    """Sort overrides and find every name that does not exist.
+    A value that is quoted already stays as it is, and `null` stays null.
 
     Args:
-        lines: as typed, path-like values quoted.
-        tree: the composed configuration that the keys must be in.
-        open_nodes: dotted prefixes under which keys may be added with `+`.
+        arguments: as typed.
+        sweeping: whether a comma stands between several values; a comma inside one needs quotes then.
+    """
+    lines = []
+    for argument in arguments:
+        key, equals, value = argument.partition("=")
+        if TEXT_KEY.fullmatch(key) and not (sweeping and FUNCTION.fullmatch(value)):
+            values = re.findall(r"'[^']*'|\"[^\"]*\"|[^,]+", value) if sweeping else [value]
+            value = ",".join(map(_quote, values))
+        elif NUMBERS.fullmatch(value):
+            value = ",".join(map(_whole, value.split(",")))
+        lines.append(f"{key}{equals}{value}")
+    return lines
 
-    Returns:
-        The sorted overrides.
+
+def _quote(value: str) -> str:
+    if value in ("", "null") or QUOTED.fullmatch(value):
+        return value
+    # Inside quotes a backslash is itself, unless a quote follows.
+    return "'" + re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + ("\\'" if found[2] else ""), value) + "'"
+
+
+def _whole(value: str) -> str:
+    return str(int(float(value))) if float(value).is_integer() and "e" in value.lower() else value
+
+
+def swept_keys(lines: Sequence[str]) -> list[str]:
+    """Keys and groups that have several values, but for Hydra's own.
 
     Raises:
-        UserError: all mistakes, one on a line.
+        UserError: every line that cannot be read.
     """
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.errors import OverrideParseException
+    parsed, mistakes = _parse(lines)
+    if mistakes:
+        raise UserError("\n".join(mistakes))
+    return [one.key_or_group for one in parsed if one.is_sweep_override() and not _of_hydra(one.key_or_group)]
 
-    parser, known, parsed, problems = OverridesParser.create(), groups(), ParsedOverrides(lines=list(lines)), []
-    keys = set(_dotted(tree))
+
+@dataclass(frozen=True)
+class CheckedOverrides:
+    """Overrides, looked at before Hydra sees them.
+
+    Attributes:
+        lines: those that Hydra can take. Naming `sae.d_sae` without `sae.expansion` takes the default expansion away, and the
+            other way round.
+        mistakes: a sentence for each of the others.
+    """
+
+    lines: list[str]
+    mistakes: list[str]
+
+
+def check_overrides(lines: Sequence[str], tree: Mapping[str, Any], known: Mapping[str, Sequence[str]]) -> CheckedOverrides:
+    """Find every name that does not exist.
+
+    Args:
+        lines: as typed, paths and names quoted.
+        tree: the composed configuration that the keys must be in.
+        known: groups and their choices.
+    """
+    parsed, mistakes = _parse(lines)
+    keys = list(_dotted(tree))
+    good, given = [], {}
+    for override in parsed:
+        key = override.key_or_group
+        mistake = None if _of_hydra(key) else _mistake(override, keys, known)
+        if mistake is not None:
+            mistakes.append(mistake)
+        else:
+            good.append(str(override.input_line))
+            given[key] = override.value()
+    for one, other in (("sae.expansion", "sae.d_sae"), ("sae.d_sae", "sae.expansion")):
+        if given.get(one) is not None and other not in given:
+            good.append(f"{other}=null")
+    return CheckedOverrides(lines=good, mistakes=mistakes)
+
+
+def _mistake(override: Any, keys: Sequence[str], known: Mapping[str, Sequence[str]]) -> str | None:
+    key, value = override.key_or_group, override.value()
+    opened = any(key.startswith(f"{node}.") for node in OPEN_NODES)
+    if override.is_sweep_override():
+        return f"{key}: several values are a sweep, which needs -m; a comma inside one value needs quotes"
+    if override.is_delete() and not opened:
+        return f"~{key}: a key cannot be taken away; give it another value, or null where it may be empty"
+    if key in known:
+        if value in known[key] or (value is None and key in OPTIONAL_GROUPS):
+            return None
+        said = f"{key}={value}: there is no such choice; {key} is one of {', '.join(known[key])}."
+        return said + nearest(str(value), known[key])
+    if key in keys or opened:
+        return None
+    return f"{key}: there is no such key.{_nearest_key(key, [*keys, *known])}"
+
+
+def _parse(lines: Sequence[str]) -> tuple[list[Any], list[str]]:
+    """The overrides that can be read, and what is wrong with the others."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    parser, parsed, mistakes = OverridesParser.create(), [], []
     for line in lines:
-        if "=" not in line and not line.startswith("~"):
-            problems.append(f"'{line}': expected key=value, as in train.tokens=100000")
+        if not re.match(r"~.|[^=]+=", line):
+            mistakes.append(f"'{line}': expected key=value, as in train.tokens=100000")
             continue
         try:
-            override = parser.parse_override(line)
-        except OverrideParseException as error:
+            parsed.append(parser.parse_override(line))
+        except HydraException as error:
             reason = str(error).splitlines()[0]
-            problems.append(f"'{line}': {reason}. Put a value with special characters in quotes: \"key='value'\"")
-            continue
-        key = override.key_or_group
-        swept = override.is_sweep_override()
-        values = [str(value) for value in override.sweep_string_iterator()] if swept else [override.value()]
-        if key.startswith("hydra"):
-            continue
-        if key in known:
-            parsed.groups[key] = [str(value) for value in values]
-            problems += [
-                f"{key}={value}: there is no such choice; {key} is one of {', '.join(known[key])}."
-                + nearest(str(value), known[key])
-                for value in values
-                if value is not None and str(value) not in known[key]
-            ]
-        elif key in keys or any(key.startswith(f"{node}.") for node in open_nodes):
-            parsed.values[key] = values
-        else:
-            problems.append(f"{key}: there is no such key.{nearest(key, [*keys, *known])}")
-        if swept:
-            parsed.swept.add(key)
-    if problems:
-        raise UserError("\n".join(problems))
-    return parsed
+            mistakes.append(f"'{line}': {reason}. A value with special characters needs quotes of its own: \"key='value'\"")
+    return parsed, mistakes
 
 
-def _dotted(tree: dict[str, Any], prefix: str = "") -> list[str]:
-    found = []
+def _of_hydra(key: str) -> bool:
+    return key.startswith(("hydra.", "hydra/"))
+
+
+def _nearest_key(key: str, known: Sequence[str]) -> str:
+    """The key that was meant, be it that its node was left out."""
+    same_end = [one for one in known if one.rsplit(".", 1)[-1] == key]
+    return f" Did you mean '{same_end[0]}'?" if same_end else nearest(key, known)
+
+
+def _dotted(tree: Mapping[str, Any], prefix: str = "") -> Iterable[str]:
     for key, value in tree.items():
-        found.append(f"{prefix}{key}")
-        if isinstance(value, dict):
-            found += _dotted(value, f"{prefix}{key}.")
-    return found
+        yield f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            yield from _dotted(value, f"{prefix}{key}.")

@@ -1,12 +1,11 @@
 """The `sae` node: flat keys, sorted to the architecture, the objective's terms and the recipe by their constructors."""
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from sae.architectures.base import SparseAutoencoder
-from sae.commands.binding import bind, conforms, describe, make, nearest, parameters_of
+from sae.commands.binding import bind, conforms, describe, make, nearest, parameters_of, typed
 from sae.formats.registry import ARCHITECTURES
 from sae.losses.objective import Objective
 from sae.losses.registry import TERMS
@@ -79,22 +78,18 @@ def read_sae_node(node: Mapping[str, Any], problems: list[str]) -> SAENode | Non
     architecture_arguments = {key: value for key, value in rest.items() if key in of_architecture}
     recipe_arguments = {key: value for key, value in rest.items() if key in of_recipe}
     problems += bind("sae", architecture_arguments, of_architecture)
-    problems += bind("sae", recipe_arguments, of_recipe)
+    recipe_problems = bind("sae", recipe_arguments, of_recipe)
+    problems += recipe_problems
     _check_size(node, problems)
     coefficients, terms = _read_terms(rest, problems)
-    if len(problems) > before:
-        return None
-    for key in (field.name for field in dataclasses.fields(Recipe)):
-        if isinstance(recipe_arguments.get(key), list):
-            recipe_arguments[key] = tuple(recipe_arguments[key])
-    recipe = make(lambda: Recipe(**recipe_arguments), problems)
-    if recipe is None:
+    recipe = None if recipe_problems else make(lambda: Recipe(**typed(recipe_arguments, of_recipe)), problems)
+    if recipe is None or len(problems) > before:
         return None
     return SAENode(
         architecture=str(name),
-        expansion=node.get("expansion"),
+        expansion=None if node.get("expansion") is None else float(node["expansion"]),
         d_sae=node.get("d_sae"),
-        architecture_arguments=architecture_arguments,
+        architecture_arguments=typed(architecture_arguments, of_architecture),
         terms=terms,
         coefficients=coefficients,
         recipe=recipe,
@@ -111,17 +106,18 @@ def _read_terms(
     coefficients: dict[str, tuple[float, float]] = {}
     terms: dict[str, dict[str, Any]] = {}
     for term, maker in TERMS.items():
-        own = {key.removeprefix(f"{term}_"): value for key, value in rest.items() if key.startswith(f"{term}_")}
+        parameters = parameters_of(maker, _term_settings)
+        given = {key.removeprefix(f"{term}_"): value for key, value in rest.items() if key.startswith(f"{term}_")}
+        own = typed({key: value for key, value in given.items() if key in parameters}, parameters)
         coefficient = own.pop("coefficient", 1.0 if term == "mse" else None)
         warmup = own.pop("warmup", 0.0)
         if coefficient is None:
             continue
-        if isinstance(coefficient, int | float) and not 0 <= coefficient < float("inf"):
-            problems.append(f"sae.{term}_coefficient must be finite and not negative, got {coefficient}")
-        if isinstance(warmup, int | float) and not 0 <= warmup <= 1:
-            problems.append(f"sae.{term}_warmup is a fraction of the budget in 0..1, got {warmup}")
-        terms[term] = {key: value for key, value in own.items() if key in parameters_of(maker)}
-        coefficients[term] = (coefficient, warmup)
+        if isinstance(coefficient, float) and coefficient < 0:
+            problems.append(f"sae.{term}_coefficient must not be negative, got {coefficient:g}")
+        if isinstance(warmup, float) and not 0 <= warmup <= 1:
+            problems.append(f"sae.{term}_warmup is a fraction of the budget in 0..1, got {warmup:g}")
+        terms[term], coefficients[term] = own, (coefficient, warmup)
     return coefficients, terms
 
 

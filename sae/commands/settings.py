@@ -3,159 +3,28 @@
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any
 
-from sae.commands.binding import bind, make, nearest, parameters_of
+from sae.commands.binding import bind, make, nearest, parameters_of, typed
+from sae.commands.nodes import ActivationsNode, DataNode, EvaluationNode, RunNode, TrainerNode, TrainNode
 from sae.commands.sae_node import SAENode, read_sae_node
 from sae.errors import UserError
+from sae.formats.native import read_cfg
 from sae.models.device import resolve_device
 from sae.models.hook_points import hook_mistakes, resolve_hook_point
-from sae.models.loading import load_model, read_model_outline
+from sae.models.loading import ModelOutline, load_model, read_model_outline
 from sae.tokens.documents import DocumentSource
-from sae.tokens.packing import Packing
+from sae.tokens.mixture import Mixture
 from sae.tokens.registry import SOURCES, build_source
+from sae.tokens.wikipedia_sample import WikipediaSample
 from sae.training.loggers.settings import LoggerSettings
 from sae.training.optimizers import OptimizerSettings
 from sae.training.recipe import Budget
-from sae.training.run import CheckpointSettings, TrainerSettings
+from sae.training.run import CheckpointSettings
 from sae.training.schedule import ScheduleSettings
 
-__all__ = [
-    "ActivationsNode",
-    "DataNode",
-    "EvaluationNode",
-    "RunNode",
-    "SourceConfig",
-    "TrainConfig",
-    "TrainerNode",
-    "read_source_config",
-    "read_train_config",
-]
-
-
-def _require(checks: list[tuple[bool, str]]) -> None:
-    problems = [text for wrong, text in checks if wrong]
-    if problems:
-        raise ValueError("; ".join(problems))
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunNode:
-    """`run`: name and place of the run's folder; the values at `name_keys` end a name that is not given."""
-
-    name: str | None = None
-    name_keys: tuple[str, ...] = ()
-    folder: str = "runs"
-    if_exists: Literal["error", "resume", "overwrite"] = "error"
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainNode:
-    """`train`: rows in all and rows a step."""
-
-    tokens: int
-    batch_tokens: int
-
-    def __post_init__(self) -> None:
-        _require(
-            [
-                (self.batch_tokens < 1, f"train.batch_tokens must be at least 1, got {self.batch_tokens}"),
-                (
-                    self.tokens < self.batch_tokens,
-                    f"train.tokens={self.tokens} is less than one batch (train.batch_tokens={self.batch_tokens})",
-                ),
-            ]
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
-class DataNode:
-    """`data`, the keys that every source shares: blocks, split and caps."""
-
-    context_length: int = 128
-    packing: Packing = "document"
-    min_tail: int = 16
-    held_out_fraction: float = 0.1
-    held_out_rows: int = 32768
-    max_rows: int | None = None
-    window_blocks: int = 8192
-    repeat: bool = False
-
-    def __post_init__(self) -> None:
-        _require(
-            [
-                (self.context_length < 2, f"data.context_length must be at least 2, got {self.context_length}"),
-                (self.min_tail < 1, f"data.min_tail must be at least 1, got {self.min_tail}"),
-                (
-                    not 0 < self.held_out_fraction < 1,
-                    f"data.held_out_fraction must lie between 0 and 1, got {self.held_out_fraction}: every number of a run is "
-                    "measured on text that it was not trained on",
-                ),
-                (self.held_out_rows < 1, f"data.held_out_rows must be at least 1, got {self.held_out_rows}"),
-                (self.max_rows is not None and self.max_rows < 1, f"data.max_rows must be at least 1, got {self.max_rows}"),
-                (self.window_blocks < 1, f"data.window_blocks must be at least 1, got {self.window_blocks}"),
-            ]
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
-class ActivationsNode:
-    """`activations`: run the model while training, or read a store."""
-
-    mode: Literal["live", "stored"]
-    path: str | None = None
-    chunk_tokens: int = 131072
-    forward_blocks: int = 16
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    max_norm_multiple: float | None = None
-    cache: bool | Literal["auto"] = "auto"
-    cache_dir: str | None = None
-
-    def __post_init__(self) -> None:
-        multiple = self.max_norm_multiple
-        _require(
-            [
-                (self.mode == "stored" and self.path is None, "activations=stored needs activations.path=FOLDER"),
-                (self.chunk_tokens < 1, f"activations.chunk_tokens must be at least 1, got {self.chunk_tokens}"),
-                (self.forward_blocks < 1, f"activations.forward_blocks must be at least 1, got {self.forward_blocks}"),
-                (
-                    multiple is not None and multiple <= 1,
-                    f"activations.max_norm_multiple is a multiple of the median norm above 1, got {multiple}",
-                ),
-            ]
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
-class EvaluationNode:
-    """`evaluation`: what is measured on held-out text, and how often."""
-
-    every_tokens: int | None = None
-    rows: int = 32768
-    ce_tokens: int = 8192
-    ce_every_tokens: int | None = None
-    batch_rows: int = 4096
-
-    def __post_init__(self) -> None:
-        _require(
-            [
-                (value is not None and value < least, f"evaluation.{key} must be at least {least}, got {value}")
-                for key, value, least in (
-                    ("every_tokens", self.every_tokens, 1),
-                    ("rows", self.rows, 2),
-                    ("ce_tokens", self.ce_tokens, 0),
-                    ("ce_every_tokens", self.ce_every_tokens, 1),
-                    ("batch_rows", self.batch_rows, 1),
-                )
-            ]
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainerNode(TrainerSettings):
-    """`trainer`: where things run and how exactly, the model and the SAE each."""
-
-    model_dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+__all__ = ["SourceConfig", "TrainConfig", "read_source_config", "read_train_config"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -217,35 +86,27 @@ def read_source_config(tree: Mapping[str, Any], problems: list[str]) -> SourceCo
         The bound nodes, or None if something is wrong.
     """
     before = len(problems)
-    model, hook = dict(tree["model"]), dict(tree["hook"])
-    loading = {key: value for key, value in parameters_of(load_model).items() if key not in ("dtype", "device")}
-    problems += bind("model", model, loading)
-    problems += bind("hook", hook, {k: v for k, v in parameters_of(resolve_hook_point).items() if k != "model"})
+    trainer = _node("trainer", tree["trainer"], TrainerNode, problems)
+    if trainer is not None:
+        mistakes: list[str] = []
+        make(lambda: resolve_device(trainer.device), mistakes)
+        problems += [mistake.replace("device=", "trainer.device=") for mistake in mistakes]
+    outline = _read_model(tree["model"], problems)
+    _check_hook(tree["hook"], outline, problems)
     data = _read_data(tree["data"], problems)
     activations = _node("activations", tree["activations"], ActivationsNode, problems)
-    trainer = _node("trainer", tree["trainer"], TrainerNode, problems)
+    if activations is not None and activations.path is not None and not Path(activations.path).expanduser().is_dir():
+        problems.append(f"activations.path={activations.path}: there is no such folder; scripts/harvest.py writes one")
     evaluation = _node("evaluation", tree["evaluation"], EvaluationNode, problems)
     if not isinstance(tree["seed"], int) or isinstance(tree["seed"], bool) or tree["seed"] < 0:
         problems.append(f"seed: expected a whole number of at least 0, got {tree['seed']!r}")
-    if trainer is not None:
-        make(lambda: resolve_device(trainer.device), problems)
-    outline = None
-    if len(problems) == before:
-        outline = make(
-            lambda: read_model_outline(
-                source=model["source"], name=model.get("name"), path=model.get("path"), revision=model.get("revision")
-            ),
-            problems,
-        )
-    if outline is not None:
-        problems += hook_mistakes(outline.num_layers, **hook)
     if data is None or activations is None or trainer is None or evaluation is None or outline is None:
         return None
     if len(problems) > before:
         return None
     return SourceConfig(
-        model=model,
-        hook=hook,
+        model=dict(tree["model"]),
+        hook=dict(tree["hook"]),
         source=data[0],
         data=data[1],
         activations=activations,
@@ -276,6 +137,11 @@ def read_train_config(tree: dict[str, Any]) -> TrainConfig:
     for key, kind, expected in (("dry_run", bool, "true or false"), ("init_from", str, "a path or null")):
         if not isinstance(tree[key], kind) and tree[key] is not None:
             problems.append(f"{key}: expected {expected}, got {tree[key]!r}")
+    if origin is not None and sae is not None and sae.width(origin.d_model) < 1:
+        problems.append(f"sae.expansion={tree['sae']['expansion']} gives no latent for {origin.d_model} dimensions")
+    init_from = str(Path(tree["init_from"]).expanduser()) if isinstance(tree["init_from"], str) else None
+    if init_from is not None and sae is not None:
+        make(lambda: _check_start(init_from, sae, origin), problems)
     if problems:
         raise UserError("\n".join(dict.fromkeys(problems)))
     assert origin is not None
@@ -289,27 +155,41 @@ def read_train_config(tree: dict[str, Any]) -> TrainConfig:
         optimizer=optimizer,
         schedule=schedule,
         loggers=loggers,
-        init_from=tree["init_from"],
+        init_from=init_from,
         dry_run=bool(tree["dry_run"]),
         tree=tree,
     )
 
 
-def _node(path: str, node: Mapping[str, Any], owner: Callable[..., Any], problems: list[str]) -> Any:
+def _node(path: str, node: Any, owner: Callable[..., Any], problems: list[str]) -> Any:
     parameters = parameters_of(owner)
     found = bind(path, node, parameters)
     problems += found
+    return None if found else make(lambda: owner(**typed(node, parameters)), problems)
+
+
+def _read_model(node: Any, problems: list[str]) -> ModelOutline | None:
+    """The model's measures, if its files can be found."""
+    loading = {key: value for key, value in parameters_of(load_model).items() if key not in ("dtype", "device")}
+    found = bind("model", node, loading)
+    problems += found
     if found:
         return None
-    arguments = {key: tuple(value) if isinstance(value, list) else value for key, value in node.items()}
-    return make(lambda: owner(**arguments), problems)
+    return make(lambda: read_model_outline(**{key: node.get(key) for key in ("source", "name", "path", "revision")}), problems)
 
 
-def _read_data(node: Mapping[str, Any], problems: list[str]) -> tuple[DocumentSource, DataNode] | None:
+def _check_hook(node: Any, outline: ModelOutline | None, problems: list[str]) -> None:
+    found = bind("hook", node, {key: one for key, one in parameters_of(resolve_hook_point).items() if key != "model"})
+    problems += found
+    if not found and outline is not None:
+        problems += hook_mistakes(outline.num_layers, **node)
+
+
+def _read_data(node: Any, problems: list[str]) -> tuple[DocumentSource, DataNode] | None:
     before = len(problems)
     shared = parameters_of(DataNode)
     kind = node.get("source")
-    if kind not in SOURCES:
+    if not isinstance(kind, str) or kind not in SOURCES:
         problems.append(f"data.source: expected one of {', '.join(SOURCES)}, got {kind!r}.{nearest(str(kind), SOURCES)}")
         return None
     # What must be given is the source's own affair, which says it in its own words.
@@ -320,7 +200,44 @@ def _read_data(node: Mapping[str, Any], problems: list[str]) -> tuple[DocumentSo
         for key, parameter in parameters_of(SOURCES[kind]).items()
     }
     own = {key: value for key, value in node.items() if key not in shared and key != "source"}
-    problems += bind("data", own, of_source)
+    found = bind("data", own, of_source)
+    problems += found
     data = _node("data", {key: value for key, value in node.items() if key in shared}, DataNode, problems)
-    source = make(lambda: build_source(node), problems) if len(problems) == before else None
-    return (source, data) if source is not None and data is not None else None
+    source = make(lambda: build_source(node), problems) if not found else None
+    if source is not None:
+        make(lambda: _check_readable(source), problems)
+    return (source, data) if source is not None and data is not None and len(problems) == before else None
+
+
+def _check_readable(source: DocumentSource) -> None:
+    """Read one document, which tells of a column that is missing, an empty data set, or a hub out of reach.
+
+    Raises:
+        UserError: what is wrong.
+    """
+    if isinstance(source, Mixture):
+        for part in source.sources.values():
+            _check_readable(part)
+    elif not isinstance(source, WikipediaSample) and next(source.documents(), None) is None:
+        raise UserError(
+            f"{source.name!r} is empty: expected documents. Check `data.path`, and `data.column` where there is one."
+        )
+
+
+def _check_start(path: str, sae: SAENode, origin: SourceConfig | None) -> None:
+    """Compare the SAE that a run starts from with the one that it would train, by its `cfg.json`.
+
+    Raises:
+        UserError: there is no SAE, or of another architecture or size.
+    """
+    cfg = read_cfg(path)
+    d_in, d_sae = cfg["d_in"], cfg["d_sae"]
+    wide = origin is not None and origin.hook["module"] is None and origin.hook["site"] != "attn_z"
+    ours = (sae.architecture, origin.d_model if origin is not None and wide else d_in)
+    wanted = (*ours, sae.width(ours[1]))
+    if (cfg["architecture"], d_in, d_sae) != wanted:
+        raise UserError(
+            f"init_from={path} holds a {cfg['architecture']} SAE with d_in {d_in} and d_sae {d_sae}; this run would train a "
+            f"{wanted[0]} SAE with d_in {wanted[1]} and d_sae {wanted[2]}. Make them equal (sae={cfg['architecture']} "
+            f"sae.d_sae={d_sae}, the model and hook point it was trained on), or start from another."
+        )

@@ -25,8 +25,8 @@ class Estimate:
         evaluation_seconds: cross-entropy at the end.
     """
 
-    memory_bytes: float
-    disk_bytes: float
+    memory_bytes: int
+    disk_bytes: int
     harvest_seconds: float
     step_seconds: float
     evaluation_seconds: float

@@ -58,8 +58,8 @@ def linear_axis(values: Sequence[Number], start: Number, end: Number, *, from_ze
     if low >= 0 and (from_zero or low < ZERO_SHARE * high):
         low = 0.0
     if low == high:
-        margin = abs(low) * 0.1 or 1.0
-        low, high = low - margin, high + margin
+        margin = abs(low) * 0.1
+        low, high = (low - margin, high + margin) if margin else (0.0, 1.0)
     step = _nice_step((high - low) / count)
     low, high = math.floor(low / step + 1e-9) * step, math.ceil(high / step - 1e-9) * step
     ticks = tuple(low + i * step for i in range(round((high - low) / step) + 1))

@@ -108,10 +108,13 @@ NUMBERS: dict[str, Definition] = {
 CURVES: dict[str, Definition] = {
     **{key: value for key, value in NUMBERS.items() if value.kind != "count"},
     "loss": Definition("Loss", short="all terms with their coefficients"),
-    "reconstruction": Definition("Loss: reconstruction", short="before its coefficient"),
-    "sparsity": Definition("Loss: sparsity", short="before its coefficient"),
+    "loss_mse": Definition("Loss term: squared error", short="before its coefficient, in the scaled units of training"),
+    "mse_coefficient": Definition("Coefficient of the squared error", short="after its ramp"),
+    "l1_coefficient": Definition("Coefficient of L1", short="after its ramp"),
     "lr": Definition("Learning rate", short="after schedule"),
     "gradient_norm": Definition("Gradient norm", short="before clipping"),
+    "never_fired_fraction": Definition("Never fired in training", short="share since the first step", kind="share"),
+    "resampled": Definition("Resampled latents", short="dead latents given new directions", kind="count"),
 }
 
 

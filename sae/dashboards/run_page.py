@@ -18,7 +18,17 @@ from sae.dashboards.svg import Series
 __all__ = ["render_run_page"]
 
 # Constant over a run, or another curve read upside down.
-NOT_DRAWN = {"tokens", "step", "explained_variance", "ce_clean", "ce_zero", "ce_mean", "ce_sae", "ce_tokens_scored"}
+NOT_DRAWN = {
+    "tokens",
+    "step",
+    "explained_variance",
+    "ce_clean",
+    "ce_zero",
+    "ce_mean",
+    "ce_sae",
+    "ce_tokens_scored",
+    "tokens_evaluated",
+}
 TILES = ("l0", "fvu", "dead_fraction", "ce_increase")
 SPLIT_NAMES = {"train": "training", "held_out": "held out"}
 
@@ -67,8 +77,8 @@ def _subtitle(config: Mapping[str, Any], reports: Mapping[str, Mapping[str, Any]
     if isinstance(model, Mapping):
         parts.append(str(model.get("name") or model.get("path") or ""))
     if isinstance(hook, Mapping):
-        place = hook.get("module") or f"{hook.get('site', '')} of layer {hook.get('layer', '?')}"
-        parts.append(str(place))
+        layer = "" if hook.get("layer") is None else f" of layer {hook['layer']}"
+        parts.append(str(hook.get("module") or f"{hook.get('site', '')}{layer}"))
     if len(reports) > 1:
         parts.append(f"{len(reports)} dictionaries")
     trained = {report.get("tokens_trained") for report in reports.values()} - {None}

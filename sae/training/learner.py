@@ -109,7 +109,7 @@ class Learner(nn.Module):
                 residual = (output.recon - x).square().sum(dtype=torch.float64)
                 self.batch_metrics = {
                     "loss": parts.total.detach(),
-                    **{name: part.detach() for name, part in parts.parts.items()},
+                    **{f"loss_{name}": part.detach() for name, part in parts.parts.items()},
                     "l0": (output.latent_acts > 0).sum(dim=1).double().mean(),
                     "fvu": residual / (x - x.mean(dim=0)).square().sum(dtype=torch.float64),
                 }

@@ -3,7 +3,7 @@
 import logging
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -11,6 +11,7 @@ from typing import Any, Literal
 import lightning as L
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+from sae.activations.batch import Cursor
 from sae.activations.shuffle import ActivationStream
 from sae.architectures.base import SparseAutoencoder
 from sae.training.callbacks.checkpoints import (
@@ -121,6 +122,7 @@ def train(
     resume: bool,
     signals: StopSignals,
     init_from: SparseAutoencoder | None = None,
+    callbacks: Sequence[L.Callback] = (),
     say: Callable[[str], None] = lambda line: None,
 ) -> TrainedRun:
     """Train the SAEs of one run to the end of the budget, or until a signal.
@@ -141,6 +143,7 @@ def train(
         resume: go on from the latest checkpoint in `folder`, if there is one.
         signals: stop flag.
         init_from: a trained SAE in raw units to start from.
+        callbacks: Lightning callbacks, called after the run's own.
         say: takes lines for a person.
 
     Returns:
@@ -159,38 +162,36 @@ def train(
         check_same_run(saved, found, config=config, module=module)
     steps_done = int(saved["global_step"]) if saved is not None else 0
     metrics, timing = JsonLines(folder / "metrics.jsonl"), JsonLines(folder / "timing.jsonl")
-    metrics.cut_back(int(saved["run"]["metrics_position"]) if saved is not None else 0)
-    sinks = {
-        sae_name: loggers.open(
-            run_name=name,
-            run_id=run_id,
-            sae_name=sae_name,
-            folder=folder,
-            config=config,
-            resumed_at=steps_done * budget.batch_tokens if saved is not None else None,
-        )
-        for sae_name in learners
-    }
-    run_metrics = RunMetrics(
-        metrics=metrics,
-        timing=timing,
-        sinks=sinks,
-        evaluation=evaluation,
-        batch_tokens=budget.batch_tokens,
-        seconds_waiting=lambda: stream.seconds_waiting,
-    )
-    checkpoints = CheckpointEvery(
-        folder / "checkpoints",
-        every_tokens=checkpoint.every_tokens or max(budget.batch_tokens, budget.train_tokens // 5),
-        keep=checkpoint.keep,
-        batch_tokens=budget.batch_tokens,
-        signals=signals,
-        extra=lambda: {"config": config, "metrics_position": metrics.position(), "id": run_id},
-    )
-    signals.interrupts(stream.stop)
-    completed = steps_done
+    sinks: dict[str, list[MetricSink]] = {}
+    started, completed = True, steps_done
     try:
-        started = True
+        metrics.cut_back(int(saved["run"]["metrics_position"]) if saved is not None else 0)
+        for sae_name in learners:
+            sinks[sae_name] = loggers.open(
+                run_name=name,
+                run_id=run_id,
+                sae_name=sae_name,
+                folder=folder,
+                config=config,
+                resumed_at=steps_done * budget.batch_tokens if saved is not None else None,
+            )
+        run_metrics = RunMetrics(
+            metrics=metrics,
+            timing=timing,
+            sinks=sinks,
+            evaluation=evaluation,
+            batch_tokens=budget.batch_tokens,
+            seconds_waiting=lambda: stream.seconds_waiting,
+        )
+        checkpoints = CheckpointEvery(
+            folder / "checkpoints",
+            every_tokens=checkpoint.every_tokens or max(budget.batch_tokens, budget.train_tokens // 5),
+            keep=checkpoint.keep,
+            batch_tokens=budget.batch_tokens,
+            signals=signals,
+            extra=lambda: {"config": config, "metrics_position": metrics.position(), "id": run_id},
+        )
+        signals.interrupts(stream.stop)
         if saved is not None:
             say(f"Going on at {steps_done * budget.batch_tokens:,} of {budget.train_tokens:,} tokens ({found}).")
         else:
@@ -199,6 +200,7 @@ def train(
         start = time.perf_counter()
         if saved is not None and steps_done >= budget.steps:
             module.load_state_dict(saved["state_dict"])
+            stream.load_state_dict(_place(saved))
         elif started:
             datamodule = ActivationsDataModule(
                 stream,
@@ -207,7 +209,9 @@ def train(
                 on_stopped=checkpoints.stop_between_steps,
             )
             progress = Progress(run_metrics, total_tokens=budget.train_tokens, batch_tokens=budget.batch_tokens)
-            completed = _fit(module, datamodule, [run_metrics, checkpoints, progress], trainer, budget.steps, found, signals)
+            completed = _fit(
+                module, datamodule, [run_metrics, checkpoints, progress, *callbacks], trainer, budget.steps, found, signals
+            )
         norm_limits = stream.norm_limits
         seconds = max(1e-9, time.perf_counter() - start - run_metrics.seconds_evaluating)
         return TrainedRun(
@@ -234,6 +238,11 @@ def train(
         stream.close()
         metrics.close()
         timing.close()
+
+
+def _place(saved: dict[str, Any]) -> Cursor:
+    """The stream's place in a checkpoint."""
+    return saved["loops"]["fit_loop"]["state_dict"]["combined_loader"][0]["cursor"]
 
 
 def _start(

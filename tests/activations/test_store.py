@@ -126,8 +126,9 @@ def test_a_harvest_killed_anywhere_goes_on_to_the_same_store(tmp_path, fail_at):
     assert told[-1] == (rows, rows)
 
 
-def test_a_finished_store_is_left_as_it_is(tmp_path):
+def test_a_finished_store_is_left_as_it_is_and_not_read_again(tmp_path, monkeypatch):
     write(tmp_path)
+    monkeypatch.setattr(verify_module, "file_record", None)
     stamps = {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
     source = FakeSource()
     write(tmp_path, source=source)

@@ -33,6 +33,12 @@ def test_a_log_axis_holds_every_value_and_few_ticks(values):
     assert all(10 <= axis.pixel(value) <= 195 for value in values)
 
 
+def test_a_range_of_nothing_still_has_a_scale():
+    assert (linear_axis([0.0], 0, 1).low, linear_axis([0, 0], 0, 1).high) == (0, 1)
+    flat = linear_axis([5.0, 5.0], 0, 1)
+    assert flat.low < 5 < flat.high
+
+
 def test_pixels_are_where_one_would_draw_them():
     assert linear_axis([0, 10], 0, 100).pixel(2.5) == 25
     assert linear_axis([0, 10], 200, 0).pixel(10) == 0

@@ -64,6 +64,13 @@ def test_a_page_is_whole_and_stays_at_home():
     assert "prefers-color-scheme: dark" in STYLE
 
 
+def test_the_first_lines_say_what_was_trained():
+    assert "tiny · resid_post of layer 2 · 983,040 tokens" in Page(render()).text
+    named = {"model": {"name": None, "path": "here"}, "hook": {"site": "resid_post", "layer": None, "module": "a.b"}}
+    assert "here · a.b · 983,040 tokens" in Page(render(config=named)).text
+    assert "run 983,040 tokens" in Page(render(config={})).text
+
+
 def test_curves_hold_what_was_logged():
     fvu = next(series for series in figures(Page(render())) if len(series) == 2)
     by_name = {one["name"]: one for one in fvu}

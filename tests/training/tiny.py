@@ -31,10 +31,10 @@ D_IN, D_SAE, BATCH, STEPS, CHUNK = 5, 13, 8, 40, 50
 HOOK = "blocks.1.resid_post"
 BLOCKS = 60  # about 180 rows: a run goes over them nearly twice, in four chunks each time
 
-# Latents that were silent for 16 rows are resampled after steps 10 and 20: with 13 latents there always are some.
+# Latents that were silent for 16 rows are resampled after steps 20 and 28: with 13 latents there always are some.
 RECIPE: dict[str, Any] = {
     "lr": 0.02,
-    "resample_at": (0.25, 0.5),
+    "resample_at": (0.5, 0.7),
     "resample_window": 0.05,
     "resample_pool_rows": 30,
     "dead_window_tokens": 40,
@@ -62,7 +62,7 @@ class TableSource:
         return result
 
 
-def make_learner(*, name="relu", seed=0, budget=None, schedule=None, coefficient=0.3, l1_warmup=0.1, **recipe) -> Learner:
+def make_learner(*, name="relu", seed=0, budget=None, schedule=None, coefficient=4.0, l1_warmup=0.1, **recipe) -> Learner:
     return Learner(
         name=name,
         hook_point=HOOK,

@@ -94,8 +94,10 @@ class RunMetrics(L.Callback):
         tokens = step * self.batch_tokens
         last = step == trainer.max_steps
         for name, learner in pl_module.each().items():
+            if name in pl_module.resampled:  # a row of its own: few of these steps are logging steps
+                self._emit(name, {"resampled": float(pl_module.resampled[name])}, "train", tokens)
             if pl_module.logs_after(step):
-                self._emit(name, self._training_row(learner, step, pl_module.resampled.get(name, 0)), "train", tokens)
+                self._emit(name, self._training_row(learner, step), "train", tokens)
         if pl_module.logs_after(step):
             self._emit_timing(step, tokens)
         if self.evaluation is None:
@@ -114,7 +116,7 @@ class RunMetrics(L.Callback):
     def _due(self, tokens: int, every: int) -> bool:
         return tokens // every > (tokens - self.batch_tokens) // every
 
-    def _training_row(self, learner: Learner, step: int, resampled: int) -> dict[str, float]:
+    def _training_row(self, learner: Learner, step: int) -> dict[str, float]:
         row = {name: float(value) for name, value in learner.batch_metrics.items()}
         row["lr"] = learner.learning_rate_at(step - 1)
         row.update({f"{name}_coefficient": value for name, value in learner.coefficients_at(step - 1).items()})
@@ -122,8 +124,6 @@ class RunMetrics(L.Callback):
             row["gradient_norm"] = float(learner.gradient_norm)
         row["dead_fraction"] = learner.dead.dead_fraction(learner.recipe.dead_window(learner.budget))
         row["never_fired_fraction"] = learner.dead.never_fired_fraction()
-        if resampled:
-            row["resampled"] = resampled
         return row
 
     def _evaluate(self, name: str, learner: Learner, tokens: int) -> None:

@@ -1,10 +1,11 @@
 """What every place that metrics go to has in common."""
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 __all__ = ["MetricSink"]
 
 
+@runtime_checkable
 class MetricSink(Protocol):
     """Takes the metrics of one SAE of one run."""
 

@@ -1,0 +1,199 @@
+"""`sae.fit`: train an SAE on activations that are already there, from Python and without Hydra.
+
+The same stream, learner and training loop as `scripts/train.py`, with the defaults of the same YAML files, so that equal
+settings on equal rows mean the same thing in both.
+"""
+
+import importlib.resources
+import signal
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+
+import numpy as np
+import yaml
+from torch import Tensor
+
+from sae.activations.array_rows import ArrayRows
+from sae.activations.shuffle import ActivationStream
+from sae.architectures.base import SparseAutoencoder
+from sae.commands.sae_node import SAENode, read_sae_node
+from sae.errors import UserError
+from sae.formats.native import save
+from sae.formats.registry import architecture_class
+from sae.models.device import resolve_device
+from sae.tokens.windows import FiniteWindows
+from sae.training.callbacks.checkpoints import StopSignals
+from sae.training.learner import Learner
+from sae.training.loggers.settings import LoggerSettings
+from sae.training.optimizers import OptimizerSettings
+from sae.training.recipe import Budget
+from sae.training.run import CheckpointSettings, TrainedRun, TrainerSettings, train
+from sae.training.schedule import ScheduleSettings
+
+__all__ = ["fit"]
+
+
+def fit(
+    x: Tensor | np.ndarray,
+    *,
+    architecture: str = "relu",
+    expansion: float | int | None = None,
+    d_sae: int | None = None,
+    tokens: int | None = None,
+    batch_tokens: int | None = None,
+    chunk_tokens: int | None = None,
+    schedule: ScheduleSettings | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    folder: str | Path | None = None,
+    **recipe: Any,
+) -> SparseAutoencoder:
+    """Train an SAE on an array of activations, quietly.
+
+    Defaults are those of the command: `conf/sae/ARCHITECTURE.yaml`, `conf/train.yaml` and `conf/activations/live.yaml`.
+
+    Args:
+        x: activations [rows, d_in] of any float type: a tensor, a numpy array or a memory map. It is read in chunks, never
+            copied as a whole, and passed over as often as `tokens` asks.
+        architecture: name of the architecture.
+        expansion: d_sae / d_in; None for the default (8), unless `d_sae` is given.
+        d_sae: number of latents, in place of `expansion`.
+        tokens: rows to train on in all; None for 600,000, or one pass where there are more rows.
+        batch_tokens: rows a step; None for 512.
+        chunk_tokens: rows shuffled together, of which two chunks are in memory; None for 131,072.
+        schedule: the rate's course; None for a short warm-up, a plateau and a linear decay.
+        seed: of the weights and of the order of rows.
+        device: "auto", "cpu", "cuda" or "mps".
+        folder: a new or empty folder for the SAE (`sae.load(folder)` reads it), `metrics.jsonl` and a checkpoint; None keeps
+            nothing on the disk.
+        **recipe: any key of `conf/sae/ARCHITECTURE.yaml`, such as `l1_coefficient=4.0`, `lr=1e-3` or `resample_at=[]`.
+
+    Returns:
+        The trained SAE on the CPU, frozen. It takes raw activations: the scaling of its training is folded away.
+
+    Raises:
+        UserError: the array is not one of activations, holds values that are not finite or too few rows; a setting does not
+            exist or is out of range (all such mistakes at once); the loss stops being finite; the folder holds something.
+        KeyboardInterrupt: Ctrl-C.
+    """
+    node = _read_settings(architecture, {"expansion": expansion, "d_sae": d_sae, **recipe})
+    trainer = TrainerSettings(device=_checked_device(device))
+    source = ArrayRows(x)
+    defaults = _defaults("train.yaml")["train"]
+    batch_rows = batch_tokens if batch_tokens is not None else int(defaults["batch_tokens"])
+    budget = Budget(
+        train_tokens=tokens if tokens is not None else max(int(defaults["tokens"]), source.num_rows), batch_tokens=batch_rows
+    )
+    _check_budget(budget, source.num_rows)
+    stream = ActivationStream(
+        FiniteWindows(source.blocks()),
+        source,
+        batch_rows=batch_rows,
+        chunk_rows=chunk_tokens if chunk_tokens is not None else int(_defaults("activations/live.yaml")["chunk_tokens"]),
+        seed=seed,
+        total_rows=budget.steps * batch_rows,
+    )
+    sae, objective = node.build(source.widths[source.name])
+    learner = Learner(
+        name=architecture,
+        hook_point=source.name,
+        sae=sae,
+        objective=objective,
+        coefficients=node.coefficients,
+        recipe=node.recipe,
+        schedule=schedule or ScheduleSettings(),
+        budget=budget,
+        seed=seed,
+    )
+    signals = StopSignals()
+    if folder is not None:
+        path = _empty_folder(folder)
+        trained = _train(path, learner, stream, trainer, signals)
+    else:
+        with tempfile.TemporaryDirectory(prefix="sae-fit-") as temporary:
+            trained = _train(Path(temporary), learner, stream, trainer, signals)
+    if signals.received is not None:
+        signal.raise_signal(signals.received)  # the handlers of before are back: Ctrl-C becomes KeyboardInterrupt
+    fitted = trained.exported[architecture]
+    if folder is not None:
+        training = {"tokens": budget.steps * batch_rows, "scale": trained.scale[architecture], "seconds": trained.seconds}
+        save(fitted, path / "saes" / architecture, cfg={"training": training})
+    return fitted
+
+
+def _read_settings(architecture: str, given: Mapping[str, Any]) -> SAENode:
+    architecture_class(architecture)
+    node = _defaults(f"sae/{architecture}.yaml")
+    if given["expansion"] is not None or given["d_sae"] is not None:
+        node |= {"expansion": None, "d_sae": None}
+    node |= {key: value for key, value in given.items() if key not in ("expansion", "d_sae") or value is not None}
+    problems: list[str] = []
+    settings = read_sae_node(node, problems)
+    if settings is None:
+        raise UserError("\n".join(problems))
+    return settings
+
+
+def _defaults(file: str) -> dict[str, Any]:
+    """One of the YAML files that the command composes."""
+    return yaml.safe_load(importlib.resources.files("sae.conf").joinpath(file).read_text(encoding="utf-8"))
+
+
+def _checked_device(device: str) -> Any:
+    known = get_args(get_type_hints(TrainerSettings)["device"])
+    if device not in known:
+        raise UserError(f"device={device!r} is unknown: expected one of {', '.join(known)}.")
+    resolve_device(device)
+    return device
+
+
+def _check_budget(budget: Budget, rows: int) -> None:
+    for name, value in (("batch_tokens", budget.batch_tokens), ("tokens", budget.train_tokens)):
+        if value < 1:
+            raise UserError(f"{name} is {value}. Expected at least 1.")
+    if rows < budget.batch_tokens:
+        raise UserError(
+            f"x has {rows} rows, fewer than one step takes (batch_tokens={budget.batch_tokens}). Give more rows, or a smaller "
+            "batch_tokens."
+        )
+    if budget.steps == 0:
+        raise UserError(
+            f"tokens={budget.train_tokens} is less than one step takes (batch_tokens={budget.batch_tokens}): nothing would be "
+            "trained. Raise tokens or lower batch_tokens."
+        )
+
+
+def _empty_folder(folder: str | Path) -> Path:
+    path = Path(folder).expanduser()
+    if path.is_file() or (path.is_dir() and any(path.iterdir())):
+        raise UserError(f"folder={path} exists already and is not empty. Name a new folder, or empty it.")
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def _train(
+    folder: Path, learner: Learner, stream: ActivationStream, trainer: TrainerSettings, signals: StopSignals
+) -> TrainedRun:
+    signals.install()
+    try:
+        return train(
+            folder=folder,
+            name=folder.name,
+            run_id="fit",
+            config={},
+            learners={learner.name: learner},
+            stream=stream,
+            budget=learner.budget,
+            optimizer=OptimizerSettings(),
+            trainer=trainer,
+            checkpoint=CheckpointSettings(every_tokens=learner.budget.train_tokens, keep=1),
+            loggers=LoggerSettings(),
+            evaluation=None,
+            resume=False,
+            signals=signals,
+            progress=False,
+        )
+    finally:
+        signals.restore()

@@ -1,0 +1,41 @@
+"""What anyone would write by hand: the benchmark's yardstick. The same mathematics and optimizer as the framework's step."""
+
+from typing import final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from sae.training.learner import Learner
+
+__all__ = ["PlainLoop"]
+
+
+@final
+class PlainLoop:
+    """Towards Monosemanticity in plain PyTorch: ReLU, L1, unit-norm decoder with the parallel gradient removed, fused Adam."""
+
+    def __init__(self, learner: Learner) -> None:
+        """Start from a learner's weights, scale, rate and coefficient."""
+        self.W_enc, self.W_dec, self.b_enc, self.b_dec = (
+            parameter.detach().clone().requires_grad_()
+            for parameter in (learner.sae.W_enc, learner.sae.W_dec, learner.sae.b_enc, learner.sae.b_dec)
+        )
+        self.scale, self.l1 = float(learner.scale), learner.coefficients["l1"][0]
+        parameters = [self.W_enc, self.W_dec, self.b_enc, self.b_dec]
+        self.optimizer = torch.optim.Adam(parameters, lr=learner.peak_lr, fused=True)
+
+    def step(self, rows: Float[Tensor, "batch d_in"]) -> None:
+        """One step on raw rows."""
+        x = rows * self.scale
+        acts = torch.relu((x - self.b_dec) @ self.W_enc + self.b_enc)
+        recon = acts @ self.W_dec + self.b_dec
+        loss = (recon - x).square().sum(dim=1).mean() + self.l1 * acts.sum(dim=1).mean()
+        self.optimizer.zero_grad()
+        loss.backward()
+        with torch.no_grad():
+            gradient = self.W_dec.grad
+            assert gradient is not None
+            gradient -= (gradient * self.W_dec).sum(dim=1, keepdim=True) * self.W_dec
+            self.optimizer.step()
+            self.W_dec /= self.W_dec.norm(dim=1, keepdim=True)
