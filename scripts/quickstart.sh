@@ -19,10 +19,9 @@ if [ -s "$run/report.json" ]; then
     "$python" - "$run/report.json" <<'PY'
 import json, sys
 names = ("fvu", "l0", "dead_fraction", "ce_clean", "ce_sae", "ce_recovered_zero")
-for sae, numbers in json.load(open(sys.argv[1])).items():
-    if isinstance(numbers, dict):
-        shown = [f"{name} {numbers[name]:.4g}" for name in names if isinstance(numbers.get(name), (int, float))]
-        print(f"  {sae}: " + ", ".join(shown))
+for sae, numbers in json.load(open(sys.argv[1]))["saes"].items():
+    shown = [f"{name} {numbers[name]:.4g}" for name in names if numbers.get(name) is not None]
+    print(f"  {sae}: " + ", ".join(shown))
 PY
 else
     # A run that was stopped goes on from its last checkpoint.

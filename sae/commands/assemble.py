@@ -17,6 +17,7 @@ from sae.activations.stored import StoredRows
 from sae.commands.settings import SourceConfig
 from sae.errors import UserError
 from sae.evaluation.cross_entropy import CleanRun
+from sae.metrics.fvu import FVU
 from sae.models.conversion import default_cache_dir
 from sae.models.device import resolve_dtype
 from sae.models.hook_points import HookPoint, resolve_hook_point
@@ -239,6 +240,7 @@ class HeldOut:
         self.blocks = cut_rows(blocks, origin.config.evaluation.rows, setting="evaluation.rows")
         self._all_blocks, self._cached, self._norm_limits, self._on_rows = blocks, cached, norm_limits, on_rows
         self._rows: Tensor | None = None
+        self._mean: Tensor | None = None
         self._clean_run: CleanRun | None = None
 
     def batches(self) -> Iterator[Tensor]:
@@ -257,6 +259,15 @@ class HeldOut:
             rows = rows.select(within_norm_limits(rows, self._norm_limits()).nonzero().squeeze(1))
             self._rows = rows.values[self.origin.hook_point.name].float()
         yield from self._rows.split(self.origin.config.evaluation.batch_rows)
+
+    def mean(self) -> Tensor:
+        """Mean of the held-out rows, float64: what the mean ablation puts in."""
+        if self._mean is None:
+            fvu = FVU(self.origin.hook_point.width)
+            for batch in self.batches():
+                fvu.update(batch, batch)
+            self._mean = fvu.mean
+        return self._mean
 
     def clean_run(self) -> CleanRun | None:
         """The model's own predictions; None where none are asked for."""

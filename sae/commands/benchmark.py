@@ -60,9 +60,8 @@ def run(tree: dict[str, Any], overrides: Sequence[str]) -> int:
     say(f"{steps} steps of each kind, in turn ...")
     framework, plain = _steps(rows.values[origin.hook_point.name], node, batch_tokens=batch, steps=steps, seed=config.seed)
     width, d_sae = origin.hook_point.width, node.width(origin.hook_point.width)
-    print(
-        f"d_in {width}, d_sae {d_sae}, batch {batch}, {torch.get_num_threads()} threads, {origin.model.device}, medians of {steps}"
-    )
+    threads, device = torch.get_num_threads(), origin.model.device
+    print(f"d_in {width}, d_sae {d_sae}, batch {batch}, {threads} threads, {device}, medians of {steps} steps")
     print(f"  {'stage':<34} {'tokens/s':>10} {'ms a step':>10}")
     print(f"  {'harvest to ' + origin.hook_point.name:<34} {harvest:>10,.0f} {'':>10}")
     for label, seconds in (("SAE step, plain loop", plain), ("SAE step, framework", framework)):

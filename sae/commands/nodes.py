@@ -24,6 +24,11 @@ class RunNode:
     folder: str = "runs"
     if_exists: Literal["error", "resume", "overwrite"] = "error"
 
+    def __post_init__(self) -> None:
+        name = self.name or "-"
+        wrong = name in (".", "..") or any(letter in "/\\\0" for letter in name) or len(name.encode()) > 200
+        _require([(wrong, f"run.name={self.name!r} must be the name of one folder; run.folder says where it goes")])
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainNode:

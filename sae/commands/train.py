@@ -268,8 +268,7 @@ def _evaluation(config: "TrainConfig", held_out: "HeldOut") -> "HeldOutEvaluatio
         clean_run = held_out.clean_run()
         if clean_run is None:
             return {}
-        mean = evaluate_reconstruction(sae, held_out.batches()).mean
-        found = evaluate_splice(sae, clean_run, held_out.origin.hook_point, mean=mean)
+        found = evaluate_splice(sae, clean_run, held_out.origin.hook_point, mean=held_out.mean())
         return {key: float(value) for key, value in found.items() if isinstance(value, int | float)}
 
     return HeldOutEvaluation(

@@ -109,6 +109,7 @@ CURVES: dict[str, Definition] = {
     **{key: value for key, value in NUMBERS.items() if value.kind != "count"},
     "loss": Definition("Loss", short="all terms with their coefficients"),
     "loss_mse": Definition("Loss term: squared error", short="before its coefficient, in the scaled units of training"),
+    "loss_l1": Definition("Loss term: L1", short="before its coefficient, in the scaled units of training"),
     "mse_coefficient": Definition("Coefficient of the squared error", short="after its ramp"),
     "l1_coefficient": Definition("Coefficient of L1", short="after its ramp"),
     "lr": Definition("Learning rate", short="after schedule"),

@@ -59,6 +59,7 @@ def test_limit_is_a_multiple_of_the_median_norm():
     assert estimate_norm_limit(found.values["a"], 10) == pytest.approx(30)
     assert within_norm_limits(found, {"a": 30}).tolist() == [True, True, True, True, False]
     assert within_norm_limits(found, {"a": 3.5, "b": 1.0}).tolist() == [False] * 5
+    assert within_norm_limits(found, {"a": 3.5, "b": 2.0}).tolist() == [True, True, True, False, False]
     assert within_norm_limits(found, {}).all()
 
 

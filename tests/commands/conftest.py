@@ -91,3 +91,37 @@ def job(decoder: Path, text: Path, tmp_path: Path) -> Callable[..., list[str]]:
 def train() -> Callable[[list[str]], int]:
     """The command, in this process."""
     return main
+
+
+@pytest.fixture
+def refused(
+    train: Callable[[list[str]], int], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., str]:
+    """Type something mistaken: what the message says, once it is clear that nothing was loaded or written."""
+
+    def refuse(arguments: list[str], *, loads_model: bool = False) -> str:
+        from sae.commands import assemble
+
+        loaded = []
+        load = assemble.load_model
+        monkeypatch.setattr(assemble, "load_model", lambda **keywords: loaded.append(keywords) or load(**keywords))
+        before = snapshot(tmp_path)
+        assert train(arguments) == 2
+        printed = capsys.readouterr()
+        assert printed.out == ""
+        assert "Traceback" not in printed.err
+        assert bool(loaded) == loads_model
+        assert snapshot(tmp_path) == before
+        said = printed.err.splitlines()
+        assert [line for line in said if line.startswith("error: ") or line.endswith(" mistakes:")]
+        return printed.err
+
+    return refuse
+
+
+def snapshot(folder: Path) -> dict[str, tuple[int, bytes]]:
+    """Every file below a folder, hidden ones too, with its time and content; folders too."""
+    return {
+        str(path.relative_to(folder)): (path.stat().st_mtime_ns, path.read_bytes() if path.is_file() else b"")
+        for path in sorted(folder.rglob("*"))
+    }

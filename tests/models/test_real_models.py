@@ -64,19 +64,29 @@ def test_the_second_load_converts_nothing_and_is_quick(smollm, caplog):
     assert caplog.messages == []
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_sums_come_out_in_a_real_block_whose_norms_are_large(smollm, dtype):
-    smollm.module.to(dtype)
-    try:
-        sites = ("resid_pre", "attn_out", "resid_mid", "mlp_out", "resid_post")
-        points = [resolve_hook_point(smollm, site=site, layer=8) for site in sites]
-        ids, attention, _ = block_of(smollm)
-        captured = capture(smollm, ids, attention, points)
-        at = {point.site: captured[point.name] for point in points}
-        assert torch.equal(at["resid_pre"] + at["attn_out"], at["resid_mid"])
-        assert torch.equal(at["resid_mid"] + at["mlp_out"], at["resid_post"])
-    finally:
-        smollm.module.to(torch.float32)
+@pytest.fixture(scope="module")
+def half():
+    return load_model(source="packaged", name="smollm2-135m-instruct-q4", document_start="<|endoftext|>", dtype="bfloat16")
+
+
+@pytest.mark.parametrize("name", ["smollm", "half"])
+def test_sums_come_out_in_a_real_block_whose_norms_are_large(name, request):
+    model = request.getfixturevalue(name)
+    sites = ("resid_pre", "attn_out", "resid_mid", "mlp_out", "resid_post")
+    points = [resolve_hook_point(model, site=site, layer=8) for site in sites]
+    ids, attention, _ = block_of(model)
+    captured = capture(model, ids, attention, points)
+    at = {point.site: captured[point.name] for point in points}
+    assert torch.equal(at["resid_pre"] + at["attn_out"], at["resid_mid"])
+    assert torch.equal(at["resid_mid"] + at["mlp_out"], at["resid_post"])
+
+
+def test_bfloat16_weights_give_nearly_the_same_activations(smollm, half):
+    ids, attention, keep = block_of(smollm)
+    point = resolve_hook_point(smollm, site="resid_post", layer=8)
+    full, rounded = (capture(model, ids, attention, [point])[point.name][keep].double() for model in (smollm, half))
+    assert half.dtype == torch.bfloat16
+    assert 0 < (full - rounded).square().sum() / (full - full.mean(dim=0)).square().sum() < 1e-2
 
 
 def test_minilm_is_an_encoder_with_its_own_wiring(minilm):

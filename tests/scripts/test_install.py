@@ -199,7 +199,7 @@ def test_quickstart_trains_once_and_then_shows_the_results(script, copy, tmp_pat
 
     report = copy / "runs" / "quickstart" / "report.json"
     report.parent.mkdir(parents=True)
-    report.write_text('{"relu": {"fvu": 0.25, "l0": 51.0, "dead_fraction": null, "density_histogram": {}}}')
+    report.write_text('{"saes": {"relu": {"fvu": 0.25, "l0": 51.0, "dead_fraction": null, "density_histogram": {}}}}')
     second = script("quickstart.sh")
     assert second.returncode == 0, second.stderr
     assert "trained with" not in second.stdout

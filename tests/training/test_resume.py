@@ -16,7 +16,7 @@ from sae.training.callbacks.checkpoints import StopSignals, read_checkpoint
 from sae.training.learner import Learner
 from sae.training.module import SAEModule
 from sae.training.schedule import ScheduleSettings
-from tests.training.tiny import BATCH, D_SAE, STEPS, Run, TableSource, reconstruct, same
+from tests.training.tiny import BATCH, CHUNK, D_SAE, STEPS, Run, TableSource, reconstruct, same
 
 RESAMPLED = (20, 28)
 
@@ -140,14 +140,15 @@ def test_a_signal_while_a_step_waits_for_rows_stops_at_once(whole, tmp_path, cal
     assert_equal_runs(run, whole)
 
 
-def test_a_signal_before_the_first_step_is_saved_as_well(whole, tmp_path, monkeypatch):
-    """It comes once the first chunk has set scale and biases, and before a batch is taken."""
+@pytest.mark.parametrize(("chunk", "steps"), [(CHUNK, 1), (BATCH // 2, 0)])
+def test_a_signal_before_the_first_step(tmp_path, monkeypatch, chunk, steps):
+    """The step is taken if the first chunk, which was there to set scale and biases, has enough rows for it."""
+    whole, run = Run(tmp_path / "whole", chunk=chunk), Run(tmp_path / "stopped", chunk=chunk)
+    whole.go()
     with monkeypatch.context() as patch:
         at_call(patch, Learner, "start_from", 1, stop, after=True)
-        stopped = Run(tmp_path).go()
-    assert stopped.completed_steps == 0
-    assert Run(tmp_path).last()["steps"] == 0
-    run = Run(tmp_path)
+        assert run.go().completed_steps == steps
+    assert run.last()["steps"] == steps
     run.go(resume=True)
     assert_equal_runs(run, whole)
 
@@ -309,7 +310,7 @@ def test_every_flipped_byte_of_a_checkpoint_is_found_or_harmless(tmp_path):
     run.go()
     path = tmp_path / "checkpoints" / run.checkpoints[-1]
     content, whole = path.read_bytes(), read_checkpoint(path)
-    found = 0
+    messages = []
     places = range(7, len(content), max(1, len(content) // 150))
     for place in places:
         damaged = bytearray(content)
@@ -318,9 +319,9 @@ def test_every_flipped_byte_of_a_checkpoint_is_found_or_harmless(tmp_path):
         try:
             assert same(read_checkpoint(path), whole)
         except UserError as error:
-            assert path.name in str(error)
-            found += 1
-    assert found > len(places) / 2
+            messages.append(str(error))
+    assert len(messages) > len(places) / 2
+    assert all(path.name in message for message in messages)
 
 
 @pytest.mark.parametrize(
@@ -357,7 +358,9 @@ def test_a_checkpoint_of_another_size_or_name_says_what_differs(tmp_path, monkey
     run.go()
     with monkeypatch.context() as patch:
         patch.setattr("tests.training.tiny.D_SAE", D_SAE + 1)
-        with pytest.raises(UserError, match=r"relu\.sae\.W_enc has shape \(5, 13\) in the checkpoint and \(5, 14\) in this run"):
+        with pytest.raises(
+            UserError, match=r"relu\.sae\.W_enc has shape \(5, 13\) in the checkpoint and \(5, 14\) in this run"
+        ):
             run.go(resume=True)
     run.names = ("other",)
     with pytest.raises(UserError, match=r"learners\.other\..* has shape none in the checkpoint"):
@@ -372,7 +375,7 @@ def test_a_full_disk_at_a_checkpoint_keeps_the_earlier_one(whole, tmp_path, monk
     run = Run(tmp_path)
     with monkeypatch.context() as patch:
         at_call(patch, torch, "save", 2, full)
-        with pytest.raises(UserError, match="tokens-000000000000192.ckpt could not be written .*No space left"):
+        with pytest.raises(UserError, match=r"tokens-000000000000192\.ckpt could not be written .*No space left"):
             run.go()
     assert run.checkpoints == ["tokens-000000000000096.ckpt"]
     run.go(resume=True)
@@ -426,7 +429,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_step(tmp_path):
     def poisoned(blocks, index):
         rows = plain(blocks, index)
         seen.append(rows)
-        if 50 < sum(len(part) for part in seen):
+        if sum(len(part) for part in seen) > 50:
             rows.values["blocks.1.resid_post"][0, 2] = float("inf")
         return rows
 

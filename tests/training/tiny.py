@@ -1,4 +1,4 @@
-"""A whole training run without a transformer: 40 steps in a fraction of a second, on rows that are a function of their token."""
+"""A whole training run without a transformer: 40 steps in a fraction of a second, on rows that are functions of tokens."""
 
 import copy
 import time
@@ -76,12 +76,12 @@ def make_learner(*, name="relu", seed=0, budget=None, schedule=None, coefficient
     )
 
 
-def make_stream(source=None, *, seed=0, steps=STEPS) -> ActivationStream:
+def make_stream(source=None, *, seed=0, steps=STEPS, chunk=CHUNK) -> ActivationStream:
     return ActivationStream(
         FiniteWindows(make_blocks(BLOCKS)),
         source or TableSource(),
         batch_rows=BATCH,
-        chunk_rows=CHUNK,
+        chunk_rows=chunk,
         seed=seed,
         total_rows=steps * BATCH,
     )
@@ -102,6 +102,7 @@ class Run:
 
     folder: Path
     steps: int = STEPS
+    chunk: int = CHUNK
     seed: int = 0
     source: Any = None
     names: tuple[str, ...] = ("relu",)
@@ -129,7 +130,7 @@ class Run:
                 run_id="0123",
                 config=copy.deepcopy(self.config),
                 learners={name: self.learner(name, budget) for name in self.names},
-                stream=make_stream(self.source, seed=self.seed, steps=self.steps),
+                stream=make_stream(self.source, seed=self.seed, steps=self.steps, chunk=self.chunk),
                 budget=budget,
                 optimizer=self.optimizer,
                 trainer=TrainerSettings(device="cpu", log_every_steps=self.log_every_steps),

@@ -1,0 +1,147 @@
+"""Every file under conf/ composes and binds to what it configures, and holds every keyword of it."""
+
+import importlib.util
+import inspect
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+import sae
+from sae.commands import settings
+from sae.commands.entry import compose
+from sae.commands.nodes import ActivationsNode, DataNode, EvaluationNode, TrainerNode
+from sae.commands.overrides import groups
+from sae.commands.settings import read_source_config, read_train_config
+from sae.errors import UserError
+from sae.formats.registry import ARCHITECTURES
+from sae.losses.registry import TERMS
+from sae.models.loading import ModelOutline
+from sae.tokens.registry import SOURCES
+from sae.training.loggers.settings import LoggerSettings
+from sae.training.optimizers import OptimizerSettings
+from sae.training.recipe import Recipe
+from sae.training.schedule import ScheduleSettings
+
+CONF = Path(__file__).parents[2] / "conf"
+FILES = sorted(path.relative_to(CONF) for path in CONF.rglob("*.yaml"))
+COMMANDS = [path.stem for path in FILES if len(path.parts) == 1]
+SHARED = ("model", "hook", "data", "trainer", "seed")
+CHOICES = [path for path in FILES if len(path.parts) == 2]
+OWNERS = {
+    "activations": ActivationsNode,
+    "evaluation": EvaluationNode,
+    "logger": LoggerSettings,
+    "optimizer": OptimizerSettings,
+    "schedule": ScheduleSettings,
+    "trainer": TrainerNode,
+}
+
+
+@pytest.fixture
+def bind(tmp_path, monkeypatch):
+    """Compose and bind a choice, with what it leaves to the user given and nothing fetched."""
+    monkeypatch.setattr(settings, "read_model_outline", lambda **_: ModelOutline(d_model=64, num_layers=30, vocabulary_size=100))
+    monkeypatch.setattr(settings, "_check_readable", lambda source: None)
+    for name in ("a.txt", "a.jsonl", "a.npy"):
+        (tmp_path / name).touch()
+    given = {
+        "activations/stored": [f"activations.path={tmp_path}"],
+        "data/hub": ["data.path=org/name"],
+        "data/jsonl": [f"data.path={tmp_path / 'a.jsonl'}"],
+        "data/text": [f"data.path={tmp_path / 'a.txt'}"],
+        "data/tokenised": [f"data.path={tmp_path / 'a.npy'}"],
+        "model/hub": ["model.name=org/name"],
+        "model/local": [f"model.path={tmp_path}"],
+    }
+
+    def compose_and_bind(group: str, choice: str):
+        return read_train_config(compose("train", [f"{group}={choice}", *given.get(f"{group}/{choice}", [])]))
+
+    return compose_and_bind
+
+
+def parameters(owner) -> set[str]:
+    return set(inspect.signature(owner).parameters)
+
+
+@pytest.mark.parametrize("path", CHOICES, ids=str)
+def test_every_choice_composes_and_binds(path, bind):
+    assert bind(path.parent.name, path.stem) is not None
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_composes_and_binds(name, bind):
+    """And its groups have choices."""
+    tree = compose(name, [])
+    problems: list[str] = []
+    assert read_source_config(tree, problems) is not None, problems
+    assert all(groups(name).values())
+
+
+@pytest.mark.parametrize("path", [path for path in CHOICES if path.parent.name in OWNERS], ids=str)
+def test_a_choice_holds_every_keyword_of_its_owner(path):
+    """A key that no YAML holds could not be typed."""
+    assert set(yaml.safe_load((CONF / path).read_text())) == parameters(OWNERS[path.parent.name])
+
+
+@pytest.mark.parametrize("path", [path for path in CHOICES if path.parent.name == "data"], ids=str)
+def test_a_text_holds_every_keyword_of_its_source(path):
+    node = yaml.safe_load((CONF / path).read_text())
+    assert set(node) == {"source"} | parameters(SOURCES[node["source"]]) | parameters(DataNode)
+
+
+@pytest.mark.parametrize("path", [path for path in CHOICES if path.parent.name == "sae"], ids=str)
+def test_an_sae_holds_every_keyword_of_its_architecture_and_recipe(path):
+    node = yaml.safe_load((CONF / path).read_text())
+    keys = set(node) - {"name", "expansion"}
+    own = parameters(ARCHITECTURES[node["name"]]) - {"d_in"} | parameters(Recipe)
+    assert own <= keys
+    assert all(key.split("_", 1)[0] in TERMS for key in keys - own)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_says_the_same_defaults_as_the_others(name):
+    tree, training = compose(name, []), compose("train", [])
+    assert {key: tree.get(key) for key in SHARED} == {key: training[key] for key in SHARED}
+
+
+@pytest.mark.parametrize("path", [path for path in CHOICES if path.parent.name == "experiment"], ids=str)
+def test_an_experiment_says_how_it_is_typed_and_where_it_comes_from(path):
+    text = (CONF / path).read_text()
+    assert f"experiment={path.stem}" in text
+    assert "# Differs from" in text
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "said"),
+    [
+        ("sae/relu.yaml", "l1_weighting: none", "l1_wieghting: none", r"sae.l1_wieghting.*Did you mean 'l1_weighting'"),
+        ("sae/relu.yaml", "tied_init: true", "tied_init: 3", "sae.tied_init: expected true or false, got 3"),
+        ("schedule/linear.yaml", "warmup: 0.05", "warmup: 1.5", "schedule.warmup is a fraction"),
+        ("model/local.yaml", "attention: sdpa", "atention: sdpa", "model.atention.*Did you mean 'attention'"),
+        ("hook/default.yaml", "site: resid_post", "site: resid_pots", "hook.site='resid_pots' is unknown"),
+        ("optimizer/adam.yaml", "[0.9, 0.999]", "[0.9]", "optimizer.betas: expected a list of 2"),
+        ("data/text.yaml", "context_length: 128", "context_length: long", "data.context_length: expected a whole number"),
+        ("experiment/april_2024.yaml", "override /sae: relu", "override /sae: rleu", "rleu"),
+        ("debug/tiny.yaml", "  tokens: 8192", "  tokenz: 8192", "train.tokenz: there is no such key"),
+    ],
+)
+def test_a_broken_file_is_caught(file, old, new, said, bind, tmp_path, monkeypatch):
+    """The same check on a copy of conf/ with one mistake in it."""
+    shutil.copytree(CONF, tmp_path / "conf")
+    broken = tmp_path / "conf" / file
+    text = broken.read_text()
+    assert text.count(old) == 1
+    broken.write_text(text.replace(old, new))
+    spec = importlib.util.spec_from_file_location(
+        "sae.conf", tmp_path / "conf" / "__init__.py", submodule_search_locations=[str(tmp_path / "conf")]
+    )
+    assert spec
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "sae.conf", module)
+    monkeypatch.setattr(sae, "conf", module)
+    with pytest.raises(UserError, match=said):
+        bind(broken.parent.name, broken.stem)

@@ -1,0 +1,38 @@
+"""Move the golden losses: `python -m tests.golden.regolden` prints old and new and asks why before it writes."""
+
+import json
+import sys
+
+import torch
+
+from sae.functional.files import write_whole
+from tests.golden.losses import FILE, compute, kept, names
+
+
+def main() -> int:
+    torch.set_num_threads(1)
+    old = kept()
+    new = {name: compute(name) for name in names()}
+    if new == old["losses"]:
+        print("nothing moved")
+        return 0
+    for name in sorted(old["losses"].keys() | new.keys()):
+        before, after = old["losses"].get(name, []), new.get(name, [])
+        if before == after:
+            continue
+        print(name)
+        for step in range(max(len(before), len(after))):
+            pair = [f"{some[step]:.9g}" if step < len(some) else "-" for some in (before, after)]
+            print(f"  step {step:2d}  old {pair[0]:>14}  new {pair[1]:>14}")
+    print("Why do they move? (an empty line leaves the file as it is)", flush=True)
+    reason = sys.stdin.readline().strip()
+    if not reason:
+        print("not written")
+        return 1
+    write_whole(FILE, json.dumps({"reasons": [*old["reasons"], reason], "losses": new}, indent=1) + "\n")
+    print(f"wrote {FILE}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

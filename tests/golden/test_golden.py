@@ -1,0 +1,42 @@
+"""Training gives the numbers that it gave before."""
+
+import io
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from tests.golden import losses, regolden
+
+# Losses of float32 and float64 runs differ by at most 8e-7 of their size over these steps (the test below measures it): another
+# processor or another order of summation moves them by as much. Ten times that is allowed. A changed formula, constant or draw
+# moves them by far more: the smallest one tried, Adam's eps from 1e-8 to 1e-6, by MOVED.
+TOLERANCE = 1e-5
+
+
+@pytest.mark.parametrize("name", losses.names())
+def test_losses_are_golden(name):
+    np.testing.assert_allclose(losses.compute(name), losses.kept()["losses"][name], rtol=TOLERANCE)
+
+
+@pytest.mark.parametrize("name", losses.names())
+def test_rounding_alone_stays_far_below_the_tolerance(name):
+    np.testing.assert_allclose(losses.compute(name), losses.compute(name, torch.float64), rtol=TOLERANCE / 5)
+
+
+def test_every_entry_is_kept_and_none_is_left_over():
+    assert sorted(losses.kept()["losses"]) == sorted(losses.names())
+    assert all(len(values) == losses.STEPS for values in losses.kept()["losses"].values())
+
+
+def test_moving_them_needs_a_reason(tmp_path, monkeypatch, capsys):
+    file = tmp_path / "losses.json"
+    monkeypatch.setattr(losses, "FILE", file)
+    monkeypatch.setattr(regolden, "FILE", file)
+    for typed, status, written in (("\n", 1, False), ("a new optimizer\n", 0, True), ("never asked\n", 0, True)):
+        monkeypatch.setattr("sys.stdin", io.StringIO(typed))
+        assert regolden.main() == status
+        assert file.exists() == written
+    assert json.loads(file.read_text())["reasons"] == ["a new optimizer"]
+    assert "nothing moved" in capsys.readouterr().out
