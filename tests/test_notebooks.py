@@ -11,8 +11,8 @@ FOLDER = Path(__file__).parents[1] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 SMALLER = {
     "train_small_and_look_inside": {
-        "ROWS = 40_000": "ROWS = 3_000",
-        "TOKENS = 400_000": "TOKENS = 16_384",
+        "ROWS = 30_000": "ROWS = 3_000",
+        "TOKENS = 300_000": "TOKENS = 16_384",
         "EXPANSION = 4": "EXPANSION = 1",
         "BLOCKS_SPLICED = 24": "BLOCKS_SPLICED = 2",
         "tokens=150_000, batch_tokens=256": "tokens=50_000, batch_tokens=256",

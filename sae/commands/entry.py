@@ -1,6 +1,7 @@
 """What every command shares: reading overrides, composing the configuration, sweeps, and errors without a traceback."""
 
 import errno
+import logging
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -10,6 +11,7 @@ from sae.errors import UserError
 
 __all__ = ["command", "compose", "merged", "say"]
 
+MISSING = "???"  # what a file leaves to the user
 HELP_FLAGS = ("-h", "--help")
 SWEEP_FLAGS = ("-m", "--multirun")
 # What an operating system refuses and a user can mend.
@@ -27,6 +29,7 @@ def command(
     text: str,
     run: Callable[[dict[str, Any], list[str]], int],
     sweep: Callable[[list[str]], int] | None = None,
+    complete: Callable[[list[str]], list[str]] = list,
     arguments: Sequence[str] | None = None,
 ) -> int:
     """Run a command and turn a user's mistake into a message and an exit status.
@@ -36,6 +39,7 @@ def command(
         text: what `--help` prints.
         run: takes the composed configuration and the overrides as typed; gives the exit status.
         sweep: takes the overrides of a sweep.
+        complete: adds choices that follow from what was typed, before the configuration is composed.
         arguments: what was typed; the process's own if not given.
 
     Returns:
@@ -44,6 +48,7 @@ def command(
     from sae.commands.overrides import as_hydra_takes_them
 
     typed = list(sys.argv[1:] if arguments is None else arguments)
+    _show_log()
     if any(flag in typed for flag in HELP_FLAGS):
         print(text.strip())
         print(_group_choices(name))
@@ -55,7 +60,7 @@ def command(
             if sweep is None:
                 raise UserError(f"this command does not sweep; leave out {' or '.join(SWEEP_FLAGS)}")
             return sweep(overrides)
-        return run(compose(name, overrides), overrides)
+        return run(compose(name, complete(overrides)), overrides)
     except UserError as error:
         _complain(str(error).splitlines())
         return 2
@@ -107,9 +112,17 @@ def compose(name: str, overrides: Sequence[str]) -> dict[str, Any]:
         raise UserError(str(error).splitlines()[0]) from error
     finally:
         GlobalHydra.instance().hydra = outer
-    if checked.mistakes:
-        raise UserError("\n".join([*checked.mistakes, *_other_mistakes(tree)]))
+    mistakes = [*checked.mistakes, *(f"{key} must be given: {key}=..." for key in _missing(tree))]
+    if mistakes:
+        raise UserError("\n".join([*mistakes, *_other_mistakes(tree)]))
     return tree
+
+
+def _missing(tree: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Keys that a file leaves to the user."""
+    found = [f"{prefix}{key}" for key, value in tree.items() if value == MISSING]
+    nodes = [(key, value) for key, value in tree.items() if isinstance(value, Mapping)]
+    return [*found, *(key for name, node in nodes for key in _missing(node, f"{prefix}{name}."))]
 
 
 def _plain(config: Any, *, resolve: bool) -> dict[str, Any]:
@@ -129,7 +142,7 @@ def _other_mistakes(tree: dict[str, Any]) -> list[str]:
     try:
         read_train_config(tree)
     except UserError as error:
-        return str(error).splitlines()
+        return [line for line in str(error).splitlines() if MISSING not in line]
     return []
 
 
@@ -156,3 +169,18 @@ def _group_choices(name: str) -> str:
 
     lines = ["", "Groups (group=choice) and their choices:"]
     return "\n".join([*lines, *(f"  {group:<12} {', '.join(choices)}" for group, choices in groups(name).items())])
+
+
+class _SaidAloud(logging.Handler):
+    """The package's own log messages, such as a model's conversion that takes half a minute, as lines for a person."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Say it."""
+        say(record.getMessage())
+
+
+def _show_log() -> None:
+    package = logging.getLogger("sae")
+    if not any(isinstance(handler, _SaidAloud) for handler in package.handlers):
+        package.addHandler(_SaidAloud())
+        package.setLevel(logging.INFO)

@@ -27,7 +27,7 @@ NODES = ("model", "hook", "data", "activations", "trainer", "evaluation")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point."""
-    return command(name="evaluate", text=HELP, run=run, arguments=arguments)
+    return command(name="evaluate", text=HELP, run=run, complete=_with_saved_choices, arguments=arguments)
 
 
 def run(tree: dict[str, Any], overrides: Sequence[str]) -> int:
@@ -100,3 +100,25 @@ def _settings(tree: dict[str, Any], cfg: dict[str, Any], overrides: Sequence[str
     if result["activations"].get("mode") == "stored":
         result["activations"] = {**result["activations"], "mode": "live", "path": None}
     return result
+
+
+def _with_saved_choices(overrides: list[str]) -> list[str]:
+    """The choices of model and text that the SAE was trained with, before what was typed: their keys may then be typed alone."""
+    from sae.commands.overrides import groups
+    from sae.formats.native import read_cfg
+
+    path = next((line.split("=", 1)[1].strip("'") for line in overrides if line.startswith("from=")), None)
+    if path is None:
+        return overrides
+    saved = read_cfg(Path(path).expanduser()).get("training", {}).get("config", {})
+    model, data = saved.get("model", {}), saved.get("data", {})
+    choices = {
+        "model": model.get("name") if model.get("source") == "packaged" else model.get("source"),
+        "data": data.get("source"),
+    }
+    given = {line.split("=", 1)[0] for line in overrides}
+    known = groups("evaluate")
+    return [
+        *(f"{group}={choice}" for group, choice in choices.items() if group not in given and choice in known[group]),
+        *overrides,
+    ]

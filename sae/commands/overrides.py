@@ -123,7 +123,7 @@ def check_overrides(lines: Sequence[str], tree: Mapping[str, Any], known: Mappin
         mistake = None if _of_hydra(key) else _mistake(override, keys, known)
         if mistake is not None:
             mistakes.append(mistake)
-        else:
+        elif key not in OPTIONAL_GROUPS or override.value() is not None:  # Hydra takes no null for a group
             good.append(str(override.input_line))
             given[key] = override.value()
     for one, other in (("sae.expansion", "sae.d_sae"), ("sae.d_sae", "sae.expansion")):

@@ -1,6 +1,7 @@
 """A run's folder: its name, whether it may be written, what is in it."""
 
 import json
+import os
 import secrets
 import shutil
 import sys
@@ -57,11 +58,17 @@ class RunFolder:
         return False
 
     def refuse_if_taken(self, if_exists: str) -> None:
-        """Refuse a folder that has something in it, unless it is a run's and may be overwritten.
+        """Refuse a folder that cannot be made, or has something in it, unless it is a run's and may be overwritten.
 
         Raises:
-            UserError: with the three ways on.
+            UserError: with the ways on.
         """
+        above = next(folder for folder in self.path.absolute().parents if folder.exists())
+        if not above.is_dir() or not os.access(above, os.W_OK):
+            raise UserError(
+                f"{self.path} cannot be made: {above} is {'not writable' if above.is_dir() else 'a file'}. "
+                "Choose another place: run.folder=FOLDER"
+            )
         if not self.path.exists() or (self.path.is_dir() and not any(self.path.iterdir())):
             return
         if not (self.path / CONFIG).exists():
@@ -84,10 +91,11 @@ class RunFolder:
         return json.loads((self.path / IDENTITY).read_text())["id"]
 
     def close(self) -> None:
-        """Let other processes in."""
-        self._lock.release()
-        if sys.platform != "win32":
-            Path(self._lock.lock_file).unlink(missing_ok=True)
+        """Let other processes in, if this one holds the folder."""
+        if self._lock.is_locked:
+            if sys.platform != "win32":  # while it is held: who waits for it sees that its name is gone, and asks anew
+                Path(self._lock.lock_file).unlink(missing_ok=True)
+            self._lock.release()
 
 
 def read_run_config(folder: Path) -> dict[str, Any]:
@@ -103,7 +111,10 @@ def read_run_config(folder: Path) -> dict[str, Any]:
             f"{folder} is no run's folder: there is no {CONFIG} in it."
             + (f" Runs beside it: {', '.join(near)}" if near else " Name it as runs/NAME.")
         )
-    config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    if not isinstance(config, dict):
-        raise UserError(f"{path} is damaged: expected keys and values")
+    try:
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError):
+        config = None
+    if not isinstance(config, dict) or not isinstance(config.get("train"), dict):
+        raise UserError(f"{path} is damaged: expected the settings of a run, as the run wrote them")
     return config

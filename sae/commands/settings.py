@@ -10,7 +10,7 @@ from sae.commands.binding import bind, make, nearest, parameters_of, typed
 from sae.commands.nodes import ActivationsNode, DataNode, EvaluationNode, RunNode, TrainerNode, TrainNode
 from sae.commands.sae_node import SAENode, read_sae_node
 from sae.errors import UserError
-from sae.formats.native import read_cfg
+from sae.formats.native import load, read_cfg
 from sae.models.device import resolve_device
 from sae.models.hook_points import hook_mistakes, resolve_hook_point
 from sae.models.loading import ModelOutline, load_model, read_model_outline
@@ -225,12 +225,13 @@ def _check_readable(source: DocumentSource) -> None:
 
 
 def _check_start(path: str, sae: SAENode, origin: SourceConfig | None) -> None:
-    """Compare the SAE that a run starts from with the one that it would train, by its `cfg.json`.
+    """Compare the SAE that a run starts from with the one that it would train.
 
     Raises:
-        UserError: there is no SAE, or of another architecture or size.
+        UserError: there is no SAE that can be read, or one of another architecture or size.
     """
     cfg = read_cfg(path)
+    load(path)  # tells of weights that are damaged
     d_in, d_sae = cfg["d_in"], cfg["d_sae"]
     wide = origin is not None and origin.hook["module"] is None and origin.hook["site"] != "attn_z"
     ours = (sae.architecture, origin.d_model if origin is not None and wide else d_in)

@@ -1,7 +1,9 @@
 """Tiny models saved in folders, a text of words they know, and what a run of a second or two on them is typed like."""
 
 import random
+import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -57,34 +59,49 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+def typed(decoder: Path, text: Path, folder: Path, *changes: str) -> list[str]:
+    """What one types for a run of a second, `folder/tiny`; a change takes the place of what it changes."""
+    keys = {change.split("=", 1)[0] for change in changes}
+    base = [
+        "model=local",
+        f"model.path={decoder}",
+        "data=text",
+        f"data.path={text}",
+        "data.split_on=blank_lines",
+        "data.context_length=32",
+        "data.min_tail=4",
+        "logger=none",
+        "train.tokens=2048",
+        "train.batch_tokens=128",
+        "activations.chunk_tokens=1024",
+        "evaluation.rows=256",
+        "evaluation.ce_tokens=128",
+        "sae.expansion=2",
+        "sae.resample_pool_rows=256",
+        f"run.folder={folder}",
+        "run.name=tiny",
+    ]
+    return [*(line for line in base if line.split("=", 1)[0] not in keys), *changes]
+
+
 @pytest.fixture
 def job(decoder: Path, text: Path, tmp_path: Path) -> Callable[..., list[str]]:
-    """What one types for a run of a second, with changes behind; a later override wins."""
+    """What one types for a run of a second, with changes."""
+    return partial(typed, decoder, text, tmp_path / "runs")
 
-    def arguments(*changes: str) -> list[str]:
-        keys = {change.split("=", 1)[0] for change in changes}
-        base = [
-            "model=local",
-            f"model.path={decoder}",
-            "data=text",
-            f"data.path={text}",
-            "data.split_on=blank_lines",
-            "data.context_length=32",
-            "data.min_tail=4",
-            "logger=none",
-            "train.tokens=2048",
-            "train.batch_tokens=128",
-            "activations.chunk_tokens=1024",
-            "evaluation.rows=256",
-            "evaluation.ce_tokens=128",
-            "sae.expansion=2",
-            "sae.resample_pool_rows=256",
-            f"run.folder={tmp_path / 'runs'}",
-            "run.name=tiny",
-        ]
-        return [*(line for line in base if line.split("=", 1)[0] not in keys), *changes]
 
-    return arguments
+@pytest.fixture(scope="session")
+def finished_run(decoder: Path, text: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run that came to its end; to be read, or copied."""
+    folder = tmp_path_factory.mktemp("finished")
+    assert main(typed(decoder, text, folder)) == 0
+    return folder / "tiny"
+
+
+@pytest.fixture
+def run_folder(finished_run: Path, tmp_path: Path) -> Path:
+    """A copy of the run that came to its end, `runs/tiny`."""
+    return Path(shutil.copytree(finished_run, tmp_path / "runs" / "tiny"))
 
 
 @pytest.fixture
@@ -106,6 +123,7 @@ def refused(
         load = assemble.load_model
         monkeypatch.setattr(assemble, "load_model", lambda **keywords: loaded.append(keywords) or load(**keywords))
         before = snapshot(tmp_path)
+        capsys.readouterr()
         assert train(arguments) == 2
         printed = capsys.readouterr()
         assert printed.out == ""
@@ -119,9 +137,9 @@ def refused(
     return refuse
 
 
-def snapshot(folder: Path) -> dict[str, tuple[int, bytes]]:
-    """Every file below a folder, hidden ones too, with its time and content; folders too."""
+def snapshot(folder: Path) -> dict[str, tuple[int, bytes] | None]:
+    """Every file below a folder, hidden ones too, with its time and content; and every folder."""
     return {
-        str(path.relative_to(folder)): (path.stat().st_mtime_ns, path.read_bytes() if path.is_file() else b"")
+        str(path.relative_to(folder)): (path.stat().st_mtime_ns, path.read_bytes()) if path.is_file() else None
         for path in sorted(folder.rglob("*"))
     }

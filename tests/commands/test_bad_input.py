@@ -1,10 +1,14 @@
 """What a user can mistype: each a clear message, exit status 2, nothing written, and no model loaded for it."""
 
 import json
-import sys
+import shutil
+from pathlib import Path
 
+import datasets
 import pytest
 import torch
+from filelock import FileLock
+from safetensors.torch import load_file, save_file
 
 import sae
 from sae.architectures.relu import ReLUSAE
@@ -100,7 +104,7 @@ def test_mistakes_are_told_all_at_once(job, refused):
     """Names, grammar, types, ranges, sizes, hook points and files in one go, each once, with the nearest key."""
     typed = ["sae.l1_coeficient=1", "train.batch_tokens=two", "sae.lr=-1", *BOTH, "hook.layer=99", "data.path=no.txt", "oops"]
     said = refused(job(*typed))
-    assert said.startswith("8 mistakes:\n")
+    assert said.startswith("7 mistakes:\n")
     for part in (
         "Did you mean 'sae.l1_coefficient'?",
         "train.batch_tokens: expected a whole number, got 'two'",
@@ -111,4 +115,189 @@ def test_mistakes_are_told_all_at_once(job, refused):
         "'oops': expected key=value",
     ):
         assert said.count(part) == 1
-    assert len(said.splitlines()) == 9
+    assert len(said.splitlines()) == 8
+
+
+def test_weights_that_are_no_model(job, refused, tmp_path, decoder):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").touch()
+    assert "is no model: expected config.json and *.safetensors" in refused(job(f"model.path={tmp_path / 'empty'}"))
+    assert "is not a folder" in refused(job(f"model.path={tmp_path / 'file'}"))
+    for content, said in (
+        ("{", "is not JSON"),
+        ("{}", "has no `model_type`"),
+        ('{"model_type": "nope"}', "not a configuration"),
+    ):
+        (tmp_path / "empty" / "config.json").write_text(content)
+        assert said in refused(job(f"model.path={tmp_path / 'empty'}"))
+    shutil.copy(decoder / "config.json", tmp_path / "empty")
+    assert "has no weights" in refused(job(f"model.path={tmp_path / 'empty'}"), loads_model=True)
+
+
+@pytest.mark.parametrize("harm", ["nan", "truncated"])
+def test_weights_that_are_damaged(harm, job, refused, tmp_path, decoder):
+    folder = Path(shutil.copytree(decoder, tmp_path / "damaged"))
+    weights = folder / "model.safetensors"
+    if harm == "nan":
+        tensors = load_file(weights)
+        tensors["model.norm.weight"][3] = float("nan")
+        save_file(tensors, weights, metadata={"format": "pt"})
+    else:
+        weights.write_bytes(weights.read_bytes()[:-100])
+    said = refused(job(f"model.path={folder}"), loads_model=True)
+    assert {"nan": "model.norm.weight", "truncated": "cannot be read"}[harm] in said
+
+
+@pytest.mark.parametrize(
+    ("module", "said"),
+    [
+        ("model.layerz.0.mlp", "Did you mean model.layers.0.mlp"),
+        ("model.layers.9.mlp", "model.layers.9.mlp is not in LlamaForCausalLM"),
+        ("model.layers.*.mlp", "names 4 modules where one is wanted"),
+        ("model.layers", "does not run below the model's head"),
+    ],
+)
+def test_a_module_that_is_not_there(module, said, job, refused):
+    assert said in refused(job(f"hook.module={module}"), loads_model=True)
+
+
+def test_a_text_without_documents(job, refused, tmp_path):
+    empty, blank = tmp_path / "empty.txt", tmp_path / "blank.jsonl"
+    empty.touch()
+    blank.write_text("\n\n")
+    assert f"'{empty}' is empty: expected documents" in refused(job(f"data.path={empty}"))
+    split = [line for line in job("data=jsonl", f"data.path={blank}") if not line.startswith("data.split_on")]
+    assert f"'{blank}' is empty: expected documents" in refused(split)
+    (tmp_path / "folder").mkdir()
+    assert "This folder holds no file like '**/*.txt'" in refused(job(f"data.path={tmp_path / 'folder'}"))
+
+
+def test_a_column_that_is_missing(job, refused, tmp_path):
+    lines = tmp_path / "lines.jsonl"
+    lines.write_text(json.dumps({"body": "w1 w2", "title": "w3"}) + "\n")
+    typed = [line for line in job("data=jsonl", f"data.path={lines}") if not line.startswith("data.split_on")]
+    assert "has no column 'text'; its columns are ['body', 'title']" in refused(typed)
+    saved = tmp_path / "saved"
+    datasets.Dataset.from_dict({"body": ["w1 w2"]}).save_to_disk(saved)
+    typed = [line for line in job("data=hub", f"data.path={saved}") if not line.startswith("data.split_on")]
+    said = refused(typed)
+    assert "has no column 'text'; its columns are ['body']" in said
+    assert len(said.splitlines()) == 1
+
+
+def test_a_text_too_short_for_the_budget(job, refused):
+    """With the number of tokens there were, and what to change."""
+    said = refused(job("train.tokens=100000"), loads_model=True)
+    assert "train.tokens=100000 is more than the text has: 3680 training rows (100 documents, 4000 tokens)" in said
+    assert "data.repeat=true" in said
+
+
+def test_a_text_too_short_for_a_block(job, refused, tmp_path):
+    short = tmp_path / "short.txt"
+    short.write_text("w1 w2\n\nw3")
+    assert "hold no usable text (2 documents, 3 tokens in all)" in refused(job(f"data.path={short}"), loads_model=True)
+
+
+def test_a_run_that_exists_already(job, refused, run_folder):
+    said = refused(job())
+    assert f"{run_folder} exists already. Go on with it: resume={run_folder}" in said
+    assert "run.if_exists=overwrite" in said
+    assert "run.name=NAME" in said
+
+
+@pytest.mark.parametrize("if_exists", ["error", "resume", "overwrite"])
+def test_a_folder_that_is_no_runs_is_never_touched(if_exists, job, refused, tmp_path):
+    (tmp_path / "runs" / "tiny").mkdir(parents=True)
+    (tmp_path / "runs" / "tiny" / "thesis.txt").write_text("years")
+    assert "exists and is no run's folder" in refused(job(f"run.if_exists={if_exists}"))
+
+
+@pytest.mark.parametrize("if_exists", ["error", "overwrite"])
+def test_a_file_in_the_place_of_a_folder(if_exists, job, refused, tmp_path):
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "tiny").touch()
+    assert "exists and is no run's folder" in refused(job(f"run.if_exists={if_exists}"))
+    said = refused(job(f"run.folder={tmp_path / 'runs' / 'tiny' / 'below'}", f"run.if_exists={if_exists}"))
+    assert f"cannot be made: {tmp_path / 'runs' / 'tiny'} is a file" in said
+
+
+def test_a_run_that_another_process_writes(job, refused, tmp_path):
+    (tmp_path / "runs").mkdir()
+    with FileLock(tmp_path / "runs" / ".tiny.lock"):
+        said = refused(job(), loads_model=True)
+    assert f"another process is writing {tmp_path / 'runs' / 'tiny'}" in said
+
+
+def test_no_cuda(job, refused, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    said = refused(job("trainer.device=cuda"))
+    assert "trainer.device='cuda' was asked for" in said
+    assert "sees 0 CUDA devices here. Use trainer.device=auto or trainer.device=cpu" in said
+
+
+@pytest.mark.parametrize("typed", [["model=gpt2"], ["model=hub", "model.name=some/model"]])
+def test_a_model_that_is_out_of_reach(typed, job, refused):
+    lines = [line for line in job() if not line.startswith("model")]
+    said = refused([*lines, *typed])
+    assert "the hub is out of reach" in said
+    assert "model=smollm2-135m-instruct-q4" in said
+
+
+def test_a_data_set_that_is_out_of_reach(job, refused):
+    lines = [line for line in job("data=hub", "data.path=some/text") if not line.startswith("data.split_on")]
+    said = refused(lines)
+    assert "The data set 'some/text' could not be loaded" in said
+    assert "data=wikipedia-sample" in said
+
+
+@pytest.mark.parametrize("name", ["model=hub", "model=local"])
+def test_a_model_without_its_name(name, job, refused):
+    lines = [line for line in job() if not line.startswith("model")]
+    assert {"model=hub": "model.name must be given", "model=local": "model.path must be given"}[name] in refused([*lines, name])
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        (["sae.l1_coefficient=9"], "sae.l1_coefficient=9 would make another run (it was 2.0)"),
+        (["seed=1"], "seed=1 would make another run (it was 0)"),
+        (["train.batch_tokens=64"], "train.batch_tokens=64 would make another run (it was 128)"),
+        (["hook.layer=2"], "hook.layer=2 would make another run (it was None)"),
+        (["train.tokens=1024"], "train.tokens=1024 is less than the 2048 of the run"),
+        (["train.tokens=many"], "train.tokens: expected a whole number, got 'many'"),
+        (["train.tokenz=4096"], "train.tokenz: there is no such key. Did you mean 'train.tokens'?"),
+        (["seed=1", "sae.lr=1"], "2 mistakes:"),
+    ],
+)
+def test_a_resume_that_would_be_another_run(typed, said, refused, run_folder):
+    assert said in refused([f"resume={run_folder}", *typed])
+
+
+def test_a_resume_of_something_else(refused, run_folder):
+    assert "Runs beside it: tiny" in refused([f"resume={run_folder.parent / 'tinny'}"])
+    for content in ("[", "{}", "a run", "train: 5"):
+        (run_folder / "config.yaml").write_text(content)
+        assert "config.yaml is damaged" in refused([f"resume={run_folder}"])
+
+
+def test_an_sae_of_another_size_to_start_from(job, refused, tmp_path):
+    for name, d_in, d_sae in (("small", 16, 8), ("wide", 24, 48)):
+        sae.save(ReLUSAE(d_in=d_in, d_sae=d_sae), tmp_path / name, cfg={})
+        said = refused(job(f"init_from={tmp_path / name}"))
+        assert f"holds a relu SAE with d_in {d_in} and d_sae {d_sae}; this run would train a relu SAE with d_in 16" in said
+
+
+def test_an_sae_that_cannot_be_read_to_start_from(job, refused, tmp_path):
+    (tmp_path / "none").mkdir()
+    assert "no SAE in" in refused(job(f"init_from={tmp_path / 'none'}"))
+    sae.save(ReLUSAE(d_in=16, d_sae=32), tmp_path / "cut", cfg={})
+    weights = tmp_path / "cut" / "sae.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-8])
+    assert "is truncated" in refused(job(f"init_from={tmp_path / 'cut'}"))
+
+
+def test_a_checkpoint_that_is_truncated(refused, run_folder):
+    """The run stays as it was, so that an older checkpoint can still be used."""
+    last = max((run_folder / "checkpoints").iterdir())
+    last.write_bytes(last.read_bytes()[:-1000])
+    assert last.name in refused([f"resume={run_folder}", "train.tokens=3072"], loads_model=True)

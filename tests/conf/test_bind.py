@@ -43,7 +43,9 @@ OWNERS = {
 @pytest.fixture
 def bind(tmp_path, monkeypatch):
     """Compose and bind a choice, with what it leaves to the user given and nothing fetched."""
-    monkeypatch.setattr(settings, "read_model_outline", lambda **_: ModelOutline(d_model=64, num_layers=30, vocabulary_size=100))
+    monkeypatch.setattr(
+        settings, "read_model_outline", lambda **_: ModelOutline(d_model=64, num_layers=30, vocabulary_size=100)
+    )
     monkeypatch.setattr(settings, "_check_readable", lambda source: None)
     for name in ("a.txt", "a.jsonl", "a.npy"):
         (tmp_path / name).touch()

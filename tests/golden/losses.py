@@ -70,9 +70,7 @@ def _learner(case: Case, recipe: str) -> Learner:
         name=case.name,
         hook_point="golden",
         sae=architecture_class(case.architecture)(d_in=D_IN, d_sae=D_SAE, **case.settings),
-        objective=Objective(
-            {"mse": SquaredError(), "l1": L1(weighting="decoder_norm" if recipe == "april_2024" else "none")}
-        ),
+        objective=Objective({"mse": SquaredError(), "l1": L1(weighting="decoder_norm" if recipe == "april_2024" else "none")}),
         coefficients={"mse": (1.0, 0.0), "l1": (2.0, 0.05)},
         recipe=Recipe(lr=0.01, **RECIPES[recipe]),
         schedule=ScheduleSettings(),

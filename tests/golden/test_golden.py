@@ -9,10 +9,10 @@ import torch
 
 from tests.golden import losses, regolden
 
-# Losses of float32 and float64 runs differ by at most 8e-7 of their size over these steps (the test below measures it): another
-# processor or another order of summation moves them by as much. Ten times that is allowed. A changed formula, constant or draw
-# moves them by far more: the smallest one tried, Adam's eps from 1e-8 to 1e-6, by MOVED.
-TOLERANCE = 1e-5
+# Losses of float32 and float64 runs differ by at most 1.7e-7 of their size (measured; a test below holds it to twice that):
+# another processor or order of summation moves them by about as much, and ten times that is allowed. What is meant to be seen
+# moves them by more: Adam's eps 1e-8 -> 1e-6 by 2e-4 (free decoder), its second beta 0.999 -> 0.9991 by 1e-5 at the least.
+TOLERANCE = 2e-6
 
 
 @pytest.mark.parametrize("name", losses.names())

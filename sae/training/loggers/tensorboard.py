@@ -18,9 +18,10 @@ class TensorBoard:
 
         Args:
             folder: where event files go.
-            resumed_at_tokens: on a resume, later points of the former files are hidden from here on.
+            resumed_at_tokens: on a resume, points of the former files beyond it are hidden.
         """
-        self._writer = SummaryWriter(str(folder), purge_step=resumed_at_tokens)
+        purged = None if resumed_at_tokens is None else resumed_at_tokens + 1  # those at the checkpoint itself stay
+        self._writer = SummaryWriter(str(folder), purge_step=purged)
 
     def log(self, row: dict[str, float], *, split: str, tokens: int) -> None:
         """Add scalars as `split/name`."""

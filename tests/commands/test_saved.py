@@ -1,0 +1,129 @@
+"""What is done with things that are saved: evaluating an SAE again, and training from a store."""
+
+import json
+
+import pytest
+
+from sae.commands import benchmark, evaluate, harvest
+from sae.commands.train import main
+
+
+def source_lines(arguments):
+    """Those overrides that say where activations come from."""
+    return [line for line in arguments if line.split("=")[0].split(".")[0] in ("model", "data", "activations", "evaluation")]
+
+
+def numbers(folder):
+    report = json.loads((folder / "report.json").read_text())["saes"]["relu"]
+    return {key: value for key, value in report.items() if key != "tokens_per_second"}
+
+
+class TestEvaluate:
+    def test_gives_the_numbers_of_the_end_of_training(self, finished_run, tmp_path):
+        assert evaluate.main([f"from={finished_run}", f"out={tmp_path / 'again.json'}"]) == 0
+        again = json.loads((tmp_path / "again.json").read_text())
+        again.pop("tokens_per_second")
+        assert again == numbers(finished_run)
+
+    def test_other_text_gives_other_numbers(self, finished_run, tmp_path):
+        path = tmp_path / "other.txt"
+        path.write_text("\n\n".join(" ".join(f"w{(7 * i + j * j) % 40}" for j in range(40)) for i in range(60)))
+        assert evaluate.main([f"from={finished_run}", f"data.path={path}", f"out={tmp_path / 'again.json'}"]) == 0
+        again = json.loads((tmp_path / "again.json").read_text())
+        assert again["fvu"] != numbers(finished_run)["fvu"]
+        assert again["dead_fraction"] == numbers(finished_run)["dead_fraction"]
+
+    @pytest.mark.parametrize(
+        ("lines", "message"),
+        [
+            ([], "from= must be given"),
+            (["from=nowhere"], "there is no folder nowhere"),
+            (["from={run}", "evaluation.rosw=3"], "Did you mean"),
+            (["from={run}", "hook.site=mlp_in", "hook.layer=9"], "4 layers, numbered 0 to 3"),
+        ],
+    )
+    def test_mistakes(self, lines, message, finished_run, capsys):
+        assert evaluate.main([line.format(run=finished_run) for line in lines]) == 2
+        assert message in capsys.readouterr().err
+
+    def test_a_hook_point_of_another_width_is_refused(self, finished_run, capsys):
+        assert evaluate.main([f"from={finished_run}", "hook.module=model.layers.0.mlp.gate_proj"]) == 2
+        assert "the SAE reads 16 dimensions" in capsys.readouterr().err
+
+
+class TestHarvest:
+    @pytest.fixture
+    def store(self, job, tmp_path):
+        assert harvest.main([*source_lines(job()), f"out={tmp_path / 'store'}"]) == 0
+        return tmp_path / "store"
+
+    def test_training_from_a_store_equals_live_to_the_bit(self, job, store, tmp_path):
+        # one pass, so that the live run harvests while it trains
+        assert main(job("run.name=live", "activations.cache=false")) == 0
+        stored = [line for line in job("run.name=stored") if not line.startswith("activations.")]
+        assert main([*stored, "activations=stored", f"activations.path={store}", "activations.chunk_tokens=1024"]) == 0
+        runs = tmp_path / "runs"
+        for name in ("saes/relu/sae.safetensors", "metrics.jsonl"):
+            assert (runs / "live" / name).read_bytes() == (runs / "stored" / name).read_bytes()
+
+    def test_a_run_that_repeats_its_text_fills_the_cache_and_equals_one_that_does_not_use_it(self, job, tmp_path):
+        changes = ("data.max_rows=1024", "data.repeat=true")
+        cache = tmp_path / "cache"
+        assert main(job("run.name=cached", *changes, f"activations.cache_dir={cache}")) == 0
+        assert list((cache / "activations").glob("*/manifest.json"))
+        assert main(job("run.name=live", *changes, "activations.cache=false")) == 0
+        runs = tmp_path / "runs"
+        assert (runs / "live/saes/relu/sae.safetensors").read_bytes() == (
+            runs / "cached/saes/relu/sae.safetensors"
+        ).read_bytes()
+
+    def test_a_store_of_another_text_is_refused(self, job, store, tmp_path, capsys):
+        path = tmp_path / "other.txt"
+        path.write_text("\n\n".join(" ".join(f"w{(3 * i + j) % 40}" for j in range(40)) for i in range(100)))
+        stored = [line for line in job(f"data.path={path}") if not line.startswith("activations.")]
+        assert main([*stored, "activations=stored", f"activations.path={store}"]) == 2
+        assert "was made from another text" in capsys.readouterr().err
+
+    def test_an_altered_shard_is_named(self, job, store, capsys):
+        shard = next(store.glob("shard-*.safetensors"))
+        content = bytearray(shard.read_bytes())
+        content[-5] ^= 1
+        shard.write_bytes(content)
+        stored = [line for line in job() if not line.startswith("activations.")]
+        assert main([*stored, "activations=stored", f"activations.path={store}"]) == 2
+        assert shard.name in capsys.readouterr().err
+
+    def test_out_must_be_given_and_dry_run_writes_nothing(self, job, tmp_path, capsys):
+        assert harvest.main(source_lines(job())) == 2
+        assert "out= must be given" in capsys.readouterr().err
+        assert harvest.main([*source_lines(job()), f"out={tmp_path / 'store'}", "dry_run=true"]) == 0
+        assert not (tmp_path / "store").exists()
+
+
+def test_benchmark_prints_every_stage(job, capsys):
+    lines = [*source_lines(job()), "batch_tokens=128", "steps=2", "job_tokens=512", "sae.expansion=2"]
+    assert benchmark.main(lines) == 0
+    printed = capsys.readouterr().out
+    for stage in ("harvest to layers.0.resid_post", "SAE step, plain loop", "SAE step, framework", "whole job", "pair by pair"):
+        assert stage in printed
+
+
+def test_the_benchmark_s_plain_loop_takes_the_framework_s_step():
+    """Same start, same rows: after a step the weights are the framework's, or the comparison compares different work."""
+    import torch
+
+    from sae.commands.plain_loop import PlainLoop
+    from tests.training.tiny import make_learner
+
+    learner = make_learner()
+    rows = torch.randn(64, learner.sae.d_in, generator=torch.Generator().manual_seed(1))
+    learner.start_from(rows)
+    loop = PlainLoop(learner)
+    optimizer = torch.optim.Adam(learner.sae.parameters(), lr=learner.peak_lr, fused=True)
+    loop.step(rows)
+    learner.loss(rows, learner.budget.steps - 1, measure=False).backward()  # past the ramp of the coefficient
+    learner.before_update(measure=False)
+    optimizer.step()
+    learner.after_update(len(rows))
+    for name in ("W_enc", "W_dec", "b_enc", "b_dec"):
+        torch.testing.assert_close(getattr(loop, name), getattr(learner.sae, name), rtol=1e-5, atol=1e-6)
