@@ -104,7 +104,9 @@ def _settings(tree: dict[str, Any], cfg: dict[str, Any], overrides: Sequence[str
 
 def _with_saved_choices(overrides: list[str]) -> list[str]:
     """The choices of model and text that the SAE was trained with, before what was typed: their keys may then be typed alone."""
-    from sae.commands.overrides import groups
+    import yaml
+
+    from sae.commands.overrides import as_hydra_takes_them, conf_folder, groups
     from sae.formats.native import read_cfg
 
     path = next((line.split("=", 1)[1].strip("'") for line in overrides if line.startswith("from=")), None)
@@ -118,7 +120,15 @@ def _with_saved_choices(overrides: list[str]) -> list[str]:
     }
     given = {line.split("=", 1)[0] for line in overrides}
     known = groups("evaluate")
-    return [
-        *(f"{group}={choice}" for group, choice in choices.items() if group not in given and choice in known[group]),
-        *overrides,
-    ]
+    added = []
+    for group, choice in choices.items():
+        if group in given or choice not in known[group]:
+            continue
+        added.append(f"{group}={choice}")
+        file = yaml.safe_load((conf_folder() / group / f"{choice}.yaml").read_text(encoding="utf-8"))
+        added += [
+            f"{group}.{key}={saved[group][key]}"
+            for key, value in file.items()
+            if value == "???" and f"{group}.{key}" not in given and saved[group].get(key) is not None
+        ]
+    return [*as_hydra_takes_them(added), *overrides]
