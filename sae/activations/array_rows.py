@@ -70,8 +70,8 @@ class ArrayRows:
         if len(broken):
             first = int(result.document[broken[0]]) * BLOCK_ROWS + int(result.position[broken[0]])
             raise UserError(
-                f"Row {first} of {self.name} holds values that are not finite in float32, as do {len(broken) - 1} others of the "
-                f"{len(values)} rows read with it. Leave such rows out, or find where the NaN or infinity comes from."
+                f"Row {first} of {self.name} holds values that are not finite in float32, as do {len(broken) - 1} others of "
+                f"the {len(values)} rows read with it. Leave such rows out, or find where the NaN or infinity comes from."
             )
         return result
 

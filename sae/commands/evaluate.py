@@ -103,7 +103,7 @@ def _settings(tree: dict[str, Any], cfg: dict[str, Any], overrides: Sequence[str
 
 
 def _with_saved_choices(overrides: list[str]) -> list[str]:
-    """The choices of model and text that the SAE was trained with, before what was typed: their keys may then be typed alone."""
+    """What was typed, after the SAE's own choices of model and text, whose keys may then be typed alone."""
     import yaml
 
     from sae.commands.overrides import as_hydra_takes_them, conf_folder, groups

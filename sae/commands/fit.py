@@ -8,6 +8,7 @@ import importlib.resources
 import signal
 import tempfile
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -108,18 +109,15 @@ def fit(
         seed=seed,
     )
     signals = StopSignals()
-    if folder is not None:
-        path = _empty_folder(folder)
-        trained = _train(path, learner, stream, trainer, signals)
-    else:
-        with tempfile.TemporaryDirectory(prefix="sae-fit-") as temporary:
-            trained = _train(Path(temporary), learner, stream, trainer, signals)
+    kept = None if folder is None else _empty_folder(folder)
+    with tempfile.TemporaryDirectory(prefix="sae-fit-") if kept is None else nullcontext(kept) as place:
+        trained = _train(Path(place), learner, stream, trainer, signals)
     if signals.received is not None:
         signal.raise_signal(signals.received)  # the handlers of before are back: Ctrl-C becomes KeyboardInterrupt
     fitted = trained.exported[architecture]
-    if folder is not None:
+    if kept is not None:
         training = {"tokens": budget.steps * batch_rows, "scale": trained.scale[architecture], "seconds": trained.seconds}
-        save(fitted, path / "saes" / architecture, cfg={"training": training})
+        save(fitted, kept / "saes" / architecture, cfg={"training": training})
     return fitted
 
 

@@ -1,5 +1,6 @@
 """Reads what a user typed: groups, values and sweeps, with every unknown name found before Hydra sees it."""
 
+import importlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,9 +28,7 @@ OPTIONAL_GROUPS = ("experiment", "debug")
 
 def conf_folder() -> Path:
     """The folder of the shipped configuration files."""
-    import sae.conf
-
-    return Path(next(iter(sae.conf.__path__)))
+    return Path(next(iter(importlib.import_module("sae.conf").__path__)))
 
 
 def groups(name: str) -> dict[str, list[str]]:

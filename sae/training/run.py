@@ -123,6 +123,7 @@ def train(
     signals: StopSignals,
     init_from: SparseAutoencoder | None = None,
     callbacks: Sequence[L.Callback] = (),
+    progress: bool = True,
     say: Callable[[str], None] = lambda line: None,
 ) -> TrainedRun:
     """Train the SAEs of one run to the end of the budget, or until a signal.
@@ -144,6 +145,7 @@ def train(
         signals: stop flag.
         init_from: a trained SAE in raw units to start from.
         callbacks: Lightning callbacks, called after the run's own.
+        progress: show how far training is on standard error.
         say: takes lines for a person.
 
     Returns:
@@ -208,9 +210,15 @@ def train(
                 stopping=lambda: signals.received is not None,
                 on_stopped=checkpoints.stop_between_steps,
             )
-            progress = Progress(run_metrics, total_tokens=budget.train_tokens, batch_tokens=budget.batch_tokens)
+            shown = Progress(run_metrics, total_tokens=budget.train_tokens, batch_tokens=budget.batch_tokens)
             completed = _fit(
-                module, datamodule, [run_metrics, checkpoints, progress, *callbacks], trainer, budget.steps, found, signals
+                module,
+                datamodule,
+                [run_metrics, checkpoints, *([shown] if progress else []), *callbacks],
+                trainer,
+                budget.steps,
+                found,
+                signals,
             )
         norm_limits = stream.norm_limits
         seconds = max(1e-9, time.perf_counter() - start - run_metrics.seconds_evaluating)

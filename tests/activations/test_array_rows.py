@@ -69,5 +69,5 @@ def test_no_read_is_longer_than_a_block_and_the_array_is_left_alone():
 
 
 def test_what_is_no_array():
-    with pytest.raises(UserError, match="x is a list. Expected a torch tensor or a numpy array"):
+    with pytest.raises(UserError, match=r"x is a list\. Expected a torch tensor or a numpy array"):
         _checked([[1.0]], "x")  # type checks, which tests alone have, would come first elsewhere

@@ -6,8 +6,11 @@ import shutil
 import sys
 from pathlib import Path
 
+import hydra
 import pytest
 import yaml
+from hydra.utils import get_class
+from omegaconf.errors import ConfigAttributeError
 
 import sae
 from sae.commands import settings
@@ -30,6 +33,7 @@ FILES = sorted(path.relative_to(CONF) for path in CONF.rglob("*.yaml"))
 COMMANDS = [path.stem for path in FILES if len(path.parts) == 1]
 SHARED = ("model", "hook", "data", "trainer", "seed")
 CHOICES = [path for path in FILES if len(path.parts) == 2]
+LAUNCHERS = [path for path in FILES if path.parts[:2] == ("hydra", "launcher")]
 OWNERS = {
     "activations": ActivationsNode,
     "evaluation": EvaluationNode,
@@ -72,6 +76,22 @@ def parameters(owner) -> set[str]:
 @pytest.mark.parametrize("path", CHOICES, ids=str)
 def test_every_choice_composes_and_binds(path, bind):
     assert bind(path.parent.name, path.stem) is not None
+
+
+@pytest.mark.parametrize("path", LAUNCHERS, ids=str)
+def test_every_launcher_composes(path):
+    """Onto the launcher's own typed settings, which refuse a key or a type that they do not know."""
+    with hydra.initialize_config_module("sae.conf", version_base="1.3"):
+        config = hydra.compose("train", [f"hydra/launcher={path.stem}"], return_hydra_config=True)
+        node = config.hydra.launcher
+        with pytest.raises(ConfigAttributeError):
+            node.no_such_key = 1
+    get_class(node._target_)
+    assert f"hydra/launcher={path.stem}" in (CONF / path).read_text()
+
+
+def test_no_file_is_left_out():
+    assert sorted([*(Path(f"{name}.yaml") for name in COMMANDS), *CHOICES, *LAUNCHERS]) == FILES
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -1,0 +1,56 @@
+"""What a person at a terminal sees: one bar in tokens, with the numbers that matter."""
+
+import os
+import pty
+import re
+import subprocess
+import sys
+import termios
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def at_a_terminal(arguments: list[str], folder: Path, columns: int = 160) -> tuple[int, str]:
+    """Run the script under a pseudo-terminal; exit status and all that it showed."""
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (40, columns))
+    child = subprocess.Popen(
+        [sys.executable, str(ROOT / "scripts" / "train.py"), *arguments],
+        cwd=folder,
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env={**os.environ, "TERM": "xterm"},
+    )
+    os.close(theirs)
+    shown = b""
+    while True:
+        try:
+            read = os.read(ours, 65536)
+        except OSError:  # the other side is closed
+            break
+        if not read:
+            break
+        shown += read
+    os.close(ours)
+    return child.wait(timeout=60), shown.decode()
+
+
+@pytest.mark.slow
+def test_one_bar_in_tokens(job, tmp_path):
+    status, shown = at_a_terminal(job("train.batch_tokens=16", "train.tokens=3072"), tmp_path)
+    assert status == 0, shown
+    drawn = re.findall(r"training +\d+%[^\r\n]*", shown)
+    assert len(drawn) > 1
+    last = drawn[-1]
+    for part in (r"100%", r"3\.07k/3\.07k tokens", r"tok/s", r"left", r"loss \S+", r"L0 \S+", r"FVU 0\.\d+", r"dead \S+%"):
+        assert re.search(part, last), (part, last)
+    assert all(len(line) <= 160 for line in drawn)
+    bars = [line for line in shown.replace("\r\n", "\n").split("\n") if "training  " in line and "%" in line]
+    assert len(bars) == 1  # drawn over itself, not below
+    assert "Traceback" not in shown
+    assert "hook point" in shown
+    assert "Results on held-out text" in shown
