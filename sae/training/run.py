@@ -1,15 +1,12 @@
 """A training run from its parts: fit, checkpoint, resume, export."""
 
-import logging
 import time
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import lightning as L
-from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from sae.activations.batch import Cursor
 from sae.activations.shuffle import ActivationStream
@@ -17,7 +14,6 @@ from sae.architectures.base import SparseAutoencoder
 from sae.training.callbacks.checkpoints import (
     CheckpointEvery,
     StopSignals,
-    WholeFileCheckpointIO,
     latest_checkpoint,
     read_checkpoint,
     remove_leftovers,
@@ -26,6 +22,7 @@ from sae.training.callbacks.progress import Progress
 from sae.training.callbacks.run_metrics import HeldOutEvaluation, RunMetrics
 from sae.training.datamodule import ActivationsDataModule
 from sae.training.learner import Learner
+from sae.training.lightning_loop import fit
 from sae.training.loggers.json_lines import JsonLines
 from sae.training.loggers.settings import LoggerSettings
 from sae.training.loggers.sink import MetricSink
@@ -211,14 +208,15 @@ def train(
                 on_stopped=checkpoints.stop_between_steps,
             )
             shown = Progress(run_metrics, total_tokens=budget.train_tokens, batch_tokens=budget.batch_tokens)
-            completed = _fit(
+            completed = fit(
                 module,
                 datamodule,
-                [run_metrics, checkpoints, *([shown] if progress else []), *callbacks],
-                trainer,
-                budget.steps,
-                found,
-                signals,
+                callbacks=[run_metrics, checkpoints, *([shown],
+                device=trainer.device,
+                precision=trainer.precision,
+                steps=budget.steps,
+                checkpoint=found,
+                signals=signals,
             )
         norm_limits = stream.norm_limits
         seconds = max(1e-9, time.perf_counter() - start - run_metrics.seconds_evaluating)
@@ -266,44 +264,3 @@ def _start(
     for learner in learners.values():
         learner.start_from(first.values[learner.hook_point], trained=init_from)
     return True
-
-
-def _fit(
-    module: SAEModule,
-    datamodule: ActivationsDataModule,
-    callbacks: list[L.Callback],
-    settings: TrainerSettings,
-    steps: int,
-    checkpoint: Path | None,
-    signals: StopSignals,
-) -> int:
-    """Run Lightning's loop; gives the steps completed in all."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    with warnings.catch_warnings():
-        # A loader of our own has no workers to advise on; the other comes from Lightning's own use of torch.
-        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-        warnings.filterwarnings("ignore", message=".*LeafSpec.*")
-        trainer = L.Trainer(
-            accelerator={"auto": "auto", "cpu": "cpu", "cuda": "cuda", "mps": "mps"}[settings.device],
-            devices=1,
-            precision="bf16-mixed" if settings.precision == "bf16" else "32-true",
-            max_steps=steps,
-            max_epochs=-1,
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            callbacks=callbacks,
-            plugins=[WholeFileCheckpointIO()],
-            limit_val_batches=0,
-            num_sanity_val_steps=0,
-        )
-        path = None if checkpoint is None else str(checkpoint)
-        try:
-            trainer.fit(module, datamodule=datamodule, ckpt_path=path, weights_only=True)
-        except SIGTERMException:  # the signal came before our handler stood in front of Lightning's; the run is saved by now
-            if signals.received is None:
-                raise
-        except SystemExit as end:  # what Lightning makes of a KeyboardInterrupt
-            raise KeyboardInterrupt from end
-    return trainer.global_step

@@ -259,7 +259,7 @@ def test_a_model_without_its_name(name, job, refused):
 @pytest.mark.parametrize(
     ("typed", "said"),
     [
-        (["sae.l1_coefficient=9"], "sae.l1_coefficient=9 would make another run (it was 2.0)"),
+        (["sae.l1_weighting=decoder_norm"], "sae.l1_weighting='decoder_norm' would make another run (it was 'none')"),
         (["seed=1"], "seed=1 would make another run (it was 0)"),
         (["train.batch_tokens=64"], "train.batch_tokens=64 would make another run (it was 128)"),
         (["hook.layer=2"], "hook.layer=2 would make another run (it was None)"),
