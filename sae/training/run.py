@@ -211,7 +211,7 @@ def train(
             completed = fit(
                 module,
                 datamodule,
-                callbacks=[run_metrics, checkpoints, *([shown],
+                callbacks=[run_metrics, checkpoints, *([shown] if progress else []), *callbacks],
                 device=trainer.device,
                 precision=trainer.precision,
                 steps=budget.steps,

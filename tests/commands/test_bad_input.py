@@ -21,6 +21,7 @@ BOTH = ["sae.expansion=4", "sae.d_sae=64"]
     [
         pytest.param(["sae.l1_coeficient=1"], "Did you mean 'sae.l1_coefficient'?", id="misspelt key"),
         pytest.param(["l1_coefficient=1"], "Did you mean 'sae.l1_coefficient'?", id="node left out"),
+        pytest.param(["warmup=0.1"], "warmup: there is no such key. Did you mean 'schedule.warmup'?", id="same end"),
         pytest.param(["expansion=4"], "Did you mean 'sae.expansion'?", id="node left out of the size"),
         pytest.param(["data.colunm=text"], "data.colunm: there is no such key", id="misspelt key of a source"),
         pytest.param(["+train.extra=1"], "train.extra: there is no such key", id="key added"),

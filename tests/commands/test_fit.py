@@ -32,6 +32,10 @@ def rows():
     return ramp(300, 5, dtype=torch.float32) + 3
 
 
+class Enough(Exception):
+    """Ends a fit where a test has seen what it wants."""
+
+
 def weights(fitted):
     return torch.cat([value.flatten() for value in fitted.state_dict().values()])
 
@@ -85,6 +89,24 @@ def test_the_seed_alone_decides(rows):
     assert not torch.equal(first, other)
 
 
+def test_the_seed_is_of_the_weights_and_of_the_order(rows, monkeypatch):
+    streams, learners = [], []
+
+    def remember(folder, learner, stream, trainer, signals):
+        learners.append(learner.generator.get_state())
+        streams.append(next(stream).rows.values["x"])
+        stream.close()
+        raise Enough
+
+    monkeypatch.setattr("sae.commands.fit._train", remember)
+    for seed in (1, 1, 2):
+        with pytest.raises(Enough):
+            sae.fit(rows, seed=seed, **SMALL)
+    for first, again, other in (streams, learners):
+        assert torch.equal(first, again)
+        assert not torch.equal(first, other)
+
+
 def test_the_result_takes_raw_activations(rows):
     """A scale that is a power of two changes no digit, so that the two differ in their units alone."""
     plain, scaled = sae.fit(rows, **SMALL), sae.fit(rows * 1024, **SMALL)
@@ -124,17 +146,19 @@ def test_defaults_are_those_of_the_command(rows, tmp_path):
 
 
 def test_without_a_budget_every_row_is_used_once_at_least(rows, monkeypatch):
-    monkeypatch.setattr("sae.commands.fit._defaults", lambda file: SHORT.get(file) or defaults(file))
-    calls = []
-    monkeypatch.setattr("sae.commands.fit._train", lambda *arguments: calls.append(arguments) or (_ for _ in ()).throw(Enough))
-    SHORT = {"train.yaml": {"train": {"tokens": 200, "batch_tokens": 64}}}
-    with pytest.raises(Enough):
-        sae.fit(rows)
-    assert calls[0][1].budget.train_tokens == 300
+    short = {"train.yaml": {"train": {"tokens": 200, "batch_tokens": 64}}}
+    monkeypatch.setattr("sae.commands.fit._defaults", lambda file: short.get(file) or defaults(file))
+    budgets = []
 
+    def remember(folder, learner, stream, trainer, signals):
+        budgets.append(learner.budget.train_tokens)
+        raise Enough
 
-class Enough(Exception):
-    pass
+    monkeypatch.setattr("sae.commands.fit._train", remember)
+    for x in (rows, rows[:100]):
+        with pytest.raises(Enough):
+            sae.fit(x)
+    assert budgets == [300, 200]
 
 
 def test_nothing_is_shown_and_nothing_stays(rows, tmp_path, monkeypatch, capfd):
