@@ -14,6 +14,7 @@ from sae.activations.outliers import within_norm_limits
 from sae.activations.row_source import RowSource, read_rows
 from sae.activations.store import StoreDescription, store_bytes
 from sae.activations.stored import StoredRows
+from sae.activations.texts import tokenisation_spec
 from sae.commands.settings import SourceConfig
 from sae.errors import UserError
 from sae.evaluation.cross_entropy import CleanRun
@@ -25,7 +26,7 @@ from sae.models.language_model import LanguageModel
 from sae.models.loading import load_model
 from sae.tokens.blocks import TokenBlocks
 from sae.tokens.corpus import cut_rows, load_corpus, load_held_out
-from sae.tokens.tokenisation import TokenisationSpec, tokenizer_fingerprint
+from sae.tokens.tokenisation import tokenizer_fingerprint
 from sae.tokens.windows import BlockWindows, FiniteWindows, StreamedWindows
 
 __all__ = [
@@ -113,13 +114,7 @@ def open_text(origin: Origin) -> Text:
         UserError: the text cannot be read, is too short, or is not the one that a store was made from.
     """
     config, model, data = origin.config, origin.model, origin.config.data
-    spec = TokenisationSpec(
-        document_start=model.document_start,
-        document_end=model.document_end,
-        pad=model.pad,
-        special=model.special,
-        vocabulary_size=model.vocabulary_size,
-    )
+    spec = tokenisation_spec(model)
     shape: dict[str, Any] = {
         "context_length": data.context_length,
         "packing": data.packing,
