@@ -232,7 +232,8 @@ def _train_in(
         for sink in (sink for sinks in trained.sinks.values() for sink in sinks):
             sink.close()
         return trained.exit_status or 1
-    say(f"Each batch mixed {stream.documents_per_batch:.0f} documents (measured).")
+    if stream.documents_per_batch > 0:
+        say(f"Each batch mixed {stream.documents_per_batch:.0f} documents (measured).")
     return _finish(config, folder, origin, held_out, trained)
 
 
