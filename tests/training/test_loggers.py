@@ -261,7 +261,7 @@ def test_a_row_of_training_metrics_holds_what_people_look_at(tmp_path):
         *("tokens", "sae", "split", "loss", "loss_mse", "loss_l1", "l0", "fvu", "lr", "mse_coefficient", "l1_coefficient"),
         *("gradient_norm", "dead_fraction", "never_fired_fraction"),
     }
-    assert [row["tokens"] for row in rows if "loss" in row] == [BATCH, *range(4 * BATCH, 41 * BATCH, 4 * BATCH)]
+    assert [row["tokens"] for row in rows if "loss" in row] == [BATCH, *range(3 * BATCH, 40 * BATCH, 3 * BATCH)]
     timing = read_json_lines(tmp_path / "timing.jsonl")
     assert timing[0].keys() == {"tokens", "time", "tokens_per_second", "waiting_share"}
     assert all(0 <= row["waiting_share"] <= 1 for row in timing)

@@ -116,7 +116,7 @@ class Run:
     l1_warmup: float = 0.1
     keep: int = 2
     every_tokens: int | None = 12 * BATCH
-    log_every_steps: int = 4
+    log_every_steps: int = 3
     init_from: Any = None
 
     def go(self, *, resume: bool = False) -> TrainedRun:
