@@ -1,36 +1,29 @@
 """From a checked configuration to what a run works with: model, hook point, text, rows, held-out evaluation."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from sae.activations.cache import cached_rows
 from sae.activations.harvest import Harvester
-from sae.activations.outliers import within_norm_limits
-from sae.activations.row_source import RowSource, read_rows
+from sae.activations.row_source import RowSource
 from sae.activations.store import StoreDescription, store_bytes
 from sae.activations.stored import StoredRows
 from sae.activations.texts import tokenisation_spec
 from sae.commands.settings import SourceConfig
 from sae.errors import UserError
-from sae.evaluation.cross_entropy import CleanRun
-from sae.metrics.fvu import FVU
 from sae.models.conversion import default_cache_dir
 from sae.models.device import resolve_dtype
 from sae.models.hook_points import HookPoint, resolve_hook_point
 from sae.models.language_model import LanguageModel
 from sae.models.loading import load_model
 from sae.tokens.blocks import TokenBlocks
-from sae.tokens.corpus import cut_rows, load_corpus, load_held_out
+from sae.tokens.corpus import load_corpus, load_held_out
 from sae.tokens.tokenisation import tokenizer_fingerprint
 from sae.tokens.windows import BlockWindows, FiniteWindows, StreamedWindows
 
 __all__ = [
-    "HeldOut",
     "Origin",
     "Text",
     "caches",
@@ -214,61 +207,3 @@ def open_rows(origin: Origin, text: Text, *, cached: bool, say: Say, on_rows: On
     size = store_bytes(text.train.num_rows, origin.harvester) / 1e9
     say(f"The run passes over {text.train.num_rows:,} rows more than once: they are kept in {origin.cache} ({size:.2f} GB).")
     return cached_rows(origin.cache / "activations", text.train, origin.harvester, describe_store(origin), on_rows=on_rows)
-
-
-class HeldOut:
-    """Held-out rows and the model's clean predictions, each computed when first asked for and then kept."""
-
-    def __init__(
-        self, origin: Origin, blocks: TokenBlocks, *, cached: bool, norm_limits: Callable[[], dict[str, float]], on_rows: OnRows
-    ) -> None:
-        """Choose the blocks.
-
-        Args:
-            origin: model and hook point.
-            blocks: held-out blocks.
-            cached: keep the rows in the cache for later runs.
-            norm_limits: outlier limits that training applies; the same rows are left out here.
-            on_rows: told (rows done, rows in all).
-        """
-        self.origin = origin
-        self.blocks = cut_rows(blocks, origin.config.evaluation.rows, setting="evaluation.rows")
-        self._all_blocks, self._cached, self._norm_limits, self._on_rows = blocks, cached, norm_limits, on_rows
-        self._rows: Tensor | None = None
-        self._mean: Tensor | None = None
-        self._clean_run: CleanRun | None = None
-
-    def batches(self) -> Iterator[Tensor]:
-        """Raw held-out rows, `evaluation.batch_rows` at a time."""
-        if self._rows is None:
-            source: RowSource = self.origin.harvester
-            if self._cached:
-                source = cached_rows(
-                    self.origin.cache / "activations",
-                    self.blocks,
-                    self.origin.harvester,
-                    describe_store(self.origin),
-                    on_rows=self._on_rows,
-                )
-            rows = read_rows(source, self.blocks, torch.arange(len(self.blocks)))
-            rows = rows.select(within_norm_limits(rows, self._norm_limits()).nonzero().squeeze(1))
-            self._rows = rows.values[self.origin.hook_point.name].float()
-        yield from self._rows.split(self.origin.config.evaluation.batch_rows)
-
-    def mean(self) -> Tensor:
-        """Mean of the held-out rows, float64: what the mean ablation puts in."""
-        if self._mean is None:
-            fvu = FVU(self.origin.hook_point.width)
-            for batch in self.batches():
-                fvu.update(batch, batch)
-            self._mean = fvu.mean
-        return self._mean
-
-    def clean_run(self) -> CleanRun | None:
-        """The model's own predictions; None where none are asked for."""
-        tokens = self.origin.config.evaluation.ce_tokens
-        if tokens == 0:
-            return None
-        if self._clean_run is None:
-            self._clean_run = CleanRun(self.origin.model, self._all_blocks, max_tokens=tokens)
-        return self._clean_run

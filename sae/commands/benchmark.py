@@ -177,7 +177,7 @@ def _train(
             stream=stream,
             budget=budget,
             optimizer=OptimizerSettings(),
-            trainer=TrainerSettings(),
+            trainer=TrainerSettings(log_every_steps=100),  # as in a run of 10,000 steps; a short one's default is every step
             checkpoint=CheckpointSettings(every_tokens=2 * tokens),
             loggers=LoggerSettings(),
             evaluation=None,

@@ -9,7 +9,7 @@ from typing import Any
 
 from sae.errors import UserError
 
-__all__ = ["command", "compose", "merged", "say"]
+__all__ = ["command", "compose", "leaves", "merged", "say", "value_at"]
 
 MISSING = "???"  # what a file leaves to the user
 HELP_FLAGS = ("-h", "--help")
@@ -144,6 +144,22 @@ def _other_mistakes(tree: dict[str, Any]) -> list[str]:
     except UserError as error:
         return [line for line in str(error).splitlines() if MISSING not in line]
     return []
+
+
+def value_at(tree: dict[str, Any], dotted: str) -> Any:
+    """The value at a dotted key, or None."""
+    node: Any = tree
+    for part in dotted.split("."):
+        node = node.get(part) if isinstance(node, dict) else None
+    return node
+
+
+def leaves(tree: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """The dotted keys of all values of a tree."""
+    found = []
+    for key, value in tree.items():
+        found += leaves(value, f"{prefix}{key}.") if isinstance(value, Mapping) and value else [f"{prefix}{key}"]
+    return found
 
 
 def merged(saved: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sae.commands.entry import command, merged, say
+from sae.commands.entry import command, merged, say, value_at
 from sae.errors import UserError
 
 __all__ = ["main"]
@@ -33,7 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def run(tree: dict[str, Any], overrides: Sequence[str]) -> int:
     """Evaluate one SAE."""
     import sae as package
-    from sae.commands.assemble import HeldOut, open_origin, open_text
+    from sae.commands.assemble import open_origin, open_text
+    from sae.commands.held_out import HeldOut
     from sae.commands.progress import HarvestProgress
     from sae.commands.results import results_table
     from sae.commands.settings import read_source_config
@@ -87,8 +88,6 @@ def run(tree: dict[str, Any], overrides: Sequence[str]) -> int:
 
 def _settings(tree: dict[str, Any], cfg: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
     """What the SAE's own file says, with what was typed put over it: a whole group where a choice was named."""
-    from sae.commands.train import value_at
-
     given = [line.split("=", 1)[0].lstrip("+~") for line in overrides]
     saved = cfg.get("training", {}).get("config", {})
     result = dict(tree)

@@ -17,7 +17,7 @@ def _require(checks: list[tuple[bool, str]]) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class RunNode:
-    """`run`: name and place of the run's folder; the values at `name_keys` end a name that is not given."""
+    """`run`: name and place of the run's folder; a sweep puts the keys that it goes over into `name_keys`."""
 
     name: str | None = None
     name_keys: tuple[str, ...] = ()

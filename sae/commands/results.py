@@ -7,11 +7,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import sae as package
 from sae.architectures.base import SparseAutoencoder
 from sae.commands.assemble import Origin
 from sae.dashboards.run_page import render_run_page
-from sae.errors import UserError
+from sae.formats.native import save
 from sae.functional.files import write_whole
 from sae.training.loggers.json_lines import read_json_lines
 
@@ -43,7 +42,6 @@ def save_sae(
 ) -> None:
     """Write an exported SAE with its provenance."""
     point = origin.hook_point
-    save = package.save
     save(
         sae,
         folder,
@@ -89,18 +87,6 @@ def write_report(folder: Path, *, name: str, config: Mapping[str, Any], reports:
         folder=str(folder),
     )
     write_whole(folder / "report.html", page)
-
-
-def read_report(folder: Path) -> dict[str, dict[str, Any]]:
-    """SAE name -> numbers of a finished run.
-
-    Raises:
-        UserError: the run has no report yet.
-    """
-    path = folder / "report.json"
-    if not path.is_file():
-        raise UserError(f"{folder} has no report.json: the run is not finished. Go on with resume={folder}")
-    return json.loads(path.read_text(encoding="utf-8"))["saes"]
 
 
 def results_table(reports: Mapping[str, Mapping[str, Any]]) -> str:

@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from sae.commands.entry import compose, say
+from sae.commands.entry import compose, say, value_at
 from sae.commands.overrides import as_hydra_takes_them, swept_keys
 from sae.errors import UserError
 
@@ -84,8 +84,8 @@ def plan(lines: Sequence[str]) -> Planned:
     Raises:
         UserError: every mistake.
     """
+    from sae.commands.run_name import run_folder
     from sae.commands.settings import read_train_config
-    from sae.commands.train import run_folder
 
     tree = compose("train", lines)
     if tree["resume"] is not None:
@@ -153,7 +153,6 @@ def job(config: Any) -> int:
 
 def _compare(planned: Sequence[Planned], out: Path) -> int:
     """Write and print what all runs came to."""
-    from sae.commands.train import value_at
     from sae.dashboards.comparison import render_comparison, write_frontier_svg
     from sae.functional.files import write_whole
 

@@ -1,22 +1,22 @@
 """`scripts/train.py`: train sparse autoencoders on the activations of a model."""
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sae.commands.entry import command, merged, say
+from sae.commands.entry import command, leaves, merged, say, value_at
 from sae.errors import UserError
 
 if TYPE_CHECKING:
-    from sae.commands.assemble import HeldOut, Origin, Text
+    from sae.architectures.base import SparseAutoencoder
+    from sae.commands.assemble import Origin, Text
+    from sae.commands.held_out import HeldOut
     from sae.commands.run_folder import RunFolder
     from sae.commands.settings import TrainConfig
     from sae.training.callbacks.checkpoints import StopSignals
-    from sae.training.callbacks.run_metrics import HeldOutEvaluation
     from sae.training.run import TrainedRun
 
-__all__ = ["main", "run_folder", "train_from_tree", "value_at"]
+__all__ = ["main", "train_from_tree"]
 
 HELP = """
 Train a sparse autoencoder on the activations of a language model.
@@ -35,7 +35,16 @@ Any value of conf/ is an override: key=value, group=choice. Everything is counte
 """
 
 # What a resumed run may change; all else would make it another run.
-MAY_CHANGE = ("train.tokens", "logger", "resume", "dry_run", "checkpoint.keep", "checkpoint.every_tokens", "run.if_exists")
+MAY_CHANGE = (
+    "train.tokens",
+    "data.repeat",
+    "logger",
+    "resume",
+    "dry_run",
+    "checkpoint.keep",
+    "checkpoint.every_tokens",
+    "run.if_exists",
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -54,42 +63,15 @@ def run(tree: dict[str, Any], overrides: Sequence[str]) -> int:
 
 def train_from_tree(tree: dict[str, Any]) -> int:
     """A run from a composed configuration; gives the exit status."""
+    from sae.commands.run_name import run_folder
     from sae.commands.settings import read_train_config
 
     config = read_train_config(tree)
     folder = run_folder(tree, config)
     if folder.exists() and config.run.if_exists == "resume" and (folder / "config.yaml").exists():
-        return _resume({**tree, "resume": str(folder)}, [])
+        asked = [key for key in leaves(tree) if not key.startswith("run.")]  # nothing that was typed may be passed over
+        return _resume({**tree, "resume": str(folder)}, asked)
     return _train(config, folder, resume=False)
-
-
-def run_folder(tree: dict[str, Any], config: "TrainConfig") -> Path:
-    """Where a run goes: `run.folder/run.name`, the name made of model, hook point, SAE and `run.name_keys` if not given."""
-    return Path(config.run.folder).expanduser() / (config.run.name or _default_name(tree, config))
-
-
-def _default_name(tree: dict[str, Any], config: "TrainConfig") -> str:
-    from sae.models.hook_points import default_layer
-
-    model = str(tree["model"].get("name") or Path(str(tree["model"].get("path"))).name).split("/")[-1]
-    hook = tree["hook"]
-    if hook["module"] is not None:
-        place = f"{hook['module']}.{hook['tensor']}".replace("*", "all").replace("/", "-")
-    elif hook["site"] == "embeddings":
-        place = "embeddings"
-    else:
-        layer = hook["layer"] if hook["layer"] is not None else default_layer(config.origin.num_layers)
-        place = f"{hook['site']}-{layer}"
-    size = str(config.sae.d_sae) if config.sae.d_sae is not None else f"x{config.sae.expansion:g}"
-    named = [f"{key.split('.')[-1]}-{_plain(value_at(tree, key))}" for key in config.run.name_keys]
-    return "-".join([model, place, config.sae.architecture, size, *named])
-
-
-def _plain(value: Any) -> str:
-    """A value as part of a file name."""
-    if isinstance(value, dict):
-        value = value.get("name") or value.get("source") or "other"
-    return re.sub(r"[^\w.+-]", "_", f"{value:g}" if isinstance(value, float) else str(value))
 
 
 def _resume(tree: dict[str, Any], overrides: Sequence[str]) -> int:
@@ -120,14 +102,6 @@ def _may_change(key: str) -> bool:
     return any(key == allowed or key.startswith(f"{allowed}.") for allowed in MAY_CHANGE)
 
 
-def value_at(tree: dict[str, Any], dotted: str) -> Any:
-    """The value at a dotted key, or None."""
-    node: Any = tree
-    for part in dotted.split("."):
-        node = node.get(part) if isinstance(node, dict) else None
-    return node
-
-
 def _train(config: "TrainConfig", path: Path, *, resume: bool) -> int:
     from sae.commands.assemble import caches, check_enough, open_origin, open_text
     from sae.commands.progress import Interrupted
@@ -141,6 +115,7 @@ def _train(config: "TrainConfig", path: Path, *, resume: bool) -> int:
     origin = open_origin(config.origin)
     text = open_text(origin)
     check_enough(origin, text, config.budget.train_tokens)
+    init_from = _start(config, origin)
     cached = caches(origin, text, config.budget.train_tokens)
     say(summary(config, origin, text, estimate(config, origin, text, cached=cached), name=path.name, cached=cached))
     if config.dry_run:
@@ -152,7 +127,7 @@ def _train(config: "TrainConfig", path: Path, *, resume: bool) -> int:
     signals.install()
     try:
         going_on = folder.open(config.tree, if_exists="resume" if resume else config.run.if_exists)
-        return _train_in(config, folder, origin, text, signals, cached=cached, resume=going_on)
+        return _train_in(config, folder, origin, text, signals, init_from, cached=cached, resume=going_on)
     except Interrupted:
         say(f"Stopped while reading activations; what was read is kept. Go on with: python scripts/train.py resume={path}")
         return signals.exit_status
@@ -167,21 +142,20 @@ def _train_in(
     origin: "Origin",
     text: "Text",
     signals: "StopSignals",
+    init_from: "SparseAutoencoder | None",
     *,
     cached: bool,
     resume: bool,
 ) -> int:
-    import sae as package
     from sae.activations.shuffle import ActivationStream
-    from sae.commands.assemble import HeldOut, open_rows
+    from sae.commands.assemble import open_rows
+    from sae.commands.held_out import HeldOut, evaluation_while_training
     from sae.commands.progress import HarvestProgress
     from sae.training.learner import Learner
     from sae.training.run import train
 
     on_rows = HarvestProgress(signals)
-    init_from = package.load(config.init_from) if config.init_from is not None else None
     sae, objective = config.sae.build(origin.hook_point.width)
-    _check_start(init_from, sae)
     source = open_rows(origin, text, cached=cached, say=say, on_rows=on_rows)
     stream = ActivationStream(
         text.windows,
@@ -217,7 +191,7 @@ def _train_in(
         trainer=config.origin.trainer,
         checkpoint=config.checkpoint,
         loggers=config.loggers,
-        evaluation=_evaluation(config, held_out),
+        evaluation=evaluation_while_training(held_out, config.budget),
         resume=resume,
         signals=signals,
         init_from=init_from,
@@ -227,7 +201,8 @@ def _train_in(
         folder.write_config(config.tree)
     if not trained.finished:
         tokens = trained.completed_steps * config.budget.batch_tokens
-        say(f"Stopped after {tokens:,} tokens; the checkpoint is {trained.checkpoint}.")
+        kept = f"the checkpoint is {trained.checkpoint}" if trained.checkpoint is not None else "nothing was trained yet"
+        say(f"Stopped after {tokens:,} tokens; {kept}.")
         say(f"Go on with: python scripts/train.py resume={folder.path}")
         for sink in (sink for sinks in trained.sinks.values() for sink in sinks):
             sink.close()
@@ -237,47 +212,22 @@ def _train_in(
     return _finish(config, folder, origin, held_out, trained)
 
 
-def _check_start(init_from: Any, sae: Any) -> None:
-    if init_from is None:
-        return
-    ours = (type(sae).__name__, sae.d_in, sae.d_sae)
-    theirs = (type(init_from).__name__, init_from.d_in, init_from.d_sae)
+def _start(config: "TrainConfig", origin: "Origin") -> "SparseAutoencoder | None":
+    """The trained SAE that the run starts from, if it names one, of the run's own kind and size."""
+    from sae.formats.native import load
+    from sae.formats.registry import ARCHITECTURES
+
+    if config.init_from is None:
+        return None
+    found, width = load(config.init_from), origin.hook_point.width
+    ours = (ARCHITECTURES[config.sae.architecture].__name__, width, config.sae.width(width))
+    theirs = (type(found).__name__, found.d_in, found.d_sae)
     if ours != theirs:
         raise UserError(
             f"init_from holds a {theirs[0]} with d_in {theirs[1]} and d_sae {theirs[2]}; this run would train a {ours[0]} with "
             f"d_in {ours[1]} and d_sae {ours[2]}. Make them equal (sae.d_sae={theirs[2]}), or start from another."
         )
-
-
-def _evaluation(config: "TrainConfig", held_out: "HeldOut") -> "HeldOutEvaluation":
-    from sae.evaluation.cross_entropy import evaluate_splice
-    from sae.evaluation.reconstruction import evaluate_reconstruction
-    from sae.training.callbacks.run_metrics import HeldOutEvaluation, HeldOutNumbers
-
-    node = config.origin.evaluation
-
-    def reconstruct(sae: Any, hook_point: str) -> HeldOutNumbers:
-        found = evaluate_reconstruction(sae, held_out.batches())
-        numbers = {key: float(value) for key, value in found.numbers.items() if value is not None}
-        return HeldOutNumbers(
-            numbers=numbers,
-            density_edges=list(found.density_histogram["edges"]),
-            density_counts=list(found.density_histogram["counts"]),
-        )
-
-    def splice(sae: Any, hook_point: str) -> dict[str, float]:
-        clean_run = held_out.clean_run()
-        if clean_run is None:
-            return {}
-        found = evaluate_splice(sae, clean_run, held_out.origin.hook_point, mean=held_out.mean())
-        return {key: float(value) for key, value in found.items() if isinstance(value, int | float)}
-
-    return HeldOutEvaluation(
-        reconstruct=reconstruct,
-        splice=splice if node.ce_every_tokens is not None else None,
-        every_tokens=node.every_tokens or max(config.budget.batch_tokens, config.budget.train_tokens // 10),
-        splice_every_tokens=node.ce_every_tokens,
-    )
+    return found
 
 
 def _finish(config: "TrainConfig", folder: "RunFolder", origin: "Origin", held_out: "HeldOut", trained: "TrainedRun") -> int:

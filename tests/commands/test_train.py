@@ -180,6 +180,11 @@ def test_if_exists_resume_goes_on(job, train, run_folder):
     assert (run_folder / "run.json").read_text() == identity
 
 
+def test_if_exists_resume_passes_over_nothing_that_was_typed(job, train, run_folder, capsys):
+    assert train(job("run.if_exists=resume", "sae.l1_coefficient=9.0")) == 2
+    assert "sae.l1_coefficient=9.0 would make another run" in capsys.readouterr().err
+
+
 def test_if_exists_resume_starts_where_there_is_nothing(job, train, tmp_path):
     assert train(job("run.if_exists=resume")) == 0
     assert report_of(tmp_path / "runs" / "tiny")["tokens_trained"] == 2048
