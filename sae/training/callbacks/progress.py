@@ -1,5 +1,6 @@
 """What a person at the terminal sees while training: one bar in tokens, or plain lines where there is no terminal."""
 
+import os
 import sys
 import time
 from typing import Any, final
@@ -12,6 +13,9 @@ from sae.training.callbacks.run_metrics import RunMetrics
 __all__ = ["Progress"]
 
 SECONDS_BETWEEN_LINES = 10.0
+NARROW_COLUMNS = 120  # below this the bar itself gives way to the numbers
+WIDE = "{desc} {percentage:3.0f}% {bar} {n_fmt}/{total_fmt} tokens, {rate_fmt}, {remaining} left{postfix}"
+NARROW = "{percentage:3.0f}% {n_fmt}/{total_fmt} {rate_fmt} {remaining}{postfix}"
 
 
 @final
@@ -21,6 +25,7 @@ class Progress(L.Callback):
     def __init__(self, metrics: RunMetrics, *, total_tokens: int, batch_tokens: int) -> None:
         self.metrics, self.total_tokens, self.batch_tokens = metrics, total_tokens, batch_tokens
         self._bar: tqdm[Any] | None = None
+        self._narrow = False
         self._last_line = 0.0
         self._began = (0.0, 0)
 
@@ -29,6 +34,9 @@ class Progress(L.Callback):
         done = trainer.global_step * self.batch_tokens
         self._began = (time.perf_counter(), done)
         if sys.stderr.isatty():
+            # some terminals say 0 columns, and mean that they do not know
+            columns = os.get_terminal_size(sys.stderr.fileno()).columns or 80
+            self._narrow = columns < NARROW_COLUMNS
             self._bar = tqdm(
                 total=self.total_tokens,
                 initial=done,
@@ -36,8 +44,8 @@ class Progress(L.Callback):
                 unit_scale=True,
                 desc="training",
                 smoothing=0.1,
-                dynamic_ncols=True,
-                bar_format="{desc} {percentage:3.0f}% {bar} {n_fmt}/{total_fmt} tokens, {rate_fmt}, {remaining} left{postfix}",
+                ncols=columns,
+                bar_format=NARROW if self._narrow else WIDE,
             )
 
     def on_train_batch_end(
@@ -85,6 +93,6 @@ class Progress(L.Callback):
                 ("held-out FVU", "held_out/fvu", ".3f"),
                 ("dead", "train/dead_fraction", ".1%"),
             )
-            if key in latest
+            if key in latest and not (self._narrow and key == "held_out/fvu")
         ]
-        return ", ".join(shown)
+        return (" " if self._narrow else ", ").join(shown)
