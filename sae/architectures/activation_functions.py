@@ -12,7 +12,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from sae.architectures.base import check_flag, check_size
+from sae.functional.encoder_product import EncoderProduct
 from sae.functional.selection import batch_top_k, row_top_k
+from sae.functional.sparse import SparseActs
 from sae.functional.straight_through import jumprelu, step
 
 __all__ = ["ActivationFunction", "ActivationName", "BatchTopK", "JumpReLU", "ReLU", "TopK", "make_activation"]
@@ -38,6 +40,18 @@ class ActivationFunction(nn.Module, ABC):
         """
         return self(pre_acts)
 
+    @abstractmethod
+    def pick(self, product: EncoderProduct) -> SparseActs:
+        """Those pre-activations whose latent activation is not zero or has a gradient, each row by itself."""
+
+    def pick_train(self, product: EncoderProduct, k: int | None = None) -> SparseActs:
+        """The same as training makes them: see `forward_train`."""
+        return self.pick(product)
+
+    def activate(self, picked: SparseActs) -> SparseActs:
+        """Latent activations of the pre-activations that were picked."""
+        return picked.map(torch.relu)
+
     def thresholds(self) -> list[tuple[Tensor, int]]:
         """Parameters with one entry for each latent, and their latent axis."""
         return []
@@ -60,6 +74,10 @@ class ReLU(ActivationFunction):
         """Latent activations."""
         return torch.relu(pre_acts)
 
+    def pick(self, product: EncoderProduct) -> SparseActs:
+        """The positive ones."""
+        return product.above(0.0)
+
 
 @final
 class TopK(ActivationFunction):
@@ -77,6 +95,16 @@ class TopK(ActivationFunction):
     def forward_train(self, pre_acts: Float[Tensor, "*batch d_sae"], k: int | None = None) -> Float[Tensor, "*batch d_sae"]:
         """Latent activations, k of each row."""
         return self(pre_acts) if k is None else row_top_k(pre_acts, k)
+
+    def pick(self, product: EncoderProduct) -> SparseActs:
+        """The k largest of each row where they are positive."""
+        picked = self.pick_train(product)
+        return picked.where(picked.values > 0)
+
+    def pick_train(self, product: EncoderProduct, k: int | None = None) -> SparseActs:
+        """The k largest of each row, positive or not."""
+        assert self.k is not None
+        return product.top_k(self.k if k is None else k)
 
 
 @final
@@ -98,6 +126,15 @@ class BatchTopK(ActivationFunction):
         """The rows * k largest of the batch. In several processes each selects from its own rows."""
         assert self.k is not None
         return batch_top_k(pre_acts, self.k if k is None else k)
+
+    def pick(self, product: EncoderProduct) -> SparseActs:
+        """Those above the threshold."""
+        return product.above(self.threshold)
+
+    def pick_train(self, product: EncoderProduct, k: int | None = None) -> SparseActs:
+        """The rows * k largest of the batch."""
+        assert self.k is not None
+        return product.batch_top_k(self.k if k is None else k)
 
     def scale_(self, factor: Tensor) -> None:
         """The threshold follows the pre-activations."""
@@ -151,10 +188,23 @@ class JumpReLU(ActivationFunction):
         """1 where a latent fires, else 0, with the straight-through gradient of L0."""
         return step(pre_acts, self.threshold, bandwidth=self.bandwidth, through_pre_acts=self.through_pre_acts)
 
-    @torch.no_grad()
-    def near_threshold(self, pre_acts: Float[Tensor, "*batch d_sae"]) -> Bool[Tensor, "*batch d_sae"]:
-        """Where the straight-through gradient is not zero."""
-        return (pre_acts - self.threshold).abs() < self.bandwidth / 2
+    def pick(self, product: EncoderProduct) -> SparseActs:
+        """Those above the threshold and, where gradients are recorded, those just below it, which move the threshold too."""
+        threshold = self.threshold.detach()
+        return product.above(threshold - self.bandwidth / 2 if torch.is_grad_enabled() else threshold)
+
+    def activate(self, picked: SparseActs) -> SparseActs:
+        """Latent activations, zero for those below the threshold."""
+        own = self._threshold_of(picked)
+        return picked.map(lambda z: jumprelu(z, own, bandwidth=self.bandwidth, through_pre_acts=self.through_pre_acts))
+
+    def fired(self, picked: SparseActs) -> SparseActs:
+        """`fires` of the pre-activations that were picked."""
+        own = self._threshold_of(picked)
+        return picked.map(lambda z: step(z, own, bandwidth=self.bandwidth, through_pre_acts=self.through_pre_acts))
+
+    def _threshold_of(self, picked: SparseActs) -> Float[Tensor, " nnz"]:
+        return self.threshold.index_select(0, picked.indices)
 
     def thresholds(self) -> list[tuple[Tensor, int]]:
         """The threshold's parameter."""

@@ -7,8 +7,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from sae.architectures.activation_functions import ActivationFunction, BatchTopK, JumpReLU, TopK
-from sae.architectures.base import SAEOutput, SparseAutoencoder
-from sae.functional.sparse import SparseActs, sparse_affine_encode, sparse_from_dense
+from sae.architectures.base import SAEOutput, SparseAutoencoder, SparseSAEOutput
+from sae.functional.encoder_product import EncoderProduct
+from sae.functional.sparse import SparseActs
 
 __all__ = ["AffineSAE"]
 
@@ -33,7 +34,8 @@ class AffineSAE(SparseAutoencoder, ABC):
         d_out: int | None = None,
     ) -> None:
         super().__init__(d_in=d_in, d_sae=d_sae, apply_b_dec_to_input=apply_b_dec_to_input, layer_norm=layer_norm, d_out=d_out)
-        self.W_enc = nn.Parameter(torch.zeros(d_in, d_sae))
+        # Stored latent by latent, as the decoder is: sparse products read and write whole latents.
+        self.W_enc = nn.Parameter(torch.zeros(d_sae, d_in).T)
         self.b_enc = nn.Parameter(torch.zeros(d_sae))
         self.activation_function = activation_function
 
@@ -59,11 +61,32 @@ class AffineSAE(SparseAutoencoder, ABC):
 
         A JumpReLU's thresholds get gradient from latents just below them too: where gradients are recorded, those are held.
         """
-        if isinstance(self.activation_function, JumpReLU):
-            latent_acts, pre_acts = self.encode_with_pre_acts(x)
-            near = self.activation_function.near_threshold(pre_acts) if torch.is_grad_enabled() else None
-            return sparse_from_dense(latent_acts, also=near)
-        return sparse_affine_encode(self.encoder_input(x), self.W_enc, self.b_enc, self.activation_function)
+        return self.activation_function.activate(self.activation_function.pick(self.product(x)))
+
+    def product(self, x: Float[Tensor, "batch {self.d_in}"], dtype: torch.dtype | None = None) -> EncoderProduct:
+        """The pre-activations, not yet computed."""
+        shift = self.b_dec if self.apply_b_dec_to_input else None
+        return EncoderProduct(x, self.W_enc, self.b_enc, shift=shift, dtype=dtype)
+
+    @property
+    def trains_sparse(self) -> bool:
+        """Whether there is a `forward_train_sparse`."""
+        return True
+
+    def forward_train_sparse(
+        self, x: Float[Tensor, "batch {self.d_in}"], *, k: int | None = None, encoder_dtype: torch.dtype | None = None
+    ) -> SparseSAEOutput:
+        """`forward_train` through the sparse products: equal in values and gradients."""
+        product = self.product(x, encoder_dtype)
+        pre_acts = self.activation_function.pick_train(product, k)
+        latent_acts = self.activation_function.activate(pre_acts)
+        prefixes = self.sparse_prefix_recons(latent_acts)
+        recon = self.decode_from(latent_acts, x) if prefixes is None else prefixes[-1]
+        return SparseSAEOutput(recon, latent_acts, pre_acts, product, prefixes)
+
+    def sparse_prefix_recons(self, latent_acts: SparseActs) -> Float[Tensor, "groups batch {self.d_out}"] | None:
+        """Reconstructions from each prefix of groups, where the architecture has groups."""
+        return None
 
     @property
     def num_active(self) -> int | None:

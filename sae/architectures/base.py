@@ -15,10 +15,11 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from sae.functional.encoder_product import EncoderProduct
 from sae.functional.geometry import unit_rows_
 from sae.functional.sparse import SparseActs, sparse_decode, sparse_from_dense
 
-__all__ = ["SAEOutput", "SparseAutoencoder", "SparseSAEOutput", "check_flag", "check_size"]
+__all__ = ["SAEOutput", "SparseAutoencoder", "SparseSAEOutput", "check_flag", "check_size", "without_graph"]
 
 LAYER_NORM_EPS = 1e-5  # added to each row's standard deviation, as torch.nn.LayerNorm adds it to the variance
 
@@ -45,11 +46,24 @@ class SparseSAEOutput(NamedTuple):
 
     Attributes:
         recon: reconstruction of the target [batch, d_out].
-        latent_acts: the latent activations that are not zero.
+        latent_acts: the latent activations that are not zero, and zeros among them that have a gradient.
+        pre_acts: the pre-activations of the same entries; None unless the pass was one of training.
+        product: where other pre-activations can be had; None unless the pass was one of training.
+        prefix_recons: as in `SAEOutput`.
     """
 
     recon: Float[Tensor, "batch d_out"]
     latent_acts: SparseActs
+    pre_acts: SparseActs | None = None
+    product: EncoderProduct | None = None
+    prefix_recons: Float[Tensor, "groups batch d_out"] | None = None
+
+
+def without_graph(output: SAEOutput | SparseSAEOutput) -> SAEOutput | SparseSAEOutput:
+    """What a pass gave, to look at after the step: recon, latent_acts and pre_acts without their graph."""
+    if isinstance(output, SAEOutput):
+        return SAEOutput(output.recon.detach(), output.latent_acts.detach(), output.pre_acts.detach())
+    return SparseSAEOutput(output.recon.detach(), output.latent_acts.map(torch.detach))
 
 
 class SparseAutoencoder(nn.Module, ABC):
@@ -155,6 +169,26 @@ class SparseAutoencoder(nn.Module, ABC):
         """
         latent_acts, pre_acts = self.encode_with_pre_acts(x)
         return SAEOutput(self.decode_from(latent_acts, x), latent_acts, pre_acts)
+
+    @property
+    def trains_sparse(self) -> bool:
+        """Whether there is a `forward_train_sparse`."""
+        return False
+
+    def forward_train_sparse(
+        self, x: Float[Tensor, "batch {self.d_in}"], *, k: int | None = None, encoder_dtype: torch.dtype | None = None
+    ) -> SparseSAEOutput:
+        """`forward_train` through the sparse products: equal in values and gradients.
+
+        Args:
+            x: rows.
+            k: as in `forward_train`.
+            encoder_dtype: of the encoder's product while active latents are chosen; None: the weights' own.
+
+        Raises:
+            NotImplementedError: the architecture has none (`trains_sparse`).
+        """
+        raise NotImplementedError(f"{type(self).__name__} trains by dense products only")
 
     # -- x -> latent_acts ----------------------------------------------------------------------------------------------
 

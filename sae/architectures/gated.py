@@ -10,7 +10,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from sae.architectures.base import SparseAutoencoder
+from sae.architectures.base import SparseAutoencoder, SparseSAEOutput
+from sae.functional.encoder_product import EncoderProduct
+from sae.functional.sparse import SparseActs
 
 __all__ = ["GatedSAE"]
 
@@ -28,7 +30,7 @@ class GatedSAE(SparseAutoencoder):
 
     def __init__(self, *, d_in: int, d_sae: int, apply_b_dec_to_input: bool = True, layer_norm: bool = False) -> None:
         super().__init__(d_in=d_in, d_sae=d_sae, apply_b_dec_to_input=apply_b_dec_to_input, layer_norm=layer_norm)
-        self.W_enc = nn.Parameter(torch.zeros(d_in, d_sae))
+        self.W_enc = nn.Parameter(torch.zeros(d_sae, d_in).T)  # stored latent by latent
         self.b_enc = nn.Parameter(torch.zeros(d_sae))
         self.r_mag = nn.Parameter(torch.zeros(d_sae))
         self.b_mag = nn.Parameter(torch.zeros(d_sae))
@@ -41,6 +43,40 @@ class GatedSAE(SparseAutoencoder):
         gate = shared + self.b_enc
         magnitude = torch.relu(shared * self.r_mag.exp() + self.b_mag)
         return magnitude * (gate > 0), gate
+
+    def encode_sparse_rows(self, x: Float[Tensor, "batch {self.d_in}"]) -> SparseActs:
+        """`encode_with_pre_acts` without the zeros: equal in values and gradients."""
+        return self._sparse_paths(self._product(x))[0]
+
+    @property
+    def trains_sparse(self) -> bool:
+        """Whether there is a `forward_train_sparse`."""
+        return True
+
+    def forward_train_sparse(
+        self, x: Float[Tensor, "batch {self.d_in}"], *, k: int | None = None, encoder_dtype: torch.dtype | None = None
+    ) -> SparseSAEOutput:
+        """`forward_train` through the sparse products: equal in values and gradients."""
+        product = self._product(x, encoder_dtype)
+        latent_acts, gate = self._sparse_paths(product)
+        return SparseSAEOutput(self.decode_from(latent_acts, x), latent_acts, gate, product)
+
+    def _product(self, x: Tensor, dtype: torch.dtype | None = None) -> EncoderProduct:
+        shift = self.b_dec if self.apply_b_dec_to_input else None
+        return EncoderProduct(x, self.W_enc, self.b_enc, shift=shift, dtype=dtype)
+
+    @staticmethod
+    def _of(parameter: Tensor, acts: SparseActs) -> Tensor:
+        return parameter.index_select(0, acts.indices)
+
+    def _sparse_paths(self, product: EncoderProduct) -> tuple[SparseActs, SparseActs]:
+        """Magnitudes and pre-activations of the gates that are open."""
+        with torch.no_grad():
+            opened = product.above(0.0)
+            values = opened.values - self._of(self.b_enc, opened)
+        shared = product.at(opened.pattern, values, bias=False)
+        magnitude = shared.map(lambda h: torch.relu(h * self._of(self.r_mag, shared).exp() + self._of(self.b_mag, shared)))
+        return magnitude, shared.map(lambda h: h + self._of(self.b_enc, shared))
 
     def latent_parameters(self) -> list[tuple[Tensor, int]]:
         """Encoder, the biases and factor of its two paths, decoder."""

@@ -15,6 +15,7 @@ from jaxtyping import Float
 from sae.architectures.activation_functions import ActivationName, make_activation
 from sae.architectures.affine import AffineSAE
 from sae.architectures.base import SAEOutput, check_size
+from sae.functional.sparse import SparseActs, grouped_decode
 
 __all__ = ["MatryoshkaSAE"]
 
@@ -75,6 +76,10 @@ class MatryoshkaSAE(AffineSAE):
             recon = recon + acts @ rows
             prefixes.append(recon)
         return SAEOutput(prefixes[-1], latent_acts, pre_acts, torch.stack(prefixes))
+
+    def sparse_prefix_recons(self, latent_acts: SparseActs) -> Float[torch.Tensor, "groups batch {self.d_out}"] | None:
+        """Each group decoded once, and added to those before it."""
+        return grouped_decode(latent_acts, self.W_dec, self.group_sizes).cumsum(dim=0) + self.b_dec
 
 
 def _sizes(sizes: Sequence[int] | None, fractions: Sequence[float | int] | None, d_sae: int) -> tuple[int, ...]:

@@ -179,6 +179,7 @@ def _train_in(
         budget=config.budget,
         seed=config.origin.seed,
         rate_factor=config.optimizer.rate_factor,
+        kernels=config.origin.trainer.passes,
     )
     trained = train(
         folder=folder.path,

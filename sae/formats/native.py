@@ -94,7 +94,8 @@ def load(path: str | Path, *, device: str | torch.device = "cpu") -> SparseAutoe
     where = str(folder / _WEIGHTS)
     _compare(tensors, sae.state_dict(), cfg["dtype"], where)
     _refuse_non_finite(tensors, where)
-    sae.load_state_dict(tensors, assign=True)
+    # Copied, not assigned: the order of a parameter's numbers in memory, on which rounding depends, is the architecture's.
+    sae.to(tensors["W_dec"].dtype).to_empty(device="cpu").load_state_dict(tensors)
     return sae.to(device)
 
 

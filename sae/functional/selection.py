@@ -1,10 +1,12 @@
 """Keep the largest pre-activations: of each row (TopK) or of a whole batch (BatchTopK)."""
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
-__all__ = ["batch_top_k", "count_threshold", "row_top_k"]
+__all__ = ["batch_top_k", "count_threshold", "row_top_k", "top_k_entries"]
+
+BLOCKS = 16  # entries of a row among which the first stage of `top_k_entries` looks for the largest
 
 
 def row_top_k(pre_acts: Float[Tensor, "*batch d_sae"], k: int) -> Float[Tensor, "*batch d_sae"]:
@@ -14,8 +16,39 @@ def row_top_k(pre_acts: Float[Tensor, "*batch d_sae"], k: int) -> Float[Tensor, 
         pre_acts: any values.
         k: how many of each row; at most d_sae.
     """
-    values, indices = pre_acts.topk(k, dim=-1, sorted=False)
+    values, indices = top_k_entries(pre_acts, k)
     return torch.zeros_like(pre_acts).scatter(-1, indices, torch.relu(values))
+
+
+def top_k_entries(
+    values: Float[Tensor, "*batch width"], k: int
+) -> tuple[Float[Tensor, "*batch {k}"], Int[Tensor, "*batch {k}"]]:
+    """The k largest entries of each row and their places, in any order; as `torch.topk`, gradient included, and quicker.
+
+    A row is seen as width / 16 blocks of 16 entries. The k largest entries lie in the k blocks with the largest maxima (each
+    entry above the k-th is in a block whose maximum is above it too), so only those blocks are sorted out: one pass over the
+    values at the speed of memory, and a search among 16 k candidates.
+
+    Args:
+        values: rows.
+        k: how many of each; at most the width.
+    """
+    width = values.shape[-1]
+    blocks = width // BLOCKS
+    if blocks < 2 * k:
+        found = values.topk(k, dim=-1, sorted=False)
+        return found.values, found.indices
+    with torch.no_grad():
+        # Entry b of a block stands `blocks` columns after entry b - 1: maxima are then taken over whole columns.
+        maxima = values[..., : blocks * BLOCKS].unflatten(-1, (BLOCKS, blocks)).amax(dim=-2)
+        chosen = maxima.topk(k, dim=-1, sorted=False).indices
+        steps = torch.arange(BLOCKS, device=values.device) * blocks
+        columns = (chosen[..., None] + steps).flatten(-2)
+        rest = torch.arange(blocks * BLOCKS, width, device=values.device)
+        columns = torch.cat([columns, rest.expand(*columns.shape[:-1], -1)], dim=-1)
+        among = values.gather(-1, columns).topk(k, dim=-1, sorted=False).indices
+        indices = columns.gather(-1, among)
+    return values.gather(-1, indices), indices
 
 
 def batch_top_k(pre_acts: Float[Tensor, "*batch d_sae"], k: int) -> Float[Tensor, "*batch d_sae"]:

@@ -4,7 +4,7 @@ Equal to the dense products in values and gradients. Worth it while few latents 
 the sparse forward and backward pass is quicker below roughly a tenth of the latents, slower above.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple, final
@@ -14,7 +14,19 @@ from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 from torch.nn import functional
 
-__all__ = ["SparseActs", "SparsePattern", "sparse_affine_encode", "sparse_decode", "sparse_from_dense"]
+__all__ = [
+    "SparseActs",
+    "SparsePattern",
+    "bounds",
+    "count_active",
+    "gathered_dots",
+    "grouped_decode",
+    "sparse_decode",
+    "sparse_from_dense",
+    "weight_gradient",
+    "weighted_bags",
+    "which_fired",
+]
 
 
 class LatentMajor(NamedTuple):
@@ -50,7 +62,7 @@ class SparsePattern:
     def of(mask: Bool[Tensor, "batch d_sae"]) -> "SparsePattern":
         """The pattern of a dense mask."""
         rows, indices = mask.nonzero().unbind(dim=1)
-        return SparsePattern(indices=indices.int(), offsets=_bounds(rows, mask.shape[0]), num_latents=mask.shape[1])
+        return SparsePattern(indices=indices.int(), offsets=bounds(rows, mask.shape[0]), num_latents=mask.shape[1])
 
     @property
     def num_rows(self) -> int:
@@ -68,7 +80,7 @@ class SparsePattern:
     def by_latent(self) -> LatentMajor:
         """The entries in order of their latents: both weight gradients need it, so it is made once."""
         latents, entries = torch.sort(self.indices, stable=True)
-        return LatentMajor(entries, self.rows[entries], _bounds(latents, self.num_latents))
+        return LatentMajor(entries, self.rows[entries], bounds(latents, self.num_latents))
 
 
 @final
@@ -94,6 +106,18 @@ class SparseActs:
         """Where each row's values begin, and the end [batch + 1]."""
         return self.pattern.offsets
 
+    def map(self, change: Callable[[Float[Tensor, " nnz"]], Float[Tensor, " nnz"]]) -> "SparseActs":
+        """The same pattern with other values."""
+        return SparseActs(values=change(self.values), pattern=self.pattern)
+
+    def where(self, kept: Bool[Tensor, " nnz"]) -> "SparseActs":
+        """Only the entries that are kept."""
+        rows = self.pattern.rows[kept]
+        pattern = SparsePattern(
+            indices=self.indices[kept], offsets=bounds(rows, self.pattern.num_rows), num_latents=self.pattern.num_latents
+        )
+        return SparseActs(values=self.values[kept], pattern=pattern)
+
     def to_dense(self) -> Float[Tensor, "batch d_sae"]:
         """The same activations with their zeros."""
         dense = self.values.new_zeros(self.pattern.num_rows, self.pattern.num_latents)
@@ -102,13 +126,23 @@ class SparseActs:
     def row_sums(self, weights: Float[Tensor, " d_sae"] | None = None) -> Float[Tensor, " batch"]:
         """Sum of each row's activations, each times its latent's weight if weights are given; summed in float32 at least."""
         values = self.values.to(torch.promote_types(self.values.dtype, torch.float32))
-        values = values if weights is None else values * weights[self.indices.long()]
+        values = values if weights is None else values * weights.index_select(0, self.indices)
         return values.new_zeros(self.pattern.num_rows).index_add(0, self.pattern.rows, values)
 
     def fired(self) -> Bool[Tensor, " d_sae"]:
         """Whether each latent is active on any row."""
         counts = torch.zeros(self.pattern.num_latents, dtype=torch.int32, device=self.values.device)
         return counts.index_add_(0, self.indices, (self.values.detach() != 0).int()) > 0
+
+
+def count_active(latent_acts: Float[Tensor, "batch d_sae"] | SparseActs) -> Int[Tensor, ""]:
+    """How many latent activations of a batch are above zero."""
+    return ((latent_acts.values if isinstance(latent_acts, SparseActs) else latent_acts) > 0).sum()
+
+
+def which_fired(latent_acts: Float[Tensor, "batch d_sae"] | SparseActs) -> Bool[Tensor, " d_sae"]:
+    """Whether each latent is active on any row."""
+    return latent_acts.fired() if isinstance(latent_acts, SparseActs) else latent_acts.amax(dim=0) > 0
 
 
 def sparse_from_dense(
@@ -125,39 +159,39 @@ def sparse_from_dense(
     return SparseActs(values=latent_acts[pattern.rows.long(), pattern.indices.long()], pattern=pattern)
 
 
-def sparse_affine_encode(
-    x: Float[Tensor, "batch d_in"],
-    weight: Float[Tensor, "d_in d_sae"],
-    bias: Float[Tensor, " d_sae"],
-    activation: Callable[[Float[Tensor, "batch d_sae"]], Float[Tensor, "batch d_sae"]],
-) -> SparseActs:
-    """activation(x @ weight + bias), keeping only what is not zero: the product is dense, its three gradients are sparse.
-
-    Args:
-        x: rows.
-        weight: encoder.
-        bias: encoder bias.
-        activation: gives each entry back or 0, as ReLU and TopK do; nothing that it may learn gets a gradient here.
-    """
-    with torch.no_grad():
-        latent_acts = activation(x @ weight + bias)
-        pattern = SparsePattern.of(latent_acts != 0)
-        values = latent_acts[pattern.rows.long(), pattern.indices.long()]
-    return SparseActs(values=_WithAffineGradient.apply(values, x, weight, bias, pattern), pattern=pattern)
-
-
 def sparse_decode(latent_acts: SparseActs, weight: Float[Tensor, "d_sae d_out"]) -> Float[Tensor, "batch d_out"]:
     """latent_acts @ weight, reading only the rows of the latents that are active."""
     return _SparseDecode.apply(latent_acts.values, weight, latent_acts.pattern)
 
 
-def _bounds(sorted_numbers: Int[Tensor, " nnz"], count: int) -> Int[Tensor, " bounds"]:
+def grouped_decode(
+    latent_acts: SparseActs, weight: Float[Tensor, "d_sae d_out"], group_sizes: Sequence[int]
+) -> Float[Tensor, "groups batch d_out"]:
+    """What each group of latents adds to the reconstruction: all together cost one `sparse_decode`.
+
+    Args:
+        latent_acts: activations.
+        weight: decoder.
+        group_sizes: latents of each group, in order; they sum to d_sae.
+    """
+    pattern, groups = latent_acts.pattern, len(group_sizes)
+    ends = torch.tensor(list(group_sizes), dtype=torch.int32, device=pattern.indices.device).cumsum(dim=0, dtype=torch.int32)
+    group = torch.bucketize(pattern.indices, ends, out_int32=True, right=True)
+    bags, order = torch.sort(group * pattern.num_rows + pattern.rows, stable=True)
+    regrouped = SparsePattern(
+        indices=pattern.indices[order], offsets=bounds(bags, groups * pattern.num_rows), num_latents=pattern.num_latents
+    )
+    parts = sparse_decode(SparseActs(values=latent_acts.values[order], pattern=regrouped), weight)
+    return parts.view(groups, pattern.num_rows, -1)
+
+
+def bounds(sorted_numbers: Int[Tensor, " nnz"], count: int) -> Int[Tensor, " bounds"]:
     """Where each of the numbers 0..count-1 begins in a sorted list, and the end."""
     steps = torch.arange(count + 1, dtype=sorted_numbers.dtype, device=sorted_numbers.device)
     return torch.searchsorted(sorted_numbers, steps).int()
 
 
-def _weighted_bags(
+def weighted_bags(
     table: Float[Tensor, "entries width"],
     picks: Int[Tensor, " nnz"],
     offsets: Int[Tensor, " bounds"],
@@ -169,13 +203,27 @@ def _weighted_bags(
     )
 
 
-def _weight_gradient(pattern: SparsePattern, values: Float[Tensor, " nnz"], rows: Tensor) -> Float[Tensor, "d_sae width"]:
+def weight_gradient(pattern: SparsePattern, values: Float[Tensor, " nnz"], rows: Tensor) -> Float[Tensor, "d_sae width"]:
     """acts.T @ rows: entry by entry in the order of the latents, so each result row is written once and always alike.
 
     The backward pass of `embedding_bag` gives the same but was measured two to three times as slow on a CPU.
     """
     order = pattern.by_latent
-    return _weighted_bags(rows, order.rows, order.offsets, values[order.entries])
+    return weighted_bags(rows, order.rows, order.offsets, values[order.entries])
+
+
+def gathered_dots(
+    rows: Float[Tensor, "batch width"], table: Float[Tensor, "d_sae width"], pattern: SparsePattern
+) -> Float[Tensor, " nnz"]:
+    """For each entry the dot product of its row with its latent's row of the table.
+
+    PyTorch has this kernel only behind the backward pass of `embedding_bag`.
+    """
+    with torch.enable_grad():
+        leaf = rows.new_zeros(pattern.indices.shape[0]).requires_grad_()
+        bags = weighted_bags(table.detach(), pattern.indices, pattern.offsets, leaf)
+        (dots,) = torch.autograd.grad(bags, leaf, rows.detach().contiguous())
+    return dots
 
 
 class _SparseDecode(torch.autograd.Function):
@@ -183,7 +231,7 @@ class _SparseDecode(torch.autograd.Function):
     def forward(ctx: Any, values: Tensor, weight: Tensor, pattern: SparsePattern) -> Tensor:
         ctx.save_for_backward(values, weight)
         ctx.pattern = pattern
-        return _weighted_bags(weight, pattern.indices, pattern.offsets, values)
+        return weighted_bags(weight, pattern.indices, pattern.offsets, values)
 
     @staticmethod
     @torch.autograd.function.once_differentiable  # a second derivative is refused: there is none here
@@ -195,39 +243,7 @@ class _SparseDecode(torch.autograd.Function):
         pattern: SparsePattern = ctx.pattern
         by_values = by_weight = None
         if ctx.needs_input_grad[0]:
-            # One dot product for each entry. PyTorch has this kernel only behind embedding_bag's own backward pass.
-            with torch.enable_grad():
-                leaf = values.detach().to(weight.dtype).requires_grad_()
-                recon = _weighted_bags(weight.detach(), pattern.indices, pattern.offsets, leaf)
-                (by_values,) = torch.autograd.grad(recon, leaf, gradient.to(weight.dtype).contiguous())
-            by_values = by_values.to(values.dtype)
+            by_values = gathered_dots(gradient.to(weight.dtype), weight, pattern).to(values.dtype)
         if ctx.needs_input_grad[1]:
-            by_weight = _weight_gradient(pattern, values, gradient.to(weight.dtype).contiguous())
+            by_weight = weight_gradient(pattern, values, gradient.to(weight.dtype).contiguous())
         return by_values, by_weight, None
-
-
-class _WithAffineGradient(torch.autograd.Function):
-    """Identity on picked entries of x @ weight + bias, with the gradients of that product."""
-
-    @staticmethod
-    def forward(ctx: Any, values: Tensor, x: Tensor, weight: Tensor, bias: Tensor, pattern: SparsePattern) -> Tensor:
-        ctx.save_for_backward(x, weight, bias)
-        ctx.pattern = pattern
-        return values.clone()
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable  # a second derivative is refused: there is none here
-    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
-        ctx: Any, *gradients: Tensor
-    ) -> tuple[None, Tensor | None, Tensor | None, Tensor | None, None]:
-        (gradient,) = gradients
-        x, weight, bias = ctx.saved_tensors
-        pattern: SparsePattern = ctx.pattern
-        by_x = by_weight = by_bias = None
-        if ctx.needs_input_grad[1]:
-            by_x = _weighted_bags(weight.T.contiguous(), pattern.indices, pattern.offsets, gradient).to(x.dtype)
-        if ctx.needs_input_grad[2]:
-            by_weight = _weight_gradient(pattern, gradient, x.to(weight.dtype).contiguous()).T
-        if ctx.needs_input_grad[3]:
-            by_bias = bias.new_zeros(pattern.num_latents).index_add(0, pattern.indices, gradient.to(bias.dtype))
-        return None, by_x, by_weight, by_bias, None

@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sae.architectures.base import SAEOutput, SparseAutoencoder, SparseSAEOutput
+from sae.functional.selection import row_top_k
 from sae.losses.objective import START, StepInfo
 from sae.losses.sparsity import thresholds
 
@@ -47,15 +48,13 @@ class AuxK:
         info: StepInfo = START,
     ) -> Float[Tensor, " batch"]:
         """Squared error of each row; zero while no latent is dead."""
-        pre_acts = _pre_acts(output, "auxk")
         if info.dead is None or not bool(info.dead.any()):
-            return torch.zeros_like(pre_acts[..., 0])
+            return torch.zeros_like(output.recon[..., 0])
         latents = info.dead.nonzero().squeeze(1)
-        dead_acts = torch.relu(pre_acts[:, latents])
+        dead_acts = torch.relu(_pre_acts(output, "auxk", latents))
         k_aux = max(1, sae.d_out // 2) if self.k_aux is None else self.k_aux
         if k_aux < len(latents):
-            kept = dead_acts.topk(k_aux, dim=1, sorted=False)
-            dead_acts = torch.zeros_like(dead_acts).scatter(1, kept.indices, kept.values)
+            dead_acts = row_top_k(dead_acts, k_aux)
         residual = (target - output.recon).detach()
         errors = (residual - dead_acts @ sae.W_dec[latents]).square().sum(dim=1)
         if self.normalisation == "none":
@@ -79,11 +78,10 @@ class GhostGradients:
         info: StepInfo = START,
     ) -> Float[Tensor, " batch"]:
         """The term for each row; zero while no latent is dead."""
-        pre_acts = _pre_acts(output, "ghost")
         if info.dead is None or not bool(info.dead.any()):
-            return torch.zeros_like(pre_acts[..., 0])
+            return torch.zeros_like(output.recon[..., 0])
         latents = info.dead.nonzero().squeeze(1)
-        chosen = pre_acts[:, latents]
+        chosen = _pre_acts(output, "ghost", latents)
         # A row's largest is taken off before the exponential: the factor below cancels it, and nothing overflows.
         ghost = torch.exp(chosen - chosen.detach().amax(dim=1, keepdim=True)) @ sae.W_dec[latents]
         residual = (target - output.recon).detach()
@@ -105,6 +103,10 @@ class PreActivation:
     def __init__(self, *, dead_only: bool = False) -> None:
         self.dead_only = dead_only
 
+    def needs_dense(self, sae: SparseAutoencoder) -> bool:
+        """Nearly every latent is below its threshold on nearly every row."""
+        return not self.dead_only
+
     def __call__(
         self,
         sae: SparseAutoencoder,
@@ -113,17 +115,23 @@ class PreActivation:
         info: StepInfo = START,
     ) -> Float[Tensor, " batch"]:
         """The term for each row, in activation units."""
-        below = torch.relu(thresholds(sae) - _pre_acts(output, "pre_act"))
-        weights = torch.linalg.vector_norm(sae.W_dec, dim=1)
+        own, weights, latents = thresholds(sae), torch.linalg.vector_norm(sae.W_dec, dim=1), None
         if self.dead_only:
-            weights = weights * (0 if info.dead is None else info.dead)
+            if info.dead is None or not bool(info.dead.any()):
+                return torch.zeros_like(output.recon[..., 0])
+            latents = info.dead.nonzero().squeeze(1)
+            weights, own = weights[latents], own[latents] if isinstance(own, Tensor) else own
+        below = torch.relu(own - _pre_acts(output, "pre_act", latents))
         return below.to(weights.dtype) @ weights
 
 
-def _pre_acts(output: SAEOutput | SparseSAEOutput, term: str) -> Float[Tensor, "batch d_sae"]:
-    if isinstance(output, SparseSAEOutput):
-        raise ValueError(f"the term `{term}` needs the dense pass")
-    return output.pre_acts
+def _pre_acts(output: SAEOutput | SparseSAEOutput, term: str, latents: Tensor | None) -> Float[Tensor, "batch chosen"]:
+    """Pre-activations of some latents; None: of all."""
+    if not isinstance(output, SparseSAEOutput):
+        return output.pre_acts if latents is None else output.pre_acts[:, latents]
+    if output.product is None or latents is None:
+        raise ValueError(f"the term `{term}` needs a pass of training, and the dense one for all latents")
+    return output.product.columns(latents)
 
 
 def _variance(rows: Float[Tensor, "batch width"]) -> Float[Tensor, ""]:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from sae.architectures.base import SAEOutput, SparseAutoencoder, SparseSAEOutput
 
-__all__ = ["START", "Anneals", "LossParts", "Objective", "Particular", "StepInfo", "Term"]
+__all__ = ["START", "Anneals", "LossParts", "NeedsDense", "Objective", "Particular", "StepInfo", "Term"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +69,15 @@ class Particular(Protocol):
         Raises:
             ValueError: in the keys of `conf/sae/*.yaml`.
         """
+        ...
+
+
+@runtime_checkable
+class NeedsDense(Protocol):
+    """A term that some architectures' sparse pass cannot serve."""
+
+    def needs_dense(self, sae: SparseAutoencoder) -> bool:
+        """Whether this SAE must be trained by dense products because of the term."""
         ...
 
 
@@ -137,6 +146,10 @@ class Objective(nn.Module):
         weighted = [coefficients[name] * value for name, value in means.items()]
         total = sum(weighted[1:], start=weighted[0])
         return LossParts(total, {name: value.detach() for name, value in means.items()})
+
+    def needs_dense(self, sae: SparseAutoencoder) -> bool:
+        """Whether a term asks for the dense pass."""
+        return any(isinstance(term, NeedsDense) and term.needs_dense(sae) for term in self.terms.values())
 
     @torch.no_grad()
     def advance(self, output: SAEOutput | SparseSAEOutput, info: StepInfo) -> None:

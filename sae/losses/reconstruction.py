@@ -11,6 +11,7 @@ from sae.architectures.base import SAEOutput, SparseAutoencoder, SparseSAEOutput
 from sae.architectures.gated import GatedSAE
 from sae.architectures.matryoshka import MatryoshkaSAE
 from sae.functional.selection import row_top_k
+from sae.functional.sparse import SparseActs, sparse_decode
 from sae.losses.objective import START, StepInfo
 
 __all__ = ["GateReconstruction", "MultiTopK", "NestedSquaredError", "SquaredError"]
@@ -75,7 +76,7 @@ class NestedSquaredError:
         info: StepInfo = START,
     ) -> Float[Tensor, " batch"]:
         """Squared error of each row, in the units of the target squared."""
-        prefixes = None if isinstance(output, SparseSAEOutput) else output.prefix_recons
+        prefixes = output.prefix_recons
         if prefixes is None:
             raise ValueError("the term `nested` needs an architecture with groups (matryoshka) and a pass of training")
         errors = (prefixes - target).square().sum(dim=-1)
@@ -118,10 +119,16 @@ class MultiTopK:
         info: StepInfo = START,
     ) -> Float[Tensor, " batch"]:
         """Squared error of each row, in the units of the target squared."""
-        if isinstance(output, SparseSAEOutput) or sae.num_active is None:
-            raise ValueError("the term `multi_topk` needs an architecture with k, and its dense pass")
-        latent_acts = row_top_k(output.pre_acts, min(self.multiple * sae.num_active, sae.d_sae))
-        return (latent_acts @ sae.W_dec + sae.b_dec - target).square().sum(dim=-1)
+        if sae.num_active is None:
+            raise ValueError("the term `multi_topk` needs an architecture with k")
+        k = min(self.multiple * sae.num_active, sae.d_sae)
+        if isinstance(output, SparseSAEOutput):
+            if output.product is None:
+                raise ValueError("the term `multi_topk` needs a pass of training")
+            recon = sparse_decode(output.product.top_k(k).map(torch.relu), sae.W_dec)
+        else:
+            recon = row_top_k(output.pre_acts, k) @ sae.W_dec
+        return (recon + sae.b_dec - target).square().sum(dim=-1)
 
 
 @final
@@ -155,7 +162,11 @@ class GateReconstruction:
         info: StepInfo = START,
     ) -> Float[Tensor, " batch"]:
         """Squared error of each row, in the units of the target squared."""
-        if isinstance(output, SparseSAEOutput):
-            raise ValueError("the term `gate` needs the dense pass")
+        if output.pre_acts is None:
+            raise ValueError("the term `gate` needs a pass of training")
         weight, bias = (sae.W_dec, sae.b_dec) if self.through_decoder else (sae.W_dec.detach(), sae.b_dec.detach())
-        return (torch.relu(output.pre_acts) @ weight + bias - target).square().sum(dim=-1)
+        if isinstance(output.pre_acts, SparseActs):
+            recon = sparse_decode(output.pre_acts.map(torch.relu), weight)
+        else:
+            recon = torch.relu(output.pre_acts) @ weight
+        return (recon + bias - target).square().sum(dim=-1)

@@ -12,6 +12,7 @@ from sae.architectures.activation_functions import JumpReLU
 from sae.architectures.affine import AffineSAE
 from sae.architectures.base import SAEOutput, SparseAutoencoder, SparseSAEOutput
 from sae.architectures.crosscoder import CrosscoderSAE
+from sae.architectures.gated import GatedSAE
 from sae.functional.sparse import SparseActs
 from sae.losses.objective import START, StepInfo
 
@@ -42,6 +43,10 @@ class L1:
         """Refuse a weighting by parts where there are none."""
         _check_parts("l1", self.weighting, sae)
 
+    def needs_dense(self, sae: SparseAutoencoder) -> bool:
+        """The sparse pass has the positive pre-activations at hand only where they are those that fire."""
+        return self.on == "pre_acts" and not isinstance(sae, GatedSAE)
+
     def __call__(
         self,
         sae: SparseAutoencoder,
@@ -52,9 +57,9 @@ class L1:
         """Penalty of each row, in activation units; summed in float32 at least."""
         if self.on == "latent_acts":
             return _weighted_sum(output.latent_acts, _weights(sae, self.weighting))
-        if isinstance(output, SparseSAEOutput):
+        if output.pre_acts is None or (isinstance(output, SparseSAEOutput) and self.needs_dense(sae)):
             raise ValueError("l1_on=pre_acts needs the dense pass")
-        return _weighted_sum(torch.relu(output.pre_acts), _weights(sae, self.weighting))
+        return _weighted_sum(_mapped(output.pre_acts, torch.relu), _weights(sae, self.weighting))
 
 
 @final
@@ -169,8 +174,8 @@ class Tanh:
         """Penalty of each row: no more than the number of latents that fire."""
         weights, acts = _weights(sae, self.weighting), output.latent_acts
         if isinstance(acts, SparseActs):
-            values = acts.values if weights is None else acts.values * weights[acts.indices.long()]
-            return SparseActs(values=torch.tanh(self.scale * values), pattern=acts.pattern).row_sums()
+            own = None if weights is None else weights.index_select(0, acts.indices)
+            return acts.map(lambda values: torch.tanh(self.scale * (values if own is None else values * own))).row_sums()
         return _weighted_sum(torch.tanh(self.scale * (acts if weights is None else acts * weights)), None)
 
 
@@ -222,9 +227,11 @@ class L0(nn.Module):
     ) -> Float[Tensor, " batch"]:
         """Penalty of each row; the same for all rows with a target and `square`."""
         function = sae.activation_function if isinstance(sae, AffineSAE) else None
-        if not isinstance(function, JumpReLU) or isinstance(output, SparseSAEOutput):
-            raise ValueError("the term `l0` needs an architecture with learnt thresholds (jumprelu), and its dense pass")
-        fired = _weighted_sum(function.fires(output.pre_acts), None)
+        if not isinstance(function, JumpReLU) or output.pre_acts is None:
+            raise ValueError("the term `l0` needs an architecture with learnt thresholds (jumprelu), and a pass of training")
+        pre_acts = output.pre_acts
+        fires = function.fired(pre_acts) if isinstance(pre_acts, SparseActs) else function.fires(pre_acts)
+        fired = _weighted_sum(fires, None)
         if self.target is None:
             return fired
         if self.steering == "price":
@@ -269,9 +276,7 @@ def _weights(sae: SparseAutoencoder, weighting: Weighting) -> Float[Tensor, " d_
 
 
 def _mapped(acts: Tensor | SparseActs, change: Callable[[Tensor], Tensor]) -> Tensor | SparseActs:
-    if isinstance(acts, SparseActs):
-        return SparseActs(values=change(acts.values), pattern=acts.pattern)
-    return change(acts)
+    return acts.map(change) if isinstance(acts, SparseActs) else change(acts)
 
 
 def _power(acts: Tensor, p: float) -> Tensor:

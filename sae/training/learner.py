@@ -10,15 +10,17 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from sae.architectures.base import SAEOutput, SparseAutoencoder
+from sae.architectures.base import SAEOutput, SparseAutoencoder, SparseSAEOutput, without_graph
 from sae.architectures.initialise import initialise_, initialise_b_dec_, initialise_b_enc_
 from sae.errors import UserError
 from sae.functional.geometry import remove_parallel_, unit_rows_
 from sae.functional.resampling import resample_
 from sae.functional.schedules import linear_warm_up
+from sae.functional.sparse import count_active, which_fired
 from sae.losses.objective import LossParts, Objective, StepInfo
 from sae.losses.sparsity import L0, thresholds
 from sae.training.dead_latents import DeadLatents
+from sae.training.kernels import KernelSettings, PassChoice
 from sae.training.optimizers import constrain_, reset_moments_
 from sae.training.recipe import Budget, Recipe, default_learning_rate
 from sae.training.row_space import RowSpace
@@ -58,6 +60,7 @@ class Learner(nn.Module):
         seed: int,
         targets: Sequence[str] | None = None,
         rate_factor: float | int = 1.0,
+        kernels: KernelSettings | None = None,
     ) -> None:
         """Set up.
 
@@ -73,12 +76,14 @@ class Learner(nn.Module):
             seed: of the run; this SAE's own generator is seeded by (seed, name).
             targets: names of the activations that it reconstructs; None: those that it reads.
             rate_factor: of the optimizer (`OptimizerSettings.rate_factor`); the default rate is multiplied by it.
+            kernels: dense or sparse products; None: the default.
         """
         super().__init__()
         self.name = name
         self.sae, self.objective, self.recipe = sae, objective, recipe
         self.coefficients, self.schedule, self.budget = dict(coefficients), schedule, budget
         self.peak_lr = recipe.lr if recipe.lr is not None else rate_factor * default_learning_rate(budget)
+        self.passes = PassChoice(kernels or KernelSettings(), sae, objective)
         self.generator = torch.Generator().manual_seed(_seed_of(seed, name))
         self.dead = DeadLatents(sae.d_sae)
         self.input_space = RowSpace(inputs, sae.d_in, scaling=recipe.scaling, centring=recipe.centring)
@@ -94,7 +99,7 @@ class Learner(nn.Module):
         self.last: LossParts | None = None
         self.batch_metrics: dict[str, Tensor] = {}
         self.gradient_norm: Tensor | None = None
-        self._output: SAEOutput | None = None
+        self._output: SAEOutput | SparseSAEOutput | None = None
 
     @property
     def hook_points(self) -> tuple[str, ...]:
@@ -187,20 +192,26 @@ class Learner(nn.Module):
         """
         x = self.input_space(values)
         target = x if self.target_space is None else self.target_space(values)
-        output = self.sae.forward_train(x, k=self.k_at(step))
+        output = self._forward(x, step)
         parts = self.objective(self.sae, output, target, self.coefficients_at(step), self._info(step, downstream))
-        self._output = SAEOutput(output.recon.detach(), output.latent_acts.detach(), output.pre_acts.detach())
+        self._output = without_graph(output)
         if measure:
             with torch.no_grad():
                 residual = (output.recon - target).square().sum(dtype=torch.float64)
                 self.batch_metrics = {
                     "loss": parts.total.detach(),
                     **{f"loss_{name}": part.detach() for name, part in parts.parts.items()},
-                    "l0": (output.latent_acts > 0).sum(dim=1).double().mean(),
+                    "l0": count_active(output.latent_acts).double() / len(target),
                     "fvu": residual / (target - target.mean(dim=0)).square().sum(dtype=torch.float64),
                 }
         self.last = parts
         return parts.total
+
+    def _forward(self, x: Float[Tensor, "batch d_in"], step: int) -> SAEOutput | SparseSAEOutput:
+        k = self.k_at(step)
+        if self.passes.takes_sparse(x.device, k):
+            return self.sae.forward_train_sparse(x, k=k, encoder_dtype=self.passes.settings.dtype)
+        return self.sae.forward_train(x, k=k)
 
     def before_update(self, *, measure: bool) -> None:
         """Constrain the gradient: no component along a unit decoder row, and no longer than `clip_norm`.
@@ -234,7 +245,8 @@ class Learner(nn.Module):
         if self.threshold is not None:
             self.threshold.update(output.latent_acts)
         self.threshold_factor.fill_(1)
-        self.dead.update(output.latent_acts.amax(dim=0) > 0, batch_rows)
+        self.dead.update(which_fired(output.latent_acts), batch_rows)
+        self.passes.advance(output, step)
         self._output = None
 
     @torch.no_grad()
@@ -306,7 +318,7 @@ class Learner(nn.Module):
     def _loss_per_row(
         self, x: Float[Tensor, "rows d_in"], target: Float[Tensor, "rows d_out"], step: int
     ) -> Float[Tensor, " rows"]:
-        output = self.sae.forward_train(x, k=self.k_at(step))
+        output = self._forward(x, step)
         return self.objective.per_row(self.sae, output, target, self.coefficients_at(step), self._info(step, None))
 
     def _info(self, step: int, downstream: Downstream | None) -> StepInfo:

@@ -20,6 +20,7 @@ from sae.training.callbacks.checkpoints import (
 from sae.training.callbacks.progress import Progress
 from sae.training.callbacks.run_metrics import HeldOutEvaluation, RunMetrics
 from sae.training.datamodule import ActivationsDataModule
+from sae.training.kernels import KernelSettings
 from sae.training.learner import Learner
 from sae.training.lightning_loop import fit
 from sae.training.loggers.json_lines import JsonLines
@@ -60,16 +61,26 @@ class TrainerSettings:
     Attributes:
         device: `auto`, `cpu`, `cuda` or `mps`.
         precision: of the SAE's step: `32`, or `bf16` (autocast; weights, moments and sums stay float32).
+        kernels: `dense`, `sparse` or `auto`: see `sae.training.kernels.KernelSettings`.
+        encoder_dtype: `float32` or `bfloat16`: see there.
         log_every_steps: steps between two rows of training metrics; null takes a hundredth of the run.
     """
 
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     precision: Literal["32", "bf16"] = "32"
+    kernels: Literal["dense", "sparse", "auto"] = "auto"
+    encoder_dtype: Literal["float32", "bfloat16"] = "float32"
     log_every_steps: int | None = None
 
     def __post_init__(self) -> None:
         if self.log_every_steps is not None and self.log_every_steps < 1:
             raise ValueError(f"trainer.log_every_steps must be at least 1, got {self.log_every_steps}")
+        _ = self.passes  # refuses what does not go together
+
+    @property
+    def passes(self) -> KernelSettings:
+        """How products with sparse latent activations are made."""
+        return KernelSettings(kernels=self.kernels, encoder_dtype=self.encoder_dtype)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from sae.architectures.base import SparseAutoencoder
 from sae.functional.selection import count_threshold
+from sae.functional.sparse import SparseActs
 
 __all__ = ["ThresholdEstimate", "calibrated_factor", "calibrated_threshold"]
 
@@ -40,9 +41,12 @@ class ThresholdEstimate(nn.Module):
         self.register_buffer("calibrated", torch.full((), torch.nan, dtype=torch.float64))
 
     @torch.no_grad()
-    def update(self, latent_acts: Float[Tensor, "batch d_sae"]) -> None:
+    def update(self, latent_acts: Float[Tensor, "batch d_sae"] | SparseActs) -> None:
         """Take in the smallest activation that a batch's selection kept; a batch that kept none changes nothing."""
-        smallest = torch.where(latent_acts > 0, latent_acts, torch.inf).min().double()
+        acts = latent_acts.values if isinstance(latent_acts, SparseActs) else latent_acts
+        if acts.numel() == 0:
+            return
+        smallest = torch.where(acts > 0, acts, torch.inf).min().double()
         kept = torch.isfinite(smallest)
         self.weighted.copy_(torch.where(kept, self.decay * self.weighted + (1 - self.decay) * smallest, self.weighted))
         self.weight.copy_(torch.where(kept, self.decay * self.weight + (1 - self.decay), self.weight))

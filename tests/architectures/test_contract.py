@@ -28,7 +28,7 @@ without_layer_norm = pytest.mark.parametrize(
 
 def gradients(sae, total):
     names, values = zip(*sae.named_parameters(), strict=True)
-    found = torch.autograd.grad(total, values, allow_unused=True)
+    found = torch.autograd.grad(total, values, allow_unused=True, retain_graph=True)
     return {
         name: torch.zeros_like(value) if one is None else one for name, value, one in zip(names, values, found, strict=True)
     }
@@ -327,6 +327,32 @@ def test_impossible_sizes_are_refused(case, wrong):
         name, wrong = "widths", {"widths": (0, 4)}
     with pytest.raises(ValueError, match=f"{name} must be a whole number"):
         type(build(case))(**{**sizes_for(case, D_IN, D_SAE), **wrong}, **case.settings)
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if build(case).trains_sparse], ids=lambda case: case.name)
+def test_the_sparse_pass_of_training_equals_the_dense_one(case):
+    """Values and the gradient of every parameter, thresholds and prefixes included."""
+    sae = build(case)
+    x = rows_for(sae)
+    dense, sparse = sae.forward_train(x), sae.forward_train_sparse(x)
+    assert sparse.pre_acts is not None
+    torch.testing.assert_close(sparse.recon, dense.recon, rtol=1e-11, atol=1e-11)
+    torch.testing.assert_close(sparse.latent_acts.to_dense(), dense.latent_acts, rtol=1e-11, atol=1e-11)
+    here = sparse.pre_acts.pattern
+    torch.testing.assert_close(
+        sparse.pre_acts.values, dense.pre_acts[here.rows.long(), here.indices.long()], rtol=1e-11, atol=1e-11
+    )
+    assert (dense.prefix_recons is None) == (sparse.prefix_recons is None)
+    outputs = [(dense.recon, sparse.recon), (dense.latent_acts.sum(dim=1).square(), sparse.latent_acts.row_sums().square())]
+    if dense.prefix_recons is not None:
+        torch.testing.assert_close(sparse.prefix_recons, dense.prefix_recons, rtol=1e-11, atol=1e-11)
+        outputs.append((dense.prefix_recons, sparse.prefix_recons))
+    for number, pair in enumerate(outputs):
+        expected, found = (gradients(sae, (one * ramp(*one.shape, phase=number)).sum()) for one in pair)
+        for name, value in expected.items():
+            torch.testing.assert_close(
+                found[name], value, rtol=1e-10, atol=1e-10, msg=lambda text, name=name: f"{name}: {text}"
+            )
 
 
 @settings(max_examples=40, deadline=None)

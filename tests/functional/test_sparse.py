@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from sae.functional.sparse import SparsePattern, sparse_affine_encode, sparse_decode, sparse_from_dense
+from sae.functional.encoder_product import EncoderProduct
+from sae.functional.sparse import SparsePattern, grouped_decode, sparse_decode, sparse_from_dense
 from tests.cases import ramp
 
 
@@ -83,22 +84,6 @@ def test_decode_gradcheck():
     )
 
 
-@pytest.mark.parametrize("needed", [(True, True, True), (False, True, True), (True, False, False), (False, False, True)])
-def test_encode_equals_the_dense_product(needed):
-    x, weight, bias = (
-        tensor.requires_grad_(need)
-        for tensor, need in zip((ramp(9, 5), ramp(5, 7, phase=1), ramp(7, phase=2)), needed, strict=True)
-    )
-    dense, sparse = torch.relu(x @ weight + bias), sparse_affine_encode(x, weight, bias, torch.relu)
-    torch.testing.assert_close(sparse.to_dense(), dense, rtol=1e-10, atol=1e-10)
-    upstream = ramp(9, 7, phase=3)
-    inputs = [tensor for tensor, need in zip((x, weight, bias), needed, strict=True) if need]
-    by_dense = torch.autograd.grad(dense, inputs, upstream)
-    by_sparse = torch.autograd.grad(sparse.to_dense(), inputs, upstream)
-    for found, expected in zip(by_sparse, by_dense, strict=True):
-        torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
-
-
 def test_gradients_do_not_depend_on_threads():
     x, weight, bias = ramp(200, 16).float(), ramp(16, 64, phase=1).float(), torch.zeros(64)
     results = []
@@ -107,12 +92,24 @@ def test_gradients_do_not_depend_on_threads():
         for number in (1, 2):
             torch.set_num_threads(number)
             leaf, decoder = weight.clone().requires_grad_(), weight.T.contiguous().requires_grad_()
-            recon = sparse_decode(sparse_affine_encode(x, leaf, bias, torch.relu), decoder)
+            recon = sparse_decode(EncoderProduct(x, leaf, bias).above(0.0), decoder)
             results.append(torch.autograd.grad((recon - x).square().sum(), (leaf, decoder)))
     finally:
         torch.set_num_threads(threads)
     for one, two in zip(*results, strict=True):
         assert torch.equal(one, two)
+
+
+def test_groups_are_decoded_each_by_itself():
+    acts, weight, sizes = dense_acts().requires_grad_(), ramp(7, 5, phase=1).requires_grad_(), (2, 1, 4)
+    parts = zip(acts.split(sizes, dim=1), weight.split(sizes), strict=True)
+    dense = torch.stack([part @ rows for part, rows in parts])
+    sparse = grouped_decode(sparse_from_dense(acts), weight, sizes)
+    torch.testing.assert_close(sparse, dense, rtol=1e-12, atol=1e-12)
+    upstream = ramp(3, 9, 5, phase=4)
+    by_dense, by_sparse = (torch.autograd.grad(out, (acts, weight), upstream) for out in (dense, sparse))
+    torch.testing.assert_close(by_sparse[0], torch.where(acts > 0, by_dense[0], 0), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(by_sparse[1], by_dense[1], rtol=1e-12, atol=1e-12)
 
 
 def test_a_second_derivative_is_refused_rather_than_wrong():

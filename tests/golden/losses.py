@@ -13,6 +13,7 @@ from sae.formats.registry import architecture_class
 from sae.losses.objective import Objective
 from sae.losses.reconstruction import SquaredError
 from sae.losses.sparsity import L1
+from sae.training.kernels import KernelSettings
 from sae.training.learner import Learner
 from sae.training.recipe import Budget, Recipe
 from sae.training.schedule import ScheduleSettings
@@ -21,6 +22,7 @@ from tests.training.nodes import NAMES, POINT, build_optimizer, learner_of, one_
 
 FILE = Path(__file__).parent / "losses.json"
 STEPS, ROWS, D_IN, D_SAE = 20, 32, 12, 40
+DENSE = KernelSettings(kernels="dense")
 BUDGET = Budget(train_tokens=STEPS * ROWS, batch_tokens=ROWS)
 
 RECIPES: dict[str, dict[str, Any]] = {
@@ -40,15 +42,15 @@ def names() -> list[str]:
     return [*(f"{case}/{recipe}" for case in RELU_CASES for recipe in RECIPES), *(f"sae={name}" for name in NAMES)]
 
 
-def compute(name: str, dtype: torch.dtype = torch.float32) -> list[float]:
+def compute(name: str, dtype: torch.dtype = torch.float32, kernels: KernelSettings = DENSE) -> list[float]:
     """The losses of one entry, in order of the steps."""
     kind, _, choice = name.partition("=")
     if choice:
-        learner = learner_of(choice, d_in=D_IN, d_sae=D_SAE, budget=BUDGET, lr=0.01).to(dtype)
+        learner = learner_of(choice, d_in=D_IN, d_sae=D_SAE, budget=BUDGET, lr=0.01, kernels=kernels).to(dtype)
         points = widths_of(choice, D_IN)
     else:
         case_name, recipe = kind.split("/")
-        learner = _relu_learner(next(case for case in CASES if case.name == case_name), recipe).to(dtype)
+        learner = _relu_learner(next(case for case in CASES if case.name == case_name), recipe, kernels).to(dtype)
         points = {POINT: D_IN}
     values = {
         point: (3 * ramp(400, width, phase=13.0 * number) * torch.arange(1, width + 1) + 5).to(dtype)
@@ -68,7 +70,7 @@ def compute(name: str, dtype: torch.dtype = torch.float32) -> list[float]:
     return losses
 
 
-def _relu_learner(case: Case, recipe: str) -> Learner:
+def _relu_learner(case: Case, recipe: str, kernels: KernelSettings) -> Learner:
     return Learner(
         name=case.name,
         inputs=[POINT],
@@ -77,6 +79,7 @@ def _relu_learner(case: Case, recipe: str) -> Learner:
         coefficients={"mse": (1.0, 0.0), "l1": (2.0, 0.05)},
         recipe=Recipe(lr=0.01, **RECIPES[recipe]),
         schedule=ScheduleSettings(),
+        kernels=kernels,
         budget=BUDGET,
         seed=0,
     )

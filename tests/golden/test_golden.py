@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from sae.training.kernels import KernelSettings
 from tests.golden import losses, regolden
 
 # Losses of float32 and float64 runs differ by at most 2.0e-7 of their size (measured; a test below holds it to twice that):
@@ -23,6 +24,12 @@ def test_losses_are_golden(name):
 @pytest.mark.parametrize("name", losses.names())
 def test_rounding_alone_stays_far_below_the_tolerance(name):
     np.testing.assert_allclose(losses.compute(name), losses.compute(name, torch.float64), rtol=TOLERANCE / 5)
+
+
+@pytest.mark.parametrize("name", [name for name in losses.names() if name != "sae=matching_pursuit"])
+def test_sparse_products_train_as_dense_ones_do(name):
+    dense, sparse = (losses.compute(name, torch.float64, KernelSettings(kernels=one)) for one in ("dense", "sparse"))
+    np.testing.assert_allclose(sparse, dense, rtol=1e-9)
 
 
 def test_every_entry_is_kept_and_none_is_left_over():

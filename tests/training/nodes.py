@@ -7,6 +7,7 @@ import torch
 import yaml
 
 from sae.commands.sae_node import SAENode, read_sae_node
+from sae.training.kernels import KernelSettings
 from sae.training.learner import Learner
 from sae.training.optimizers import OptimizerSettings
 from sae.training.recipe import Budget
@@ -40,7 +41,16 @@ def widths_of(name: str, d_in: int) -> dict[str, int]:
     return {POINT: d_in, OTHER: d_in - 1} if name == "crosscoder" else {POINT: d_in}
 
 
-def learner_of(name: str, *, d_in: int, d_sae: int, budget: Budget, seed: int = 0, **changes: Any) -> Learner:
+def learner_of(
+    name: str,
+    *,
+    d_in: int,
+    d_sae: int,
+    budget: Budget,
+    seed: int = 0,
+    kernels: KernelSettings | None = None,
+    **changes: Any,
+) -> Learner:
     node, widths = read_node(name, d_sae=d_sae, **changes), widths_of(name, d_in)
     if name == "crosscoder":
         sae, objective = node.build(sum(widths.values()), widths=tuple(widths.values()))
@@ -62,6 +72,7 @@ def learner_of(name: str, *, d_in: int, d_sae: int, budget: Budget, seed: int = 
         schedule=ScheduleSettings(),
         budget=budget,
         seed=seed,
+        kernels=kernels,
     )
 
 

@@ -1,0 +1,103 @@
+"""Which pass an SAE trains by: dense products, or products over the latents that are active.
+
+The two are equal in values and gradients up to rounding; which is quicker depends on how many latents are active. Early in
+training that may be half of them.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, final
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor, nn
+
+from sae.architectures.base import SAEOutput, SparseAutoencoder, SparseSAEOutput
+from sae.functional.sparse import SparseActs
+from sae.losses.objective import Objective
+
+__all__ = ["KernelSettings", "PassChoice"]
+
+# Shares of pre-activations that take part below which the sparse pass begins and above which it ends (scripts/BENCHMARKS.md).
+ENTER, LEAVE = 0.04, 0.06
+DENSE_STEPS = 8  # a dense pass counts active latents once in so many steps: counting is a pass over all of them
+
+
+@dataclass(frozen=True, kw_only=True)
+class KernelSettings:
+    """How products with sparse latent activations are made in training.
+
+    Attributes:
+        kernels: `dense`, `sparse`, or `auto`: on a CPU the sparse pass where few enough latents are active, else the dense one.
+            On a GPU `auto` is dense.
+        encoder_dtype: of the encoder's product while the active latents are chosen, in the sparse pass: `float32`, or
+            `bfloat16`, which is several times as fast on processors made for it and may choose other latents near the border;
+            the activations of those chosen are computed in float32.
+    """
+
+    kernels: Literal["dense", "sparse", "auto"] = "auto"
+    encoder_dtype: Literal["float32", "bfloat16"] = "float32"
+
+    def __post_init__(self) -> None:
+        if self.kernels not in ("dense", "sparse", "auto"):
+            raise ValueError(f"trainer.kernels is dense, sparse or auto, got {self.kernels!r}")
+        if self.encoder_dtype not in ("float32", "bfloat16"):
+            raise ValueError(f"trainer.encoder_dtype is float32 or bfloat16, got {self.encoder_dtype!r}")
+        if self.kernels == "dense" and self.encoder_dtype != "float32":
+            raise ValueError("trainer.encoder_dtype=bfloat16 belongs to the sparse pass: set trainer.kernels=auto or sparse")
+
+    @property
+    def dtype(self) -> torch.dtype | None:
+        """Of the product; None: the weights' own."""
+        return torch.bfloat16 if self.encoder_dtype == "bfloat16" else None
+
+
+@final
+class PassChoice(nn.Module):
+    """The choice for one SAE, step by step; it follows from the rows alone, so that a resumed run chooses alike."""
+
+    sparse: Bool[Tensor, ""]
+
+    def __init__(self, settings: KernelSettings, sae: SparseAutoencoder, objective: Objective) -> None:
+        """Set up.
+
+        Args:
+            settings: what was asked for.
+            sae: to be trained.
+            objective: its terms.
+
+        Raises:
+            ValueError: the sparse pass was asked for and there is none for this SAE or one of the terms.
+        """
+        super().__init__()
+        able = sae.trains_sparse and not objective.needs_dense(sae)
+        if settings.kernels == "sparse" and not able:
+            raise ValueError(
+                f"trainer.kernels=sparse: {type(sae).__name__} with these terms trains by dense products only: take auto"
+            )
+        self.settings, self.able, self.d_sae = settings, able, sae.d_sae
+        self.register_buffer("sparse", torch.tensor(False))
+
+    def takes_sparse(self, device: torch.device, k: int | None) -> bool:
+        """Whether the next step's pass is sparse.
+
+        Args:
+            device: where it runs.
+            k: latents a row in that step, where the architecture fixes that.
+        """
+        if not self.able or self.settings.kernels == "dense":
+            return False
+        if self.settings.kernels == "sparse":
+            return True
+        if device.type != "cpu":
+            return False
+        return bool(self.sparse) if k is None else k < LEAVE * self.d_sae
+
+    @torch.no_grad()
+    def advance(self, output: SAEOutput | SparseSAEOutput, step: int) -> None:
+        """Look at a completed step (0-based)."""
+        acts = output.latent_acts
+        if isinstance(acts, SparseActs):
+            share = acts.values.numel() / (acts.pattern.num_rows * acts.pattern.num_latents)
+            self.sparse.fill_(share < LEAVE)
+        elif step % DENSE_STEPS == 0:
+            self.sparse.copy_((acts > 0).mean(dtype=torch.float64) < ENTER)

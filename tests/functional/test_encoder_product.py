@@ -1,0 +1,170 @@
+"""Picked pre-activations against the whole product: values and every gradient, over shapes that divide by nothing."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sae.functional import encoder_product
+from sae.functional.encoder_product import EncoderProduct
+from sae.functional.selection import batch_top_k, row_top_k, top_k_entries
+from tests.cases import ramp
+
+TOLERANCES = {torch.float64: {"rtol": 1e-10, "atol": 1e-10}, torch.float32: {"rtol": 2e-5, "atol": 2e-5}}
+
+shapes = st.fixed_dictionaries(
+    {
+        "rows": st.integers(1, 23),
+        "d_in": st.integers(1, 11),
+        "d_sae": st.integers(1, 70),
+        "seed": st.integers(0, 2**16),
+        "tile": st.sampled_from([1, 40, 200, 1 << 24]),
+        "dtype": st.sampled_from([torch.float64, torch.float32]),
+        "shifted": st.booleans(),
+    }
+)
+
+
+def problem(shape, *, quantised=False):
+    """x, weight, bias and shift with gradients; x a view with strides of its own, the weight stored latent by latent."""
+    generator = torch.Generator().manual_seed(shape["seed"])
+
+    def draw(*size):
+        drawn = torch.randn(*size, generator=generator, dtype=torch.float64)
+        return (drawn.round() if quantised else drawn).to(shape["dtype"])
+
+    x = draw(shape["d_in"], shape["rows"]).T.requires_grad_()
+    weight = draw(shape["d_sae"], shape["d_in"]).T.requires_grad_()
+    shift = draw(shape["d_in"]).requires_grad_() if shape["shifted"] else None
+    return x, weight, draw(shape["d_sae"]).requires_grad_(), shift
+
+
+def compare(shape, dense_of, sparse_of):
+    """The two functions give the same activations and, for one upstream gradient, the same gradients."""
+    x, weight, bias, shift = problem(shape)
+    inputs = [part for part in (x, weight, bias, shift) if part is not None]
+    dense = dense_of((x if shift is None else x - shift) @ weight + bias)
+    kept, encoder_product.TILE_ELEMENTS = encoder_product.TILE_ELEMENTS, shape["tile"]
+    try:
+        sparse = sparse_of(EncoderProduct(x, weight, bias, shift=shift)).to_dense()
+    finally:
+        encoder_product.TILE_ELEMENTS = kept
+    tolerance = TOLERANCES[shape["dtype"]]
+    torch.testing.assert_close(sparse, dense, **tolerance)
+    upstream = ramp(*dense.shape, dtype=dense.dtype)
+    by_dense = torch.autograd.grad(dense, inputs, upstream)
+    by_sparse = torch.autograd.grad(sparse, inputs, upstream)
+    for found, expected in zip(by_sparse, by_dense, strict=True):
+        scale = {key: value * max(1.0, float(expected.abs().max())) for key, value in tolerance.items() if key == "atol"}
+        torch.testing.assert_close(found, expected, rtol=tolerance["rtol"], **scale)
+    return sparse
+
+
+@settings(max_examples=60, deadline=None)
+@given(shape=shapes)
+def test_positive_entries(shape):
+    compare(shape, torch.relu, lambda product: product.above(0.0))
+
+
+@settings(max_examples=40, deadline=None)
+@given(shape=shapes, level=st.floats(-1, 3))
+def test_entries_above_a_bound_of_each_latent(shape, level):
+    bound = level + 0.1 * ramp(shape["d_sae"], dtype=shape["dtype"])
+    compare(shape, lambda z: torch.where(z > bound, z, 0), lambda product: product.above(bound))
+
+
+@settings(max_examples=80, deadline=None)
+@given(shape=shapes, share=st.floats(0, 1))
+def test_the_largest_of_each_row(shape, share):
+    k = max(1, round(share * shape["d_sae"]))
+    sparse = compare(shape, lambda z: row_top_k(z, k), lambda product: product.top_k(k).map(torch.relu))
+    assert int((sparse > 0).sum(dim=1).max()) <= k
+
+
+@settings(max_examples=80, deadline=None)
+@given(shape=shapes, share=st.floats(0, 1))
+def test_the_largest_of_the_batch(shape, share):
+    k = max(1, round(share * shape["d_sae"]))
+    sparse = compare(shape, lambda z: batch_top_k(z, k), lambda product: product.batch_top_k(k))
+    assert int((sparse > 0).sum()) <= k * shape["rows"]
+
+
+@settings(max_examples=60, deadline=None)
+@given(rows=st.integers(1, 9), width=st.integers(1, 700), k=st.integers(1, 700), seed=st.integers(0, 2**16), ties=st.booleans())
+def test_top_k_entries_against_a_full_sort(rows, width, k, seed, ties):
+    """With ties any choice among equals is right: the values say so."""
+    k = min(k, width)
+    values = torch.randn(rows, width, generator=torch.Generator().manual_seed(seed))
+    values = (2 * values).round() if ties else values
+    found, indices = top_k_entries(values, k)
+    expected = np.sort(values.numpy(), axis=1)[:, ::-1][:, :k]
+    np.testing.assert_array_equal(np.sort(found.numpy(), axis=1)[:, ::-1], expected)
+    assert torch.equal(values.gather(1, indices), found)
+    assert all(len(row.unique()) == k for row in indices)
+
+
+@settings(max_examples=40, deadline=None)
+@given(shape=shapes, k=st.integers(1, 9))
+def test_ties_keep_as_many_as_were_asked_for(shape, k):
+    x, weight, bias, _ = problem(shape | {"shifted": False}, quantised=True)
+    k = min(k, shape["d_sae"])
+    dense = x @ weight + bias
+    by_row = EncoderProduct(x, weight, bias).top_k(k)
+    expected = dense.detach().sort(dim=1, descending=True).values[:, :k]
+    assert torch.equal(by_row.values.detach().view(-1, k).sort(dim=1, descending=True).values, expected)
+    whole = EncoderProduct(x, weight, bias).batch_top_k(k)
+    wanted = torch.relu(dense.detach()).flatten().sort(descending=True).values[: k * shape["rows"]]
+    wanted = wanted[wanted > 0]
+    assert torch.equal(whole.values.detach().sort(descending=True).values, wanted)
+
+
+def test_a_guess_that_was_too_high_is_proved_wrong_and_everything_is_gathered(monkeypatch):
+    x, weight, bias = ramp(40, 6), ramp(6, 90, phase=1), ramp(90, phase=2)
+    monkeypatch.setattr(encoder_product, "_guessed_bound", lambda tile, share: 1e9)
+    found = EncoderProduct(x, weight, bias).batch_top_k(5)
+    assert torch.equal(found.to_dense() > 0, batch_top_k(x @ weight + bias, 5) > 0)
+
+
+@pytest.mark.parametrize("pick", [lambda p: p.above(0.0), lambda p: p.batch_top_k(3)])
+def test_nothing_is_positive(pick):
+    x, weight, bias = ramp(4, 3), ramp(3, 9), torch.full((9,), -1e3, dtype=torch.float64, requires_grad=True)
+    found = pick(EncoderProduct(x, weight, bias))
+    assert found.values.numel() == 0
+    assert found.offsets.tolist() == [0] * 5
+    (gradient,) = torch.autograd.grad(found.values.sum(), bias)
+    assert not gradient.any()
+
+
+def test_columns_and_entries_of_a_pattern():
+    x, weight, bias, shift = ramp(8, 5), ramp(5, 11, phase=1), ramp(11, phase=2), ramp(5, phase=3)
+    product, dense = EncoderProduct(x, weight, bias, shift=shift), (x - shift) @ weight + bias
+    latents = torch.tensor([7, 0, 3])
+    torch.testing.assert_close(product.columns(latents), dense[:, latents], rtol=1e-12, atol=1e-12)
+    pattern = product.above(0.2).pattern
+    where = (pattern.rows.long(), pattern.indices.long())
+    torch.testing.assert_close(product.at(pattern).values, dense[where], rtol=1e-12, atol=1e-12)
+    bare = product.at(pattern, bias=False).values
+    torch.testing.assert_close(bare, ((x - shift) @ weight)[where], rtol=1e-12, atol=1e-12)
+
+
+def test_bfloat16_chooses_and_float32_tells():
+    """Entries chosen by a bfloat16 product are within its rounding of the border; their values are those of float32."""
+    x, weight, bias = ramp(64, 48).float(), ramp(48, 300, phase=1).float(), ramp(300, phase=2).float()
+    dense = x @ weight + bias
+    found = EncoderProduct(x, weight, bias, dtype=torch.bfloat16).top_k(10)
+    places = (found.pattern.rows.long(), found.indices.long())
+    torch.testing.assert_close(found.values, dense[places], rtol=1e-5, atol=1e-5)
+    tenth = dense.topk(10, dim=1).values[:, -1]
+    slack = 2.0**-7 * dense.abs().amax(dim=1)
+    assert bool((found.values >= (tenth - slack)[places[0]]).all())
+    assert not torch.equal(found.values, found.values.bfloat16().float())
+
+
+def test_autocast_chooses_in_its_own_type():
+    x, weight, bias = ramp(16, 8).float(), ramp(8, 40, phase=1).float(), torch.zeros(40)
+    with torch.autocast("cpu", torch.bfloat16):
+        cast = EncoderProduct(x, weight, bias).top_k(3)
+    chosen = EncoderProduct(x, weight, bias, dtype=torch.bfloat16).top_k(3)
+    assert torch.equal(cast.indices, chosen.indices)
+    assert cast.values.dtype == torch.float32
