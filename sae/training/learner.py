@@ -3,7 +3,7 @@
 import copy
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, final
+from typing import Any, TypeGuard, final
 
 import torch
 from jaxtyping import Float
@@ -19,9 +19,10 @@ from sae.functional.schedules import linear_warm_up
 from sae.functional.sparse import count_active, which_fired
 from sae.losses.objective import LossParts, Objective, StepInfo
 from sae.losses.sparsity import L0, thresholds
+from sae.training.block_adam import BlockAdam
 from sae.training.dead_latents import DeadLatents
 from sae.training.kernels import KernelSettings, PassChoice
-from sae.training.optimizers import constrain_, reset_moments_
+from sae.training.optimizers import OptimizerSettings, constrain_, reset_moments_
 from sae.training.recipe import Budget, Recipe, default_learning_rate
 from sae.training.row_space import RowSpace
 from sae.training.schedule import ScheduleSettings
@@ -213,19 +214,36 @@ class Learner(nn.Module):
             return self.sae.forward_train_sparse(x, k=k, encoder_dtype=self.passes.settings.dtype)
         return self.sae.forward_train(x, k=k)
 
-    def before_update(self, *, measure: bool) -> None:
+    def build_optimizer(self, settings: OptimizerSettings) -> Optimizer:
+        """This SAE's own optimizer."""
+        unit_rows = self.sae.W_dec if self.recipe.unit_norm_decoder else None
+        return settings.build(self.sae.parameters(), self.peak_lr, unit_rows=unit_rows)
+
+    def before_update(self, optimizer: Optimizer, *, measure: bool) -> None:
         """Constrain the gradient: no component along a unit decoder row, and no longer than `clip_norm`.
 
         Args:
+            optimizer: this SAE's own; what it does itself is left to it.
             measure: keep the gradient's norm for the logs (before clipping).
         """
+        self.gradient_norm = None
+        clip_norm = self.recipe.clip_norm
+        if self._constrained_by(optimizer):
+            if clip_norm is not None or measure:
+                self.gradient_norm = optimizer.gradient_norm()
+                if clip_norm is not None:
+                    optimizer.gradient_scale = (clip_norm / (self.gradient_norm + 1e-6)).clamp(max=1)
+            return
         if self.recipe.unit_norm_decoder and self.sae.W_dec.grad is not None:
             remove_parallel_(self.sae.W_dec.grad, self.sae.W_dec.data)
-        self.gradient_norm = None
         if self.recipe.clip_norm is not None:
             self.gradient_norm = nn.utils.clip_grad_norm_(self.sae.parameters(), self.recipe.clip_norm)
         elif measure:
             self.gradient_norm = nn.utils.get_total_norm([p.grad for p in self.sae.parameters() if p.grad is not None])
+
+    def _constrained_by(self, optimizer: Optimizer) -> TypeGuard[BlockAdam]:
+        """Whether the optimizer's own step projects, clips and renormalises."""
+        return isinstance(optimizer, BlockAdam) and optimizer.keeps_unit_rows == self.recipe.unit_norm_decoder
 
     @torch.no_grad()
     def after_update(self, batch_rows: int, step: int, optimizer: Optimizer) -> None:
@@ -236,7 +254,10 @@ class Learner(nn.Module):
             step: number of the step that was taken (0-based).
             optimizer: this SAE's own.
         """
-        constrain_(optimizer, lambda: self._constrain(self.sae))
+        if self._constrained_by(optimizer):
+            self.sae.constrain_()
+        else:
+            constrain_(optimizer, lambda: self._constrain(self.sae))
         if self.average is not None:
             self.average.update_(self.sae)
         output = self._output

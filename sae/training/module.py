@@ -52,10 +52,7 @@ class SAEModule(L.LightningModule):
     def configure_optimizers(self) -> RunOptimizer:
         """One optimizer for each SAE behind one face."""
         self.run_optimizer = RunOptimizer(
-            {
-                name: self.optimizer_settings.build(learner.sae.parameters(), learner.peak_lr)
-                for name, learner in self.each().items()
-            }
+            {name: learner.build_optimizer(self.optimizer_settings) for name, learner in self.each().items()}
         )
         return self.run_optimizer
 
@@ -84,7 +81,7 @@ class SAEModule(L.LightningModule):
             raise UserError(self._non_finite(step))
         self.manual_backward(total)
         for name, learner in learners.items():
-            learner.before_update(measure=measure)
+            learner.before_update(optimizer.optimizers[name], measure=measure)
             for group in optimizer.optimizers[name].param_groups:
                 group["lr"] = learner.learning_rate_at(step)
         wrapper.step()

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from sae.errors import UserError
+from sae.training.block_adam import BlockAdam
 from sae.training.orthogonal_momentum import MuonWithAdam
 from sae.training.schedule_free import ScheduleFreeSignum
 
@@ -44,9 +45,9 @@ class OptimizerSettings:
     A constant that is null takes the optimizer's own value; one that the optimizer does not have must be null.
 
     Attributes:
-        name: `adam` or `adamw`, both in torch's fused form; `signum`, schedule-free sign descent (`ScheduleFreeSignum`; take
-            it with `schedule=warmup`); `muon` for matrices with Adam for the rest (`MuonWithAdam`; torch 2.9 or later); or
-            `adam8bit` of bitsandbytes, whose moments take a quarter of the memory.
+        name: `adam` or `adamw` (`BlockAdam`: torch's fused form, block by block); `signum`, schedule-free sign descent
+            (`ScheduleFreeSignum`; take it with `schedule=warmup`); `muon` for matrices with Adam for the rest (`MuonWithAdam`;
+            torch 2.9 or later); or `adam8bit` of bitsandbytes, whose moments take a quarter of the memory.
         betas: decay of Adam's two moments; null is (0.9, 0.99): in a short run 0.999 still remembers the first gradients.
         eps: added to the root of Adam's second moment; null is 1e-8.
         weight_decay: L2 penalty (`adam`, `adam8bit`), decoupled decay (`adamw`), or decoupled decay of the matrices (`muon`);
@@ -101,8 +102,15 @@ class OptimizerSettings:
         """Whether `reset_moments_` works: not with moments quantised in blocks, so recipes that resample need another."""
         return self.name != "adam8bit"
 
-    def build(self, parameters: Iterable[nn.Parameter], lr: float) -> Optimizer:
-        """An optimizer over `parameters` at rate `lr`."""
+    def build(self, parameters: Iterable[nn.Parameter], lr: float, *, unit_rows: nn.Parameter | None = None) -> Optimizer:
+        """An optimizer over `parameters` at rate `lr`.
+
+        Args:
+            parameters: what to train.
+            lr: rate.
+            unit_rows: the one whose rows are held at unit length: `adam` and `adamw` see to that themselves
+                (`BlockAdam.keeps_unit_rows`), others leave it to the caller.
+        """
         constants = {key: getattr(self, key) for key in _OWN[self.name]}
         if self.name == "signum":
             return ScheduleFreeSignum(parameters, lr, **constants)
@@ -110,8 +118,8 @@ class OptimizerSettings:
             return MuonWithAdam(parameters, lr, **constants)
         if self.name == "adam8bit":
             return importlib.import_module("bitsandbytes").optim.Adam8bit(parameters, lr=lr, **constants)
-        kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[self.name]
-        return kind(parameters, lr=lr, fused=True, **constants)
+        decay = "weights" if self.name == "adamw" else "gradient"
+        return BlockAdam(parameters, lr, decay=decay, unit_rows=unit_rows, **constants)
 
 
 def _plain(value: Any) -> Any:

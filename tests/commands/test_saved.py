@@ -122,7 +122,7 @@ def test_the_benchmark_s_plain_loop_takes_the_framework_s_step():
     optimizer = torch.optim.Adam(learner.sae.parameters(), lr=learner.peak_lr, fused=True)
     loop.step(rows)
     learner.loss({HOOK: rows}, learner.budget.steps - 1, measure=False).backward()  # past the ramp of the coefficient
-    learner.before_update(measure=False)
+    learner.before_update(optimizer, measure=False)
     optimizer.step()
     learner.after_update(len(rows), learner.budget.steps - 1, optimizer)
     for name in ("W_enc", "W_dec", "b_enc", "b_dec"):

@@ -77,14 +77,14 @@ def learner_of(
 
 
 def build_optimizer(learner: Learner, settings: OptimizerSettings | None = None) -> torch.optim.Optimizer:
-    return (settings or OptimizerSettings()).build(learner.sae.parameters(), learner.peak_lr)
+    return learner.build_optimizer(settings or OptimizerSettings())
 
 
 def one_step(learner: Learner, optimizer: torch.optim.Optimizer, values: dict[str, torch.Tensor], step: int) -> float:
     """What the Lightning module does with one SAE; gives the loss."""
     loss = learner.loss(values, step, measure=False)
     loss.backward()
-    learner.before_update(measure=False)
+    learner.before_update(optimizer, measure=False)
     for group in optimizer.param_groups:
         group["lr"] = learner.learning_rate_at(step)
     optimizer.step()

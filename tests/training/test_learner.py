@@ -48,7 +48,7 @@ def data(rows=ROWS, seed=1, dtype=torch.float64):
 def step(learner, optimizer, rows, number, *, measure=True):
     """What the Lightning module does with one SAE."""
     learner.loss({HOOK: rows}, number, measure=measure).backward()
-    learner.before_update(measure=measure)
+    learner.before_update(optimizer, measure=measure)
     for group in optimizer.param_groups:
         group["lr"] = learner.learning_rate_at(number)
     optimizer.step()
@@ -111,20 +111,24 @@ def test_training_steps_equal_those_on_paper(recipe, weighting):
 def test_decoder_rows_have_unit_norm_after_every_step():
     learner = make(dtype=torch.float32, lr=0.3)
     learner.start_from({HOOK: data(200, dtype=torch.float32)})
-    optimizer = OptimizerSettings().build(learner.sae.parameters(), 0.3)
+    optimizer = learner.build_optimizer(OptimizerSettings())
     for number in range(20):
         step(learner, optimizer, data(seed=number, dtype=torch.float32), number, measure=False)
         assert float((learner.sae.W_dec.detach().double().norm(dim=1) - 1).abs().max()) < 1e-6
 
 
-def test_the_gradient_that_adam_sees_is_orthogonal_to_each_row():
+@pytest.mark.parametrize("block", [False, True], ids=["torch's Adam", "block by block"])
+def test_the_gradient_that_adam_sees_is_orthogonal_to_each_row(block):
     learner = make()
+    optimizer = learner.build_optimizer(OptimizerSettings()) if block else torch.optim.Adam(learner.sae.parameters(), 0.01)
     learner.start_from({HOOK: data(200)})
     learner.loss({HOOK: data()}, 0, measure=False).backward()
     gradient, rows = learner.sae.W_dec.grad, learner.sae.W_dec.detach()
     assert gradient is not None
     assert float((gradient * rows).sum(dim=1).abs().max()) > 0.01
-    learner.before_update(measure=False)
+    rows = rows.clone()
+    learner.before_update(optimizer, measure=False)
+    optimizer.step()
     assert float((gradient * rows).sum(dim=1).abs().max()) < 1e-13
     assert learner.gradient_norm is None
 
@@ -132,7 +136,7 @@ def test_the_gradient_that_adam_sees_is_orthogonal_to_each_row():
 def test_a_free_decoder_is_left_free():
     learner = make(unit_norm_decoder=False, decoder_norm=0.1)
     learner.start_from({HOOK: data(200)})
-    optimizer = OptimizerSettings().build(learner.sae.parameters(), 0.01)
+    optimizer = learner.build_optimizer(OptimizerSettings())
     for number in range(5):
         step(learner, optimizer, data(seed=number), number)
     norms = learner.sae.W_dec.detach().norm(dim=1)
@@ -145,7 +149,7 @@ def test_the_exported_sae_takes_raw_rows(free):
     """Reconstructions are those of training divided by the scale, and what is reported is in raw units."""
     learner = make(scaling="mean_square", **({"unit_norm_decoder": False, "decoder_norm": 0.1} if free else {}))
     learner.start_from({HOOK: data(200)})
-    optimizer = OptimizerSettings().build(learner.sae.parameters(), 0.01)
+    optimizer = learner.build_optimizer(OptimizerSettings())
     for number in range(5):
         step(learner, optimizer, data(seed=number), number)
     before = {name: value.clone() for name, value in learner.sae.state_dict().items()}
@@ -212,7 +216,7 @@ def silenced(learner, latents, optimizer):
 def test_resampling_renews_the_silent_and_forgets_their_moments_alone():
     latents = torch.tensor([2, 7, 11])
     learner = make(resample_at=(0.1,), resample_window=0.1, resample_pool_rows=50)
-    optimizer = OptimizerSettings().build(learner.sae.parameters(), 0.01)
+    optimizer = learner.build_optimizer(OptimizerSettings())
     silenced(learner, latents, optimizer)
     silent = learner.dead.silent_for(round(0.1 * BUDGET.train_tokens))
     assert set(latents.tolist()) <= set(silent.nonzero().squeeze(1).tolist())
@@ -250,7 +254,7 @@ def test_resampling_renews_the_silent_and_forgets_their_moments_alone():
 def test_resampled_directions_come_from_the_pool_in_the_scale_of_training():
     latents = torch.tensor([2, 7, 11])
     learner = make(resample_window=0.1, resample_pool_rows=1000)
-    optimizer = OptimizerSettings().build(learner.sae.parameters(), 0.01)
+    optimizer = learner.build_optimizer(OptimizerSettings())
     silenced(learner, latents, optimizer)
     pool = data(60, seed=3)
     learner.resample({HOOK: pool}, optimizer, 5)
@@ -261,7 +265,7 @@ def test_resampled_directions_come_from_the_pool_in_the_scale_of_training():
 
 def test_who_fired_in_the_window_is_not_resampled():
     learner = make(resample_window=0.5)
-    optimizer = OptimizerSettings().build(learner.sae.parameters(), 0.01)
+    optimizer = learner.build_optimizer(OptimizerSettings())
     silenced(learner, torch.tensor([2]), optimizer)  # 6 steps of 60: silent for a tenth of the budget only
     before = {name: value.clone() for name, value in learner.sae.state_dict().items()}
     state = learner.generator.get_state()
@@ -274,7 +278,7 @@ def test_the_pool_is_a_random_part_of_the_chunk_drawn_by_the_learners_own_genera
     found = []
     for rows in (1, 1, 5):
         learner = make(resample_window=0.1, resample_pool_rows=rows)
-        optimizer = OptimizerSettings().build(learner.sae.parameters(), 0.01)
+        optimizer = learner.build_optimizer(OptimizerSettings())
         silenced(learner, torch.tensor([2, 7, 11]), optimizer)
         torch.rand(3)  # the global generator is none of its business
         found.append((learner.resample({HOOK: data(200)}, optimizer, 5), learner.sae.W_dec.detach().clone()))
@@ -285,12 +289,12 @@ def test_the_pool_is_a_random_part_of_the_chunk_drawn_by_the_learners_own_genera
 
 def test_everything_that_the_next_step_needs_is_in_the_state():
     learner = make(resample_window=0.1)
-    optimizer = OptimizerSettings().build(learner.sae.parameters(), 0.01)
+    optimizer = learner.build_optimizer(OptimizerSettings())
     silenced(learner, torch.tensor([2, 7]), optimizer)
     state, moments = copy.deepcopy(learner.state_dict()), copy.deepcopy(optimizer.state_dict())
     again = make(resample_window=0.1)
     again.load_state_dict(state)
-    other = OptimizerSettings().build(again.sae.parameters(), 0.01)
+    other = again.build_optimizer(OptimizerSettings())
     other.load_state_dict(moments)
     for one, its in ((learner, optimizer), (again, other)):
         one.resample({HOOK: data(200)}, its, 5)
@@ -305,7 +309,7 @@ def test_measuring_changes_nothing():
     for measure in (False, True):
         learner = make(clip_norm=None)
         learner.start_from({HOOK: data(200)})
-        optimizer = OptimizerSettings().build(learner.sae.parameters(), 0.01)
+        optimizer = learner.build_optimizer(OptimizerSettings())
         for number in range(3):
             step(learner, optimizer, data(seed=number), number, measure=measure)
         results.append(learner.sae.W_enc.detach())

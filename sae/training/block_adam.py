@@ -1,0 +1,142 @@
+"""Adam that keeps decoder rows at unit length, in one pass over memory."""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Literal, final, overload
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.adam import adam
+from torch.optim.adamw import adamw
+
+from sae.functional.geometry import remove_parallel_, unit_rows_
+
+__all__ = ["BlockAdam"]
+
+BLOCK_ELEMENTS = 1 << 19  # of a parameter at a time, on a CPU: with its gradient and moments 8 MiB, which caches hold
+
+
+@final
+class BlockAdam(Optimizer):
+    """`torch.optim.Adam(fused=True)` block by block, each with the constraint on unit rows before and after it.
+
+    An SAE's step is otherwise bound by memory: projecting the gradient, updating and renormalising read and write each of
+    weights, gradient and moments several times. Here a block of some rows goes through all of it while it is in the cache. The
+    numbers are those of the separate steps. On a GPU a block is the whole parameter.
+
+    Its state is that of `torch.optim.Adam`, parameter by parameter.
+
+    Attributes:
+        gradient_scale: what gradients are multiplied by, after the projection; for clipping.
+    """
+
+    def __init__(
+        self,
+        parameters: Iterable[nn.Parameter] | Iterable[dict[str, Any]],
+        lr: float,
+        *,
+        betas: tuple[float, float],
+        eps: float,
+        weight_decay: float,
+        decay: Literal["gradient", "weights"] = "gradient",
+        unit_rows: nn.Parameter | None = None,
+    ) -> None:
+        """Set up.
+
+        Args:
+            parameters: what to train, or groups of it.
+            lr: rate.
+            betas: decay of the two moments.
+            eps: added to the root of the second moment.
+            weight_decay: see `decay`.
+            decay: add the weights to the gradient (Adam's L2 penalty) or shrink them apart from it (AdamW).
+            unit_rows: the one whose rows are kept at unit length; its gradient's part along each row is taken away first.
+        """
+        super().__init__(parameters, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
+        self._update = {"gradient": adam, "weights": adamw}[decay]
+        self._unit_rows = unit_rows
+        self.gradient_scale: Tensor | None = None
+
+    @property
+    def keeps_unit_rows(self) -> bool:
+        """Whether a parameter's rows are kept at unit length."""
+        return self._unit_rows is not None
+
+    @overload
+    def step(self, closure: None = None) -> None: ...
+    @overload
+    def step(self, closure: Callable[[], float]) -> float: ...
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+        """One step of every parameter that has a gradient; the gradients are left projected and scaled."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    self._step(parameter, group)
+        self.gradient_scale = None
+        return loss
+
+    @torch.no_grad()
+    def gradient_norm(self) -> Float[Tensor, ""]:
+        """Norm of all gradients together, the projection applied; nothing is changed."""
+        squares = []
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is None:
+                    continue
+                for rows, gradient in _blocks(parameter, parameter.grad):
+                    if parameter is self._unit_rows:
+                        gradient = remove_parallel_(gradient.clone(), rows)
+                    squares.append(torch.linalg.vector_norm(gradient).square())
+        return torch.stack(squares).sum().sqrt() if squares else torch.zeros(())
+
+    def _step(self, parameter: nn.Parameter, group: dict[str, Any]) -> None:
+        state = self.state[parameter]
+        if not state:
+            state["step"] = torch.zeros((), dtype=torch.float32, device=parameter.device)
+            state["exp_avg"] = torch.zeros_like(parameter)
+            state["exp_avg_sq"] = torch.zeros_like(parameter)
+        beta1, beta2 = group["betas"]
+        keeps = parameter is self._unit_rows
+        assert parameter.grad is not None
+        count = torch.empty_like(state["step"])
+        for rows, gradient, first, second in _blocks(parameter, parameter.grad, state["exp_avg"], state["exp_avg_sq"]):
+            if keeps:
+                remove_parallel_(gradient, rows)
+            if self.gradient_scale is not None:
+                gradient.mul_(self.gradient_scale)
+            self._update(
+                [rows],
+                [gradient],
+                [first],
+                [second],
+                [],
+                [count.copy_(state["step"])],  # the update counts it up
+                fused=True,
+                amsgrad=False,
+                maximize=False,
+                beta1=beta1,
+                beta2=beta2,
+                lr=group["lr"],
+                weight_decay=group["weight_decay"],
+                eps=group["eps"],
+            )
+            if keeps:
+                unit_rows_(rows)
+        state["step"].copy_(count)
+
+
+def _blocks(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Views of some rows of each, in the order in which they lie in memory; all have the first one's shape and order."""
+    shape = tensors[0]
+    if shape.dim() == 2 and not shape.is_contiguous():
+        tensors = tuple(tensor.T for tensor in tensors)
+    tensors = tuple(tensor.contiguous() for tensor in tensors)  # a copy only of a gradient that came in another order
+    width = max(1, shape.numel() // max(1, len(tensors[0])))
+    size = max(1, BLOCK_ELEMENTS // width if shape.device.type == "cpu" else len(tensors[0]))
+    yield from zip(*(tensor.split(size) for tensor in tensors), strict=True)

@@ -1,0 +1,107 @@
+"""Adam block by block against torch's own, with the constraint as separate steps around it."""
+
+import copy
+
+import pytest
+import torch
+
+from sae.functional.geometry import remove_parallel_, unit_rows_
+from sae.training import block_adam
+from sae.training.block_adam import BlockAdam
+from tests.cases import ramp
+
+CONSTANTS = {"betas": (0.9, 0.99), "eps": 1e-8}
+
+
+def parameters(dtype=torch.float32):
+    """A decoder, an encoder stored latent by latent, and a bias."""
+    decoder = unit_rows_(ramp(13, 5, dtype=dtype)).requires_grad_()
+    encoder = ramp(13, 5, phase=1, dtype=dtype).T.requires_grad_()
+    return [torch.nn.Parameter(part) for part in (decoder, encoder, ramp(13, phase=2, dtype=dtype))]
+
+
+def give_gradients(parts, number):
+    for at, part in enumerate(parts):
+        gradient = ramp(*part.shape, phase=10.0 * number + at, dtype=part.dtype)
+        part.grad = gradient if part.dim() == 1 or part.is_contiguous() else gradient.T.contiguous().T
+
+
+@pytest.mark.parametrize("block", [1, 7, 20, 1 << 19])
+@pytest.mark.parametrize("clip", [None, 0.5])
+@pytest.mark.parametrize(("decay", "weight_decay"), [("gradient", 0.0), ("gradient", 0.1), ("weights", 0.1)])
+def test_equal_to_separate_steps(block, clip, decay, weight_decay, monkeypatch):
+    monkeypatch.setattr(block_adam, "BLOCK_ELEMENTS", block)
+    ours, theirs = parameters(torch.float64), parameters(torch.float64)
+    fused = BlockAdam(ours, 0.05, **CONSTANTS, weight_decay=weight_decay, decay=decay, unit_rows=ours[0])
+    kind = {"gradient": torch.optim.Adam, "weights": torch.optim.AdamW}[decay]
+    plain = kind(theirs, 0.05, **CONSTANTS, weight_decay=weight_decay)
+    for number in range(6):
+        for parts in (ours, theirs):
+            give_gradients(parts, number)
+        remove_parallel_(theirs[0].grad, theirs[0].data)
+        norm = torch.nn.utils.get_total_norm([part.grad for part in theirs])
+        torch.testing.assert_close(fused.gradient_norm().double(), norm, rtol=1e-6, atol=0)
+        if clip is not None:
+            fused.gradient_scale = (clip / (norm + 1e-6)).clamp(max=1)
+            torch.nn.utils.clip_grad_norm_(theirs, clip)
+        fused.step()
+        plain.step()
+        unit_rows_(theirs[0].data)
+        for one, other in zip(ours, theirs, strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
+            for key in ("exp_avg", "exp_avg_sq"):
+                torch.testing.assert_close(fused.state[one][key], plain.state[other][key], rtol=1e-12, atol=1e-12)
+            assert float(fused.state[one]["step"]) == number + 1
+    assert fused.gradient_scale is None  # of one step only
+
+
+def test_equal_to_the_bit_to_torch_s_fused_adam_without_a_constraint():
+    ours, theirs = parameters(), parameters()
+    fused, plain = BlockAdam(ours, 0.05, **CONSTANTS, weight_decay=0.0), torch.optim.Adam(theirs, 0.05, **CONSTANTS, fused=True)
+    for number in range(4):
+        for parts in (ours, theirs):
+            give_gradients(parts, number)
+        fused.step()
+        plain.step()
+    for one, other in zip(ours, theirs, strict=True):
+        assert torch.equal(one, other)
+
+
+def test_goes_on_from_torch_s_state_and_gives_its_own_back():
+    ours, theirs = parameters(), parameters()
+    plain = torch.optim.Adam(theirs, 0.05, **CONSTANTS, fused=True)
+    give_gradients(theirs, 0)
+    plain.step()
+    with torch.no_grad():
+        for one, other in zip(ours, theirs, strict=True):
+            one.copy_(other)
+    fused = BlockAdam(ours, 0.05, **CONSTANTS, weight_decay=0.0)
+    fused.load_state_dict(copy.deepcopy(plain.state_dict()))
+    for parts, optimizer in ((ours, fused), (theirs, plain)):
+        give_gradients(parts, 1)
+        optimizer.step()
+    for one, other in zip(ours, theirs, strict=True):
+        assert torch.equal(one, other)
+        assert fused.state[one].keys() == plain.state[other].keys()
+
+
+def test_a_parameter_without_a_gradient_stays():
+    ours = parameters()
+    before = [part.detach().clone() for part in ours]
+    fused = BlockAdam(ours, 0.05, **CONSTANTS, weight_decay=0.0, unit_rows=ours[0])
+    assert float(fused.gradient_norm()) == 0
+    give_gradients(ours, 0)
+    ours[1].grad = None
+    fused.step()
+    assert torch.equal(ours[1], before[1])
+    assert not torch.equal(ours[0], before[0])
+
+
+def test_a_gradient_in_another_order_is_taken_all_the_same():
+    ours, theirs = parameters(), parameters()
+    for parts in (ours, theirs):
+        give_gradients(parts, 0)
+    ours[1].grad = ours[1].grad.contiguous()  # not latent by latent
+    for parts in (ours, theirs):
+        BlockAdam(parts, 0.05, **CONSTANTS, weight_decay=0.0).step()
+    assert torch.equal(ours[1], theirs[1])
