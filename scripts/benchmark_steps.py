@@ -21,10 +21,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sae.architectures.jumprelu import JumpReLUSAE
 from sae.commands.entry import compose
 from sae.commands.sae_node import read_sae_node
 from sae.functional.straight_through import jumprelu, step
+from sae.losses.sparsity import thresholds
 from sae.training.kernels import KernelSettings
 from sae.training.learner import Learner
 from sae.training.optimizers import OptimizerSettings
@@ -132,8 +132,8 @@ class Framework:
         with torch.no_grad():
             if name == "relu":
                 sae.get_parameter("b_enc").fill_(-level)
-            if isinstance(sae, JumpReLUSAE):
-                sae.scale_thresholds_(level / sae.activation_function.threshold[0])
+            if name == "jumprelu":
+                sae.scale_thresholds_(level / torch.as_tensor(thresholds(sae))[0])
         self.optimizer = self.learner.build_optimizer(OptimizerSettings())
         self.stages: dict[str, list[float]] = {"forward, loss": [], "backward": [], "update": [], "after": []}
         self.l0 = 0.0

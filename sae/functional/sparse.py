@@ -10,9 +10,12 @@ from functools import cached_property
 from typing import Any, NamedTuple, final
 
 import torch
-from jaxtyping import Bool, Float, Int, Shaped
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
+
+from sae.functional import triton_kernels
+from sae.functional.triton_kernels import weighted_bags
 
 __all__ = [
     "SparseActs",
@@ -24,7 +27,6 @@ __all__ = [
     "sparse_decode",
     "sparse_from_dense",
     "weight_gradient",
-    "weighted_bags",
     "which_fired",
 ]
 
@@ -191,18 +193,6 @@ def bounds(sorted_numbers: Int[Tensor, " nnz"], count: int) -> Int[Tensor, " bou
     return torch.searchsorted(sorted_numbers, steps).int()
 
 
-def weighted_bags(
-    table: Float[Tensor, "entries width"],
-    picks: Int[Tensor, " nnz"],
-    offsets: Int[Tensor, " bounds"],
-    weights: Shaped[Tensor, " nnz"],
-) -> Float[Tensor, "bags width"]:
-    """For each bag the weighted sum of its picked table rows, in the table's type."""
-    return functional.embedding_bag(
-        picks, table, offsets, mode="sum", per_sample_weights=weights.to(table.dtype), include_last_offset=True
-    )
-
-
 def weight_gradient(pattern: SparsePattern, values: Float[Tensor, " nnz"], rows: Tensor) -> Float[Tensor, "d_sae width"]:
     """acts.T @ rows: entry by entry in the order of the latents, so each result row is written once and always alike.
 
@@ -215,13 +205,15 @@ def weight_gradient(pattern: SparsePattern, values: Float[Tensor, " nnz"], rows:
 def gathered_dots(
     rows: Float[Tensor, "batch width"], table: Float[Tensor, "d_sae width"], pattern: SparsePattern
 ) -> Float[Tensor, " nnz"]:
-    """For each entry the dot product of its row with its latent's row of the table.
-
-    PyTorch has this kernel only behind the backward pass of `embedding_bag`.
-    """
+    """For each entry the dot product of its row with its latent's row of the table."""
+    if triton_kernels.runs_on(table):
+        return triton_kernels.gathered_dots(rows, pattern.rows, table, pattern.indices).to(rows.dtype)
+    # On a CPU PyTorch has this behind the backward pass of `embedding_bag` alone, much quicker than products of gathered rows.
     with torch.enable_grad():
         leaf = rows.new_zeros(pattern.indices.shape[0]).requires_grad_()
-        bags = weighted_bags(table.detach(), pattern.indices, pattern.offsets, leaf)
+        bags = functional.embedding_bag(
+            pattern.indices, table.detach(), pattern.offsets, mode="sum", per_sample_weights=leaf, include_last_offset=True
+        )
         (dots,) = torch.autograd.grad(bags, leaf, rows.detach().contiguous())
     return dots
 

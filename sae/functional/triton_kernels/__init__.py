@@ -7,7 +7,7 @@ wait for the device. Where Triton is not installed this package can be imported,
 from sae.functional.triton_kernels.adam import adam_unit_rows_, plain_adam_unit_rows_
 from sae.functional.triton_kernels.bags import plain_weighted_bags, weighted_bags
 from sae.functional.triton_kernels.dots import gathered_dots, plain_gathered_dots
-from sae.functional.triton_kernels.language import available
+from sae.functional.triton_kernels.language import available, runs_on
 from sae.functional.triton_kernels.top_k import encode_top_k, plain_encode_top_k
 
 __all__ = [
@@ -19,5 +19,6 @@ __all__ = [
     "plain_encode_top_k",
     "plain_gathered_dots",
     "plain_weighted_bags",
+    "runs_on",
     "weighted_bags",
 ]
