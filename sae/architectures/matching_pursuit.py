@@ -16,7 +16,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sae.architectures.base import SAEOutput, SparseAutoencoder, check_size
+from sae.architectures.base import SAEOutput, SparseAutoencoder, SparseSAEOutput, check_size
+from sae.functional.encoder_product import EncoderProduct
+from sae.functional.pursuit import pursue
+from sae.functional.sparse import SparseActs
 
 __all__ = ["MatchingPursuitSAE"]
 
@@ -53,6 +56,23 @@ class MatchingPursuitSAE(SparseAutoencoder):
         """Encode in k rounds and decode."""
         latent_acts, pre_acts = self._pursue(x, self.k if k is None else k)
         return SAEOutput(self.decode_from(latent_acts, x), latent_acts, pre_acts)
+
+    def encode_sparse_rows(self, x: Float[Tensor, "batch {self.d_in}"]) -> SparseActs:
+        """`encode_with_pre_acts` without the zeros: equal in values and gradients."""
+        return pursue(x - self.b_dec, self.W_dec, self.k)
+
+    @property
+    def trains_sparse(self) -> bool:
+        """Whether there is a `forward_train_sparse`."""
+        return True
+
+    def forward_train_sparse(
+        self, x: Float[Tensor, "batch {self.d_in}"], *, k: int | None = None, encoder_dtype: torch.dtype | None = None
+    ) -> SparseSAEOutput:
+        """`forward_train` through the sparse products; latents are chosen in the type of the weights."""
+        latent_acts = pursue(x - self.b_dec, self.W_dec, self.k if k is None else k)
+        product = EncoderProduct(x, self.W_enc, self.b_dec.new_zeros(self.d_sae), shift=self.b_dec)
+        return SparseSAEOutput(self.decode_from(latent_acts, x), latent_acts, None, product)
 
     def _pursue(self, x: Tensor, k: int) -> tuple[Tensor, Tensor]:
         centred = x - self.b_dec

@@ -47,6 +47,9 @@ def command(
     """
     from sae.commands.overrides import as_hydra_takes_them
 
+    # PyTorch then asks for large pages where it allocates megabytes (it looks once, at the first time): on Linux fresh memory
+    # costs a few faults in place of thousands, in every step.
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     typed = list(sys.argv[1:] if arguments is None else arguments)
     _show_log()
     if any(flag in typed for flag in HELP_FLAGS):

@@ -38,10 +38,6 @@ class KernelSettings:
     encoder_dtype: Literal["float32", "bfloat16"] = "float32"
 
     def __post_init__(self) -> None:
-        if self.kernels not in ("dense", "sparse", "auto"):
-            raise ValueError(f"trainer.kernels is dense, sparse or auto, got {self.kernels!r}")
-        if self.encoder_dtype not in ("float32", "bfloat16"):
-            raise ValueError(f"trainer.encoder_dtype is float32 or bfloat16, got {self.encoder_dtype!r}")
         if self.kernels == "dense" and self.encoder_dtype != "float32":
             raise ValueError("trainer.encoder_dtype=bfloat16 belongs to the sparse pass: set trainer.kernels=auto or sparse")
 

@@ -26,7 +26,7 @@ def test_rounding_alone_stays_far_below_the_tolerance(name):
     np.testing.assert_allclose(losses.compute(name), losses.compute(name, torch.float64), rtol=TOLERANCE / 5)
 
 
-@pytest.mark.parametrize("name", [name for name in losses.names() if name != "sae=matching_pursuit"])
+@pytest.mark.parametrize("name", losses.names())
 def test_sparse_products_train_as_dense_ones_do(name):
     dense, sparse = (losses.compute(name, torch.float64, KernelSettings(kernels=one)) for one in ("dense", "sparse"))
     np.testing.assert_allclose(sparse, dense, rtol=1e-9)

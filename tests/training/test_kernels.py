@@ -1,0 +1,120 @@
+"""Which pass a step takes: by setting, by k, by what was active; and that a run goes on alike after a resume."""
+
+import copy
+
+import pytest
+import torch
+
+from sae.architectures.base import SAEOutput, SparseSAEOutput
+from sae.architectures.relu import ReLUSAE
+from sae.architectures.topk import TopKSAE
+from sae.functional.sparse import sparse_from_dense
+from sae.losses.dead_latents import PreActivation
+from sae.losses.objective import Objective
+from sae.losses.reconstruction import SquaredError
+from sae.losses.sparsity import L1
+from sae.training import kernels
+from sae.training.kernels import DENSE_STEPS, ENTER, LEAVE, KernelSettings, PassChoice
+from sae.training.recipe import Budget
+from tests.training.nodes import POINT, build_optimizer, learner_of, one_step
+
+CPU = torch.device("cpu")
+PLAIN = Objective({"mse": SquaredError()})
+
+
+def output_with(share: float, *, sparse: bool, rows=10, latents=1000):
+    acts = torch.zeros(rows, latents)
+    acts[:, : round(share * latents)] = 1
+    recon = torch.zeros(rows, 4)
+    return SparseSAEOutput(recon, sparse_from_dense(acts)) if sparse else SAEOutput(recon, acts, acts)
+
+
+@pytest.mark.parametrize(("setting", "expected"), [("dense", False), ("sparse", True), ("auto", True)])
+def test_k_decides_where_there_is_one(setting, expected):
+    choice = PassChoice(KernelSettings(kernels=setting), TopKSAE(d_in=4, d_sae=1000, k=8), PLAIN)
+    assert choice.takes_sparse(CPU, 8) == expected
+    assert choice.takes_sparse(CPU, 500) == (setting == "sparse")  # k is being annealed
+    assert choice.takes_sparse(torch.device("cuda"), 8) == (setting == "sparse")
+
+
+def test_measured_share_decides_elsewhere_with_hysteresis():
+    choice = PassChoice(KernelSettings(), ReLUSAE(d_in=4, d_sae=1000), PLAIN)
+    between = (ENTER + LEAVE) / 2
+    assert not choice.takes_sparse(CPU, None)  # early training is dense
+    for step, share, expected in (
+        (0, 0.5, False),
+        (DENSE_STEPS, between, False),
+        (DENSE_STEPS + 1, ENTER / 2, False),  # not a step that counts
+        (2 * DENSE_STEPS, ENTER / 2, True),
+        (2 * DENSE_STEPS + 1, between, True),
+        (2 * DENSE_STEPS + 2, LEAVE * 1.1, False),
+        (2 * DENSE_STEPS + 3, between, False),
+    ):
+        choice.advance(output_with(share, sparse=choice.takes_sparse(CPU, None)), step)
+        assert choice.takes_sparse(CPU, None) == expected, (step, share)
+
+
+def test_terms_that_need_every_pre_activation_train_densely():
+    sae = ReLUSAE(d_in=4, d_sae=10)
+    for objective in (
+        Objective({"mse": SquaredError(), "pre_act": PreActivation()}),
+        Objective({"mse": SquaredError(), "l1": L1(on="pre_acts")}),
+    ):
+        assert not PassChoice(KernelSettings(), sae, objective).able
+        with pytest.raises(ValueError, match=r"trainer\.kernels=sparse: ReLUSAE with these terms .* take auto"):
+            PassChoice(KernelSettings(kernels="sparse"), sae, objective)
+    assert PassChoice(KernelSettings(), sae, Objective({"pre_act": PreActivation(dead_only=True)})).able
+
+
+def test_a_bfloat16_encoder_has_no_meaning_in_the_dense_pass():
+    with pytest.raises(ValueError, match="belongs to the sparse pass: set"):
+        KernelSettings(kernels="dense", encoder_dtype="bfloat16")
+
+
+def train(learner, optimizer, first, last):
+    values = {POINT: torch.randn(400, 10, generator=torch.Generator().manual_seed(2))}
+    if first == 0:
+        learner.start_from(values)
+    losses, passes = [], []
+    for step in range(first, last):
+        index = (torch.arange(32) + 7 * step) % 400
+        passes.append(learner.passes.takes_sparse(CPU, learner.k_at(step)))
+        losses.append(one_step(learner, optimizer, {POINT: values[POINT][index]}, step))
+    return losses, passes
+
+
+def test_a_resumed_run_changes_passes_where_the_whole_one_does(monkeypatch):
+    """JumpReLU begins densely; the bounds are moved so that its latents cross them in sixty steps."""
+    monkeypatch.setattr(kernels, "ENTER", 0.15)
+    monkeypatch.setattr(kernels, "LEAVE", 0.2)
+    budget = Budget(train_tokens=60 * 32, batch_tokens=32)
+
+    def made():
+        learner = learner_of("jumprelu", d_in=10, d_sae=40, budget=budget, lr=0.01, l0_target=2)
+        return learner, build_optimizer(learner)
+
+    whole, optimizer = made()
+    losses, passes = train(whole, optimizer, 0, 60)
+    assert not passes[0]
+    assert passes[-1]
+    cut = passes.index(True) + 2
+    first, optimizer = made()
+    train(first, optimizer, 0, cut)
+    second, again = made()
+    second.load_state_dict(copy.deepcopy(first.state_dict()))
+    again.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    assert train(second, again, cut, 60) == (losses[cut:], passes[cut:])
+
+
+@pytest.mark.parametrize("name", ["topk", "batch_topk", "jumprelu", "relu", "matryoshka"])
+def test_a_bfloat16_encoder_trains_nearly_as_well(name):
+    """The losses of the last steps stay within a few percent of those of a float32 one."""
+    budget, finals = Budget(train_tokens=60 * 32, batch_tokens=32), []
+    for dtype in ("float32", "bfloat16"):
+        learner = learner_of(
+            name, d_in=10, d_sae=40, budget=budget, lr=0.01, kernels=KernelSettings(kernels="sparse", encoder_dtype=dtype)
+        )
+        losses, _ = train(learner, build_optimizer(learner), 0, 60)
+        finals.append(sum(losses[-10:]))
+    assert finals[1] == pytest.approx(finals[0], rel=0.1)
+    assert finals[1] != finals[0]
