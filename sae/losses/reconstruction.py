@@ -91,7 +91,8 @@ class MultiTopK:
     """Squared error summed over dimensions of the reconstruction from `multiple` * k latents (Gao et al. 2024, section 4.2).
 
     It keeps a TopK SAE useful at larger k than it was trained with. Its weight beside the squared error at k, 1/8, is as
-    remembered.
+    remembered. The latents are the largest of each row, also where training selects over the batch (`batch_topk`), and k is the
+    one that annealing ends with. What a reconstruction has beside its latents, b_dec and a skip connection, is the same.
     """
 
     def __init__(self, *, multiple: int = 4) -> None:
@@ -125,10 +126,11 @@ class MultiTopK:
         if isinstance(output, SparseSAEOutput):
             if output.product is None:
                 raise ValueError("the term `multi_topk` needs a pass of training")
-            recon = sparse_decode(output.product.top_k(k).map(torch.relu), sae.W_dec)
+            own = sparse_decode(output.latent_acts, sae.W_dec)
+            added = sparse_decode(output.product.top_k(k).map(torch.relu), sae.W_dec) - own
         else:
-            recon = row_top_k(output.pre_acts, k) @ sae.W_dec
-        return (recon + sae.b_dec - target).square().sum(dim=-1)
+            added = (row_top_k(output.pre_acts, k) - output.latent_acts) @ sae.W_dec
+        return (output.recon + added - target).square().sum(dim=-1)  # b_dec and a skip connection are in recon
 
 
 @final

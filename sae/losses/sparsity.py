@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import Literal, final
+from typing import Literal, final, get_args
 
 import torch
 from jaxtyping import Float
@@ -18,7 +18,7 @@ from sae.losses.objective import START, StepInfo
 
 __all__ = ["L0", "L1", "Lp", "Tanh", "Weighting", "thresholds"]
 
-Weighting = Literal["none", "decoder_norm", "part_norms"]
+Weighting = Literal["none", "decoder_norm", "frozen_decoder_norm", "part_norms"]
 
 
 @final
@@ -27,7 +27,8 @@ class L1:
 
     `weighting="none"`: sum_i f_i, for decoders held at unit norm (Towards Monosemanticity). `decoder_norm`: sum_i f_i ||d_i||,
     for free decoders (Anthropic April 2024), where the plain sum could be shrunk by growing the decoder; its gradient reaches
-    the decoder. `part_norms`: sum_i f_i sum_l ||d_i^l||, for crosscoders (Anthropic October 2024). Each is a sum, whichever
+    the decoder. `frozen_decoder_norm`: the same value, whose gradient does not reach the decoder (one of the two remedies for
+    gated SAEs with free decoders; the other is `GateReconstruction(through_decoder=True)`). `part_norms`: sum_i f_i sum_l ||d_i^l||, for crosscoders (Anthropic October 2024). Each is a sum, whichever
     reduction the squared error has: see `SquaredError` for how a coefficient converts.
 
     `on="pre_acts"` penalises relu(pre_acts) in place of the activations: the gate's, in a gated SAE.
@@ -68,7 +69,8 @@ class Lp(nn.Module):
 
     p-annealing (Karvonen et al. 2024, arXiv:2408.00113): p goes from `p` to `p_end` in `updates` equal moves, the first at the
     fraction `start` of the budget, the others evenly over the rest. Each move multiplies the factor, 1 at first, by
-    mean(sum_i f_i^p_old) / mean(sum_i f_i^p_new) over the last `memory` batches, so that the penalty keeps its size.
+    mean(sum_i f_i^p_old) / mean(sum_i f_i^p_new) over the last `memory` batches, each sum weighted as the penalty is, so that
+    the penalty keeps its size.
 
     A latent that does not fire gets no gradient, though the power's derivative is infinite at 0.
     """
@@ -105,6 +107,7 @@ class Lp(nn.Module):
         self.register_buffer("moves", torch.zeros((), dtype=torch.float64))
         self.register_buffer("sums_now", torch.zeros(memory, dtype=torch.float64))
         self.register_buffer("sums_next", torch.zeros(memory, dtype=torch.float64))
+        self._weights: Tensor | None = None  # of the last penalty, for `advance`, which follows it in each step
 
     def check(self, sae: SparseAutoencoder) -> None:
         """Refuse a weighting by parts where there are none."""
@@ -118,8 +121,9 @@ class Lp(nn.Module):
         info: StepInfo = START,
     ) -> Float[Tensor, " batch"]:
         """Penalty of each row, in activation units to the power p."""
-        powers = _mapped(output.latent_acts, lambda acts: _power(acts, float(self.p_now)))
-        return float(self.factor) * _weighted_sum(powers, _weights(sae, self.weighting))
+        powers, weights = _mapped(output.latent_acts, lambda acts: _power(acts, float(self.p_now))), _weights(sae, self.weighting)
+        self._weights = None if weights is None else weights.detach()
+        return float(self.factor) * _weighted_sum(powers, weights)
 
     @torch.no_grad()
     def advance(self, output: SAEOutput | SparseSAEOutput, info: StepInfo) -> None:
@@ -127,11 +131,11 @@ class Lp(nn.Module):
         if self.p_end is None or int(self.moves) >= self.updates:
             return
         upcoming = self._p_after(int(self.moves) + 1)
-        values = output.latent_acts.values if isinstance(output.latent_acts, SparseActs) else output.latent_acts
         rows = max(1, len(output.recon))
         for sums, power in ((self.sums_now, float(self.p_now)), (self.sums_next, upcoming)):
+            powers = _mapped(output.latent_acts, lambda acts, power=power: _power(acts, power))
             sums.copy_(sums.roll(1))
-            sums[0] = _power(values, power).sum(dtype=torch.float64) / rows
+            sums[0] = _weighted_sum(powers, self._weights).sum(dtype=torch.float64) / rows
         due = self.start + (1 - self.start) * int(self.moves) / self.updates
         if info.progress < due:
             return
@@ -188,6 +192,8 @@ class L0(nn.Module):
     libraries differ in its constant). `steering="price"`: L0 times a price that starts at 1 and is multiplied after each step
     by (L0 / target)^speed, the ratio taken within 1/e..e: it rises while too many latents fire and settles where the target is
     met. The optimum is then that of the paper's penalty at the right coefficient, whatever the data.
+
+    SAELens' `quadratic` form, (2 / target) (L0 - target)^2, is `square` with the coefficient times 2 * target.
     """
 
     price: Float[Tensor, ""]
@@ -210,13 +216,17 @@ class L0(nn.Module):
         self.register_buffer("price", torch.ones((), dtype=torch.float64))
 
     def check(self, sae: SparseAutoencoder) -> None:
-        """Refuse an SAE without learnt thresholds.
+        """Refuse an SAE without learnt thresholds, and a target that it has not as many latents for.
 
         Raises:
-            ValueError: it has none.
+            ValueError: it has none, or fewer.
         """
         if not isinstance(sae, AffineSAE) or not isinstance(sae.activation_function, JumpReLU):
             raise ValueError(f"l0_coefficient needs learnt thresholds (jumprelu), got {type(sae).__name__}: set it to null")
+        if self.target is not None and self.target > sae.d_sae:
+            raise ValueError(
+                f"l0_target={self.target:g} is more than d_sae={sae.d_sae} latents: lower l0_target, or raise d_sae or expansion"
+            )
 
     def forward(
         self,
@@ -255,8 +265,8 @@ def thresholds(sae: SparseAutoencoder) -> Float[Tensor, " d_sae"] | float:
 
 
 def _checked_weighting(term: str, weighting: Weighting) -> Weighting:
-    if weighting not in ("none", "decoder_norm", "part_norms"):
-        raise ValueError(f"{term}_weighting is `none`, `decoder_norm` or `part_norms`, got {weighting!r}")
+    if weighting not in get_args(Weighting):
+        raise ValueError(f"{term}_weighting is one of {', '.join(get_args(Weighting))}, got {weighting!r}")
     return weighting
 
 
@@ -268,8 +278,8 @@ def _check_parts(term: str, weighting: Weighting, sae: SparseAutoencoder) -> Non
 def _weights(sae: SparseAutoencoder, weighting: Weighting) -> Float[Tensor, " d_sae"] | None:
     if weighting == "none":
         return None
-    if weighting == "decoder_norm":
-        return torch.linalg.vector_norm(sae.W_dec, dim=1)
+    if weighting in ("decoder_norm", "frozen_decoder_norm"):
+        return torch.linalg.vector_norm(sae.W_dec if weighting == "decoder_norm" else sae.W_dec.detach(), dim=1)
     if not isinstance(sae, CrosscoderSAE):
         raise ValueError(f"a weighting by part_norms needs a crosscoder, got {type(sae).__name__}")
     return sae.decoder_norms().sum(dim=0)

@@ -1,5 +1,7 @@
 """Forward passes and terms, value and gradient, against `tests/reference/saes.py`: to 1e-10 in float64."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,7 @@ from sae.losses.dead_latents import AuxK, GhostGradients, PreActivation
 from sae.losses.objective import StepInfo
 from sae.losses.reconstruction import GateReconstruction, MultiTopK, NestedSquaredError, SquaredError
 from sae.losses.sparsity import L0, L1, Lp, Tanh
-from tests.cases import CASES, D_IN, D_SAE, build, every_architecture, rows_for, target_for
+from tests.cases import CASES, D_IN, D_SAE, Case, build, every_architecture, rows_for, target_for
 from tests.reference import saes as twin
 
 ROWS = 9
@@ -141,6 +143,29 @@ def test_multi_topk():
     check("topk", MultiTopK(multiple=2), lambda p, acts, pre, recon, target: twin.multi_topk(p, pre, target, 12))
 
 
+def test_multi_topk_keeps_the_skip_connection():
+    """From twice k latents, whatever k the pass was annealed to."""
+    case = Case("transcoder_topk_skip", "transcoder", {"k": 6, "skip": True})
+    sae = build(case)
+    x = rows_for(sae, ROWS)
+    target = target_for(sae, x)
+    p, W_skip = numpy_of(sae), sae.get_parameter("W_skip")
+    pre = np.array([twin.pre_activations(p, row, subtract=False) for row in x.numpy()])
+    found = MultiTopK(multiple=2)(sae, sae.forward_train(x, k=3), target, INFO)
+    skipped = x.numpy() @ W_skip.detach().numpy()
+    np.testing.assert_allclose(found.detach().numpy(), twin.multi_topk(p, pre, target.numpy() - skipped, 12), **TOLERANCE)
+    assert torch.autograd.grad(found.mean(), W_skip)[0].any()
+
+
+def test_multi_topk_chooses_from_each_row_where_training_chooses_from_the_batch():
+    check(
+        "batch_topk",
+        MultiTopK(multiple=2),
+        lambda p, acts, pre, recon, target: twin.multi_topk(p, pre, target, 8),
+        forward="forward_train",
+    )
+
+
 @pytest.mark.parametrize("through", [False, True])
 def test_gate(through):
     found = check(
@@ -152,10 +177,21 @@ def test_gate(through):
     assert found["b_enc"].any(), "the gate's bias learns from this term"
 
 
-@pytest.mark.parametrize("weighting", ["none", "decoder_norm"])
+@pytest.mark.parametrize("weighting", ["none", "decoder_norm", "frozen_decoder_norm"])
 @pytest.mark.parametrize("name", ["relu", "gated", "matching_pursuit"])
 def test_l1(name, weighting):
     check(name, L1(weighting=weighting), lambda p, acts, pre, recon, target: twin.l1(acts, twin.weights(p, weighting)))
+
+
+@pytest.mark.parametrize("make", [L1, partial(Lp, p=0.5), Tanh])
+def test_frozen_norms_weigh_as_much_and_leave_the_decoder_alone(make):
+    sae = build(case_named("relu"))
+    x = rows_for(sae, ROWS)
+    one, other = (make(weighting=weighting)(sae, sae(x), x, INFO) for weighting in ("decoder_norm", "frozen_decoder_norm"))
+    assert torch.equal(one, other)
+    moved = [torch.autograd.grad(term.mean(), sae.W_dec, allow_unused=True)[0] for term in (one, other)]
+    assert moved[0] is not None
+    assert moved[1] is None
 
 
 def test_l1_of_a_crosscoder_weighs_by_the_norms_of_the_parts():
@@ -344,22 +380,23 @@ def test_the_l0_penalty_s_straight_through_gradient(name, aim):
 # -- p-annealing ---------------------------------------------------------------------------------------------------------
 
 
-def test_p_annealing_follows_its_schedule_and_keeps_the_size():
-    """Ten steps, two moves from p = 1 to 0.4 and memory 3, on paper."""
-    case = case_named("relu")
-    sae = build(case)
-    term = Lp(p=1.0, p_end=0.4, start=0.3, updates=2, memory=3)
+@pytest.mark.parametrize("weighting", ["none", "decoder_norm", "part_norms"])
+def test_p_annealing_follows_its_schedule_and_keeps_the_size(weighting):
+    """Ten steps, two moves from p = 1 to 0.4 and memory 3, on paper; the size is that of the penalty as it is weighted."""
+    sae = build(case_named("crosscoder" if weighting == "part_norms" else "relu"))
+    weights = twin.weights(numpy_of(sae), weighting, (D_IN - D_IN // 2, D_IN // 2))
+    term = Lp(p=1.0, p_end=0.4, start=0.3, updates=2, memory=3, weighting=weighting)
     powers, factor, p, moves = [], 1.0, 1.0, 0
     for step in range(10):
         x = rows_for(sae, ROWS, phase=0.3 + step)
         acts = sae.encode(x).detach().numpy()
-        expected = factor * twin.lp(acts, np.ones(D_SAE), p)
+        expected = factor * twin.lp(acts, weights, p)
         np.testing.assert_allclose(term(sae, sae(x), x, INFO).detach().numpy(), expected, **TOLERANCE)
         term.advance(sae(x), StepInfo(progress=(step + 1) / 10))
         if moves == 2:
             continue
         upcoming = (0.7, 0.4)[moves]
-        powers.append((twin.lp(acts, np.ones(D_SAE), p).mean(), twin.lp(acts, np.ones(D_SAE), upcoming).mean()))
+        powers.append((twin.lp(acts, weights, p).mean(), twin.lp(acts, weights, upcoming).mean()))
         if (step + 1) / 10 >= (0.3, 0.65)[moves]:
             recent = powers[-3:]
             factor *= sum(one for one, _ in recent) / sum(other for _, other in recent)
@@ -367,7 +404,7 @@ def test_p_annealing_follows_its_schedule_and_keeps_the_size():
     assert (moves, p) == (2, 0.4)
     assert float(term.p_now) == pytest.approx(0.4)
     assert float(term.factor) == pytest.approx(factor, rel=1e-12)
-    again = Lp(p=1.0, p_end=0.4, start=0.3, updates=2, memory=3)
+    again = Lp(p=1.0, p_end=0.4, start=0.3, updates=2, memory=3, weighting=weighting)
     again.load_state_dict(term.state_dict())
     x = rows_for(sae, ROWS)
     assert torch.equal(again(sae, sae(x), x, INFO), term(sae, sae(x), x, INFO))

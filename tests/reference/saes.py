@@ -116,8 +116,8 @@ def gate_reconstruction(p, pre, target, *, through_decoder):
 def weights(p, weighting, widths=None):
     if weighting == "none":
         return np.ones(len(p["W_dec"]))
-    if weighting == "decoder_norm":
-        return np.array([norm(d) for d in p["W_dec"]])
+    if weighting in ("decoder_norm", "frozen_decoder_norm"):
+        return np.array([norm(d) for d in (p if weighting == "decoder_norm" else frozen(p))["W_dec"]])
     cuts = np.cumsum(widths)[:-1]
     return np.array([sum(norm(part) for part in np.split(d, cuts)) for d in p["W_dec"]])
 
