@@ -17,7 +17,7 @@ from sae.functional.selection import batch_top_k, row_top_k
 from sae.functional.sparse import SparseActs
 from sae.functional.straight_through import jumprelu, step
 
-__all__ = ["ActivationFunction", "ActivationName", "BatchTopK", "JumpReLU", "ReLU", "TopK", "make_activation"]
+__all__ = ["ActivationFunction", "ActivationName", "BatchTopK", "JumpReLU", "ReLU", "TopK", "check_k", "make_activation"]
 
 ActivationName = Literal["relu", "topk", "batch_topk", "jumprelu"]
 
@@ -85,7 +85,7 @@ class TopK(ActivationFunction):
 
     def __init__(self, *, d_sae: int, k: int) -> None:
         super().__init__()
-        self.k = _check_k(k, d_sae)
+        self.k = check_k(k, d_sae)
 
     def forward(self, pre_acts: Float[Tensor, "*batch d_sae"]) -> Float[Tensor, "*batch d_sae"]:
         """Latent activations."""
@@ -115,7 +115,7 @@ class BatchTopK(ActivationFunction):
 
     def __init__(self, *, d_sae: int, k: int) -> None:
         super().__init__()
-        self.k = _check_k(k, d_sae)
+        self.k = check_k(k, d_sae)
         self.register_buffer("threshold", torch.zeros(d_sae))
 
     def forward(self, pre_acts: Float[Tensor, "*batch d_sae"]) -> Float[Tensor, "*batch d_sae"]:
@@ -271,7 +271,12 @@ def make_activation(
     return ReLU()
 
 
-def _check_k(k: int, d_sae: int) -> int:
+def check_k(k: int, d_sae: int) -> int:
+    """K, if a row may use so many of d_sae latents.
+
+    Raises:
+        ValueError: it may not.
+    """
     check_size("d_sae", d_sae)
     if isinstance(k, bool) or not isinstance(k, int) or not 0 < k <= d_sae:
         raise ValueError(f"k must lie in 1..d_sae={d_sae}, got {k!r}: change k, or raise d_sae or expansion")

@@ -16,7 +16,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sae.architectures.base import SAEOutput, SparseAutoencoder, SparseSAEOutput, check_size
+from sae.architectures.activation_functions import check_k
+from sae.architectures.base import SAEOutput, SparseAutoencoder, SparseSAEOutput
 from sae.functional.encoder_product import EncoderProduct
 from sae.functional.pursuit import pursue
 from sae.functional.sparse import SparseActs
@@ -33,8 +34,7 @@ class MatchingPursuitSAE(SparseAutoencoder):
 
     def __init__(self, *, d_in: int, d_sae: int, k: int = 32, layer_norm: bool = False) -> None:
         super().__init__(d_in=d_in, d_sae=d_sae, apply_b_dec_to_input=True, layer_norm=layer_norm)
-        check_size("k", k)
-        self.k = k
+        self.k = check_k(k, d_sae)
 
     @property
     def num_active(self) -> int:
