@@ -31,6 +31,7 @@ from sae.training.weight_average import WeightAverage
 
 __all__ = ["Learner"]
 
+NORM_ROUNDING = 1e-4  # relative: decoder norms that differ by less are equal, but for rounding
 START_ROWS = 16384  # of the first chunk, on which encoder biases that follow from firing rates are set
 
 # From reconstructions in raw units to what they cost further down the model: see `StepInfo.downstream`.
@@ -172,6 +173,25 @@ class Learner(nn.Module):
         if not layer_norm:
             inputs, targets = self.input_space, self._targets
             self.sae.fold_(1 / inputs.scale, -inputs.centre * inputs.scale, 1 / targets.scale, -targets.centre * targets.scale)
+        if self.recipe.unit_norm_decoder:
+            self._give_norms_to_latents()
+
+    def _give_norms_to_latents(self) -> None:
+        """Bring decoder rows to unit norm before the constraint does, which would change the function.
+
+        Raises:
+            UserError: latents compete by size, and norms that differ would change which of them win.
+        """
+        norms = torch.linalg.vector_norm(self.sae.W_dec.detach(), dim=1)
+        used = norms[norms > 0]
+        compete = self.sae.selects_by_size or self.sae.batch_threshold is not None
+        if compete and len(used) > 0 and float(used.max()) > (1 + NORM_ROUNDING) * float(used.min()):
+            raise UserError(
+                f"the SAE to start from has decoder rows of norm {float(used.min()):.4g} to {float(used.max()):.4g} in this "
+                "run's units, and its latents compete by size: with rows brought to norm 1 others would win. Set "
+                "sae.unit_norm_decoder=false, or start from an SAE that was trained with unit_norm_decoder=true"
+            )
+        self.sae.fold_decoder_norms_()
 
     # -- a step --------------------------------------------------------------------------------------------------------
 
@@ -292,8 +312,9 @@ class Learner(nn.Module):
             self.threshold_factor.fill_(calibrated_factor(sae, x, thresholds(sae), l0=aim))
 
     def _steered_to(self) -> float | None:
-        """The L0 that learnt thresholds were steered to."""
-        aims = [term.target for term in self.objective.terms.values() if isinstance(term, L0)]
+        """The L0 that learnt thresholds were steered to; None where no term did, or one whose coefficient is 0."""
+        terms = self.objective.terms.items()
+        aims = [term.target for name, term in terms if isinstance(term, L0) and self.coefficients[name][0] > 0]
         return next((float(aim) for aim in aims if aim is not None), None)
 
     @torch.no_grad()

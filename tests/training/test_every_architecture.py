@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from sae.errors import UserError
 from sae.functional.selection import batch_top_k, count_threshold, row_top_k
 from sae.training.optimizers import OptimizerSettings
 from sae.training.recipe import Budget, Recipe
@@ -14,6 +15,8 @@ from tests.training.nodes import NAMES, OTHER, POINT, SMALL, build_optimizer, le
 
 D_IN, D_SAE, ROWS, STEPS = 10, 40, 64, 60
 BUDGET = Budget(train_tokens=STEPS * ROWS, batch_tokens=ROWS)
+
+UNIT_ROWS = {"crosscoder": {"unit_norm_decoder": True, "decoder_norm": 1.0}}  # its file leaves them free
 
 every_node = pytest.mark.parametrize("name", NAMES)
 batch_selecting = pytest.mark.parametrize("name", ["batch_topk", "matryoshka"])
@@ -160,6 +163,41 @@ def test_starting_from_a_trained_sae_goes_on_where_it_was(name):
         torch.testing.assert_close(again.export()(x).recon, exported(x).recon, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("length", [1.0, 3.0])
+@every_node
+def test_the_first_constraint_changes_nothing_of_an_sae_that_was_taken_over(name, length):
+    """Decoder rows of another length than 1, as a transcoder's are in the units of a run whose target is scaled otherwise."""
+    learner, _, values = trained(name, steps=10)
+    learner.finish(values)
+    theirs = learner.export()
+    with torch.no_grad():
+        theirs.W_dec.mul_(length)
+    again = learner_of(name, d_in=D_IN, d_sae=D_SAE, budget=BUDGET, seed=3, **UNIT_ROWS.get(name, {}))
+    assert again.recipe.unit_norm_decoder
+    others = {point: (1.0 if point == POINT else 5.0) * value for point, value in values.items()}
+    again.start_from(values if name == "crosscoder" else others, trained=theirs)
+    if again.threshold is not None and again.sae.batch_threshold is not None:
+        again.threshold.calibrated.fill_(float(again.sae.batch_threshold[0]))
+    again._constrain(again.sae)
+    x, _ = rows_of(name, values)
+    with torch.no_grad():
+        torch.testing.assert_close(again.export()(x).recon, theirs(x).recon, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["topk", "batch_topk", "matryoshka", "transcoder"])
+def test_unequal_decoder_norms_of_latents_that_compete_are_not_taken_over(name):
+    learner, _, values = trained(name, steps=5)
+    learner.finish(values)
+    theirs = learner.export()
+    with torch.no_grad():
+        theirs.W_dec[3].mul_(1.01)
+    again = learner_of(name, d_in=D_IN, d_sae=D_SAE, budget=BUDGET)
+    with pytest.raises(UserError, match=r"decoder rows of norm .* to .* compete by size.*sae\.unit_norm_decoder=false"):
+        again.start_from(values, trained=theirs)
+    free = learner_of(name, d_in=D_IN, d_sae=D_SAE, budget=BUDGET, unit_norm_decoder=False)
+    free.start_from(values, trained=theirs)
+
+
 # -- thresholds ----------------------------------------------------------------------------------------------------------
 
 
@@ -224,6 +262,14 @@ def test_l0_with_the_exported_threshold_is_the_batch_wise_l0_on_held_out_rows(na
         batches = [learner.sae.forward_train(part) for part in learner.input_space(held_out).split(ROWS)]
         selected = float(torch.cat([(batch.latent_acts > 0).sum(dim=1) for batch in batches]).double().mean())
     assert exported == pytest.approx(selected, rel=0.05)
+
+
+@pytest.mark.parametrize("coefficient", [0.0, 1.0])
+def test_thresholds_are_brought_to_a_target_that_was_steered_to(coefficient):
+    """And left alone where nothing was."""
+    learner, _, values = trained("jumprelu", steps=5, l0_coefficient=coefficient, tanh_coefficient=0.5)
+    learner.finish(values)
+    assert (float(learner.threshold_factor) != 1) == (coefficient > 0)
 
 
 @pytest.mark.parametrize("name", ["jumprelu"])
