@@ -6,9 +6,9 @@ from typing import Any
 
 from sae.commands.binding import bind, parameters_of, typed
 from sae.formats.registry import ARCHITECTURES
-from sae.models.hook_points import TRANSFORMER_LENS_NAME, default_layer, hook_mistakes
+from sae.models.hook_points import TRANSFORMER_LENS, TRANSFORMER_LENS_NAME, default_layer, hook_mistakes
 
-__all__ = ["OTHER_MODEL", "HookNode", "Places", "has_target", "read_hook_node", "reads_several"]
+__all__ = ["OTHER_MODEL", "HookNode", "Places", "first_block_after", "has_target", "read_hook_node", "reads_several"]
 
 OTHER_MODEL = "other_model"  # the node of the second model, and the beginning of its hook points' names
 CROSSCODER_LAYERS = 3  # read where none are named
@@ -49,6 +49,14 @@ class Places:
         of = [[d_model if place["site"] in NARROW else None for place in places] for places in (self.inputs, self.targets)]
         return of[0], of[1] or of[0]
 
+    def first_block_after(self) -> int | None:
+        """The first block whose output comes after what is reconstructed; None for a module, whose place is not known."""
+        place = (self.targets or self.inputs)[0]
+        alias = None if place["module"] is None else TRANSFORMER_LENS_NAME.fullmatch(place["module"])
+        if alias is not None:
+            return first_block_after(TRANSFORMER_LENS[alias["hook"]], int(alias["layer"]))
+        return first_block_after(place["site"], place["layer"])
+
     def in_words(self) -> str:
         """The places as a part of a file's name."""
         named = _named(self.inputs)
@@ -58,6 +66,13 @@ class Places:
 
     def _same_block(self) -> bool:
         return self.inputs[0]["site"] is not None and self.targets[0]["layer"] == self.inputs[0]["layer"]
+
+
+def first_block_after(site: str | None, layer: int | None) -> int | None:
+    """The first block whose output comes after a place; None where that is not known."""
+    if site == "embeddings":
+        return 0
+    return layer if layer is None or site != "resid_post" else layer + 1
 
 
 def has_target(architecture: str | None) -> bool:

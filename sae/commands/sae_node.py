@@ -9,16 +9,17 @@ from typing import Any
 
 from sae.architectures.base import SparseAutoencoder
 from sae.commands.binding import bind, conforms, describe, make, nearest, parameters_of, typed
+from sae.commands.objective_keys import END_TO_END, aimless, of_terms, read_terms, unused
+from sae.commands.overrides import conf_folder
 from sae.errors import UserError
 from sae.formats.registry import ARCHITECTURES
 from sae.losses.objective import Objective, Particular
+from sae.losses.reconstruction import MultiTopK
 from sae.losses.registry import TERMS
 from sae.training.recipe import Recipe
 
 __all__ = ["SAENode", "known_keys", "read_sae_node"]
 
-# Terms that need the rest of the model.
-END_TO_END = ("kl", "downstream")
 # Arguments of architectures that are no keys of the node: sizes, and layer norm, which `sae.scaling=layer_norm` says.
 FROM_THE_RUN = ("d_in", "d_out", "widths", "d_sae", "layer_norm")
 
@@ -93,6 +94,15 @@ class SAENode:
             problems.append(f"k_anneal={recipe.k_anneal:g} has no meaning for an SAE without k: set k_anneal=0")
         if sae.num_active is not None and recipe.k_anneal_from is not None and recipe.k_anneal_from > sae.d_sae:
             problems.append(f"k_anneal_from={recipe.k_anneal_from} is more than the {sae.d_sae} latents")
+        if sae.num_active is not None and recipe.k_anneal > 0 and "multi_topk" in self.terms:
+            multiple = self.terms["multi_topk"].get("multiple", parameters_of(MultiTopK)["multiple"].default)
+            most, start = multiple * sae.num_active, recipe.k_anneal_from or min(sae.d_in, sae.d_sae)
+            if start > most:
+                problems.append(
+                    f"k_anneal={recipe.k_anneal:g} from k={start} with multi_topk_coefficient: it reconstructs from "
+                    f"multi_topk_multiple * k = {most} latents and is to be the denser of the two. Set k_anneal_from to {most} "
+                    "or less, or multi_topk_coefficient=null"
+                )
         if recipe.tied_init and sae.d_in != sae.d_out:
             problems.append(
                 f"tied_init=true: input and target differ in width ({sae.d_in} and {sae.d_out}), so that the encoder cannot "
@@ -128,13 +138,13 @@ def read_sae_node(node: Mapping[str, Any], problems: list[str]) -> SAENode | Non
     if name not in ARCHITECTURES:
         problems.append(f"sae.name: there is no architecture {name!r}; known: {', '.join(ARCHITECTURES)}")
         return None
-    of_architecture, of_recipe, of_terms = _of_architecture(name), parameters_of(Recipe), _of_terms()
+    of_architecture, of_recipe, of_term = _of_architecture(name), parameters_of(Recipe), of_terms()
     rest = {key: value for key, value in node.items() if key not in ("name", "expansion", "d_sae")}
     for key, value in rest.items():
-        if key in of_terms and not conforms(value, of_terms[key]):
-            problems.append(f"sae.{key}: expected {describe(of_terms[key])}, got {value!r} ({type(value).__name__})")
-        if key not in of_architecture and key not in of_recipe and key not in of_terms:
-            known = [*of_architecture, *of_recipe, *of_terms, "expansion", "d_sae", "name"]
+        if key in of_term and not conforms(value, of_term[key]):
+            problems.append(f"sae.{key}: expected {describe(of_term[key])}, got {value!r} ({type(value).__name__})")
+        if key not in of_architecture and key not in of_recipe and key not in of_term:
+            known = [*of_architecture, *of_recipe, *of_term, "expansion", "d_sae", "name"]
             problems.append(f"sae.{key}: there is no such key for {name}.{nearest(key, known)}")
     architecture_arguments = {key: value for key, value in rest.items() if key in of_architecture}
     recipe_arguments = {key: value for key, value in rest.items() if key in of_recipe}
@@ -142,13 +152,15 @@ def read_sae_node(node: Mapping[str, Any], problems: list[str]) -> SAENode | Non
     recipe_problems = bind("sae", recipe_arguments, of_recipe)
     problems += recipe_problems
     _check_size(node, problems)
-    coefficients, terms = _read_terms(rest, problems)
+    coefficients, terms = read_terms(rest, problems)
     if any(term in terms for term in END_TO_END) and rest.get("resample_at"):
         problems.append(
             f"sae.resample_at={list(rest['resample_at'])} with sae.kl_coefficient or sae.downstream_coefficient: latents are "
             "resampled by the loss of single rows, which end-to-end losses do not have; set sae.resample_at=[]"
         )
     recipe = None if recipe_problems else make(lambda: Recipe(**typed(recipe_arguments, of_recipe)), problems)
+    problems += unused(rest, terms, listed=_written_keys(str(name)))
+    problems += aimless(str(name), rest, terms, coefficients, recipe, k=of_architecture.get("k"))
     if recipe is None or len(problems) > before:
         return None
     return SAENode(
@@ -166,45 +178,19 @@ def known_keys(architecture: object) -> list[str]:
     """Every key that an `sae` node of this architecture may have, beside its name and sizes; none for an unknown one."""
     if not isinstance(architecture, str) or architecture not in ARCHITECTURES:
         return []
-    return [*_of_architecture(architecture), *parameters_of(Recipe), *_of_terms()]
+    return [*_of_architecture(architecture), *parameters_of(Recipe), *of_terms()]
 
 
 def _of_architecture(name: str) -> dict[str, inspect.Parameter]:
     return {key: value for key, value in parameters_of(ARCHITECTURES[name]).items() if key not in FROM_THE_RUN}
 
 
-def _of_terms() -> dict[str, Any]:
-    """Key -> type of every term's settings."""
-    return {
-        f"{term}_{key}": parameter.annotation
-        for term, maker in TERMS.items()
-        for key, parameter in {**parameters_of(maker), **parameters_of(_term_settings)}.items()
-    }
+def _written_keys(name: str) -> set[str]:
+    """Keys of `conf/sae/NAME.yaml`; none where an architecture has no such file."""
+    import yaml
 
-
-def _term_settings(*, coefficient: float | None, warmup: float = 0.0) -> None:
-    """What every term has beside its constructor's keywords; a term without a coefficient is off."""
-
-
-def _read_terms(
-    rest: Mapping[str, Any], problems: list[str]
-) -> tuple[dict[str, tuple[float, float]], dict[str, dict[str, Any]]]:
-    coefficients: dict[str, tuple[float, float]] = {}
-    terms: dict[str, dict[str, Any]] = {}
-    for term, maker in TERMS.items():
-        parameters = parameters_of(maker, _term_settings)
-        given = {key.removeprefix(f"{term}_"): value for key, value in rest.items() if key.startswith(f"{term}_")}
-        own = typed({key: value for key, value in given.items() if key in parameters}, parameters)
-        coefficient = own.pop("coefficient", 1.0 if term == "mse" else None)
-        warmup = own.pop("warmup", 0.0)
-        if coefficient is None:
-            continue
-        if isinstance(coefficient, float) and coefficient < 0:
-            problems.append(f"sae.{term}_coefficient must not be negative, got {coefficient:g}")
-        if isinstance(warmup, float) and not 0 <= warmup <= 1:
-            problems.append(f"sae.{term}_warmup is a fraction of the budget in 0..1, got {warmup:g}")
-        terms[term], coefficients[term] = own, (coefficient, warmup)
-    return coefficients, terms
+    file = conf_folder() / "sae" / f"{name}.yaml"
+    return set(yaml.safe_load(file.read_text(encoding="utf-8"))) if file.is_file() else set()
 
 
 def _check_size(node: Mapping[str, Any], problems: list[str]) -> None:

@@ -53,6 +53,8 @@ class SourceConfig:
         d_model: width of the model's residual stream.
         other_d_model: the other model's.
         vocabulary_size: rows of the token embedding.
+        num_layers: blocks of the model.
+        predicts: whether the model has a head that predicts next tokens.
     """
 
     model: dict[str, Any]
@@ -67,6 +69,8 @@ class SourceConfig:
     d_model: int
     other_d_model: int | None
     vocabulary_size: int
+    num_layers: int
+    predicts: bool
 
     def widths(self) -> tuple[list[int | None], list[int | None]]:
         """Width of each input and of each target, side by side; None where only the model itself tells."""
@@ -149,6 +153,8 @@ def read_source_config(tree: Mapping[str, Any], problems: list[str], *, architec
         d_model=outline.d_model,
         other_d_model=None if other is None else other.d_model,
         vocabulary_size=outline.vocabulary_size,
+        num_layers=outline.num_layers,
+        predicts=outline.predicts,
     )
 
 
@@ -232,6 +238,18 @@ def _together(sae: SAENode, optimizer: OptimizerSettings | None, origin: SourceC
             problems.append(
                 "activations.max_norm_multiple drops rows out of the middle of a text, which sae.kl_coefficient and "
                 "sae.downstream_coefficient go on through: set it to null"
+            )
+        if not origin.predicts:
+            problems.append(
+                "sae.kl_coefficient and sae.downstream_coefficient need a model that predicts next tokens, which this one does "
+                "not: set both to null, or take a causal model"
+            )
+        first = origin.places.first_block_after()
+        if "downstream" in sae.terms and (first is None or first >= origin.num_layers):
+            where = "hook.module names a place" if first is None else "the hook point is the last block's output,"
+            problems.append(
+                f"sae.downstream_coefficient compares the outputs of later blocks, and {where} after which no block is known. "
+                "Set it to null, or name an earlier place by hook.site= and hook.layer= (a transcoder's by hook.target_layer=)"
             )
     return problems
 

@@ -4,6 +4,7 @@ from sae.activations.block_stream import BlockStream
 from sae.activations.row_source import RowSource
 from sae.activations.shuffle import ActivationStream
 from sae.commands.assemble import Origin, Text
+from sae.commands.hook_node import first_block_after
 from sae.commands.settings import TrainConfig
 from sae.losses.end_to_end import DownstreamError
 from sae.losses.objective import Objective
@@ -53,11 +54,9 @@ def open_stream(config: TrainConfig, origin: Origin, text: Text, source: RowSour
 
 
 def _blocks_after(origin: Origin, count: int) -> list[HookPoint]:
-    """The outputs of the next blocks, as many as there are; none for a hook point that belongs to no block."""
-    target = origin.targets[0]
-    layer = target.layer
-    if layer is None:
+    """The outputs of the next blocks, as many as there are; none after a module, whose place among them is not known."""
+    first = first_block_after(origin.targets[0].site, origin.targets[0].layer)
+    if first is None:
         return []
-    first = layer + 1 if target.site == "resid_post" else layer
     last = min(first + count, origin.model.num_layers)
     return [resolve_hook_point(origin.model, site="resid_post", layer=number) for number in range(first, last)]

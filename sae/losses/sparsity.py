@@ -27,9 +27,10 @@ class L1:
 
     `weighting="none"`: sum_i f_i, for decoders held at unit norm (Towards Monosemanticity). `decoder_norm`: sum_i f_i ||d_i||,
     for free decoders (Anthropic April 2024), where the plain sum could be shrunk by growing the decoder; its gradient reaches
-    the decoder. `frozen_decoder_norm`: the same value, whose gradient does not reach the decoder (one of the two remedies for
-    gated SAEs with free decoders; the other is `GateReconstruction(through_decoder=True)`). `part_norms`: sum_i f_i sum_l ||d_i^l||, for crosscoders (Anthropic October 2024). Each is a sum, whichever
-    reduction the squared error has: see `SquaredError` for how a coefficient converts.
+    the decoder. `frozen_decoder_norm`: the same value, with no gradient to the decoder (one of two remedies for gated SAEs with
+    free decoders; the other is `GateReconstruction(through_decoder=True)`). `part_norms`: sum_i f_i sum_l ||d_i^l||, for
+    crosscoders (Anthropic October 2024). Each is a sum, whichever reduction the squared error has: see `SquaredError` for how a
+    coefficient converts.
 
     `on="pre_acts"` penalises relu(pre_acts) in place of the activations: the gate's, in a gated SAE.
     """
@@ -121,7 +122,10 @@ class Lp(nn.Module):
         info: StepInfo = START,
     ) -> Float[Tensor, " batch"]:
         """Penalty of each row, in activation units to the power p."""
-        powers, weights = _mapped(output.latent_acts, lambda acts: _power(acts, float(self.p_now))), _weights(sae, self.weighting)
+        powers, weights = (
+            _mapped(output.latent_acts, lambda acts: _power(acts, float(self.p_now))),
+            _weights(sae, self.weighting),
+        )
         self._weights = None if weights is None else weights.detach()
         return float(self.factor) * _weighted_sum(powers, weights)
 
@@ -225,7 +229,8 @@ class L0(nn.Module):
             raise ValueError(f"l0_coefficient needs learnt thresholds (jumprelu), got {type(sae).__name__}: set it to null")
         if self.target is not None and self.target > sae.d_sae:
             raise ValueError(
-                f"l0_target={self.target:g} is more than d_sae={sae.d_sae} latents: lower l0_target, or raise d_sae or expansion"
+                f"l0_target={self.target:g} is more than d_sae={sae.d_sae} latents: lower l0_target, or raise d_sae or "
+                "expansion"
             )
 
     def forward(

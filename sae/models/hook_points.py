@@ -33,6 +33,7 @@ from sae.models.wiring import BlockPlan, Place, plan_block
 
 __all__ = [
     "SITES",
+    "TRANSFORMER_LENS",
     "TRANSFORMER_LENS_NAME",
     "HookPoint",
     "default_layer",

@@ -31,11 +31,13 @@ class ModelOutline:
         d_model: width of the residual stream.
         num_layers: number of blocks.
         vocabulary_size: rows of the token embedding.
+        predicts: whether it has a head that predicts next tokens.
     """
 
     d_model: int
     num_layers: int
     vocabulary_size: int
+    predicts: bool = True
 
 
 def read_model_outline(
@@ -57,10 +59,21 @@ def read_model_outline(
     """
     if source == "packaged":
         packaged, _, _ = find_packaged(name)
-        return ModelOutline(d_model=packaged.d_model, num_layers=packaged.num_layers, vocabulary_size=packaged.vocabulary_size)
+        return ModelOutline(
+            d_model=packaged.d_model,
+            num_layers=packaged.num_layers,
+            vocabulary_size=packaged.vocabulary_size,
+            predicts=packaged.predicts,
+        )
     folder = model_folder(source=source, name=name, path=path, revision=revision, cache_dir=None, weights=False)
-    config = _read_config(folder).get_text_config()
-    return ModelOutline(d_model=config.hidden_size, num_layers=config.num_hidden_layers, vocabulary_size=config.vocab_size)
+    config = _read_config(folder)
+    text = config.get_text_config()
+    return ModelOutline(
+        d_model=text.hidden_size,
+        num_layers=text.num_hidden_layers,
+        vocabulary_size=text.vocab_size,
+        predicts=_is_causal(config),
+    )
 
 
 def load_model(
@@ -185,9 +198,7 @@ def _read_module(
     folder: Path, config: PreTrainedConfig, called: str, *, dtype: torch.dtype, device: torch.device, attention: str
 ) -> PreTrainedModel:
     """The model with its language modelling head where the folder holds a causal one, else the model below the head."""
-    architectures = config.architectures or []
-    causal = any(name in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values() for name in architectures)
-    kind: Any = AutoModelForCausalLM if causal else AutoModel
+    kind: Any = AutoModelForCausalLM if _is_causal(config) else AutoModel
     try:
         with quiet_transformers():
             module, report = kind.from_pretrained(
@@ -209,6 +220,10 @@ def _read_module(
         listed = ", ".join(missing[:5])
         raise UserError(f"The weights of {called} lack {len(missing)} tensors of {type(module).__name__}: {listed}.")
     return module.to(device)
+
+
+def _is_causal(config: PreTrainedConfig) -> bool:
+    return any(name in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values() for name in config.architectures or [])
 
 
 def _read_tokenizer(folder: Path, called: str) -> Any:

@@ -40,6 +40,7 @@ class PackagedModel:
         d_model: width of the residual stream.
         num_layers: number of blocks.
         vocabulary_size: rows of the token embedding.
+        predicts: whether it has a head that predicts next tokens.
         sha256: of the GGUF file, where it comes in pieces.
     """
 
@@ -51,6 +52,7 @@ class PackagedModel:
     d_model: int
     num_layers: int
     vocabulary_size: int
+    predicts: bool = True
     sha256: str | None = None
 
 
@@ -87,6 +89,7 @@ PACKAGED = {
         d_model=384,
         num_layers=6,
         vocabulary_size=30522,
+        predicts=False,
     ),
 }
 

@@ -15,6 +15,8 @@ from sae.architectures.relu import ReLUSAE
 
 BOTH = ["sae.expansion=4", "sae.d_sae=64"]
 TRANSCODER = ["sae=transcoder", "sae.k=4"]
+END_TO_END = ["sae.kl_coefficient=1", "sae.downstream_coefficient=1", "sae.resample_at=[]"]
+SHRINKING = ["sae=gated", "sae.l1_weighting=decoder_norm", "sae.unit_norm_decoder=false"]
 BY_ROW = ["sae.scaling=layer_norm", "sae.centring=none"]
 
 
@@ -111,7 +113,7 @@ def test_a_mistake_is_named(typed, said, job, refused):
         pytest.param(["sae=batch_topk", "sae.k=0"], "sae.k must lie in 1..d_sae=32, got 0", id="no latent of a batch"),
         pytest.param(["sae=transcoder", "sae.k=33"], "sae.k must lie in 1..d_sae=32, got 33", id="k of a transcoder"),
         pytest.param(["sae=matching_pursuit", "sae.k=0"], "sae.k must lie in 1..d_sae=32, got 0", id="no round"),
-        pytest.param(["sae=matching_pursuit", "sae.k=33"], "sae.k must lie in 1..d_sae=32, got 33", id="more rounds than latents"),
+        pytest.param(["sae=matching_pursuit", "sae.k=33"], "sae.k must lie in 1..d_sae=32, got 33", id="too many rounds"),
         pytest.param(["sae=jumprelu"], "sae.l0_target=64 is more than sae.d_sae=32 latents", id="a target above all"),
         pytest.param(["sae=topk", "sae.k=4", "sae.k_anneal_from=33"], "sae.k_anneal_from=33", id="annealing"),
         pytest.param(["sae=relu", "sae.k_anneal=0.5"], "sae.k_anneal=0.5 has no meaning", id="annealing of nothing"),
@@ -145,6 +147,37 @@ def test_a_mistake_is_named(typed, said, job, refused):
         ),
         pytest.param(["sae=relu", "sae.lp_coefficient=1", "sae.lp_p=2"], "sae.lp_p must lie above 0", id="a term's range"),
         pytest.param(["sae=crosscoder", "sae.kl_coefficient=1"], "sae.kl_coefficient", id="downstream of many"),
+        pytest.param(
+            [*END_TO_END, *BY_ROW], "sae.scaling=layer_norm with sae.kl_coefficient or sae.downstream_coeff", id="no way back"
+        ),
+        pytest.param([*END_TO_END, "hook.layer=3"], "the hook point is the last block's output", id="no later block"),
+        pytest.param([*END_TO_END, "hook.module=blocks.3.hook_resid_post"], "the last block's output", id="by an alias"),
+        pytest.param([*END_TO_END, "hook.module=model.layers.1.mlp"], "hook.module names a place", id="blocks not known"),
+        pytest.param(["sae.mse_coefficient=null"], "nothing asks for a reconstruction: set one of sae.mse_", id="no error"),
+        pytest.param(["sae.mse_coefficient=0"], "nothing asks for a reconstruction", id="no weight of the error"),
+        pytest.param(["sae.l1_coefficient=null"], "nothing makes latents few: set one of sae.l1_coeff", id="no penalty"),
+        pytest.param(["sae.l1_coefficient=0"], "nothing makes latents few", id="no weight of the penalty"),
+        pytest.param(
+            ["sae=transcoder", "sae.activation=relu", "sae.k=null"],
+            "or choose by number (sae.activation=topk",
+            id="many",
+        ),
+        pytest.param(
+            ["sae=jumprelu", "sae.l0_coefficient=null"],
+            "sae.l0_target=64 with sae.l0_coefficient=null steers",
+            id="no aim",
+        ),
+        pytest.param(["sae=gated", "sae.gate_coefficient=null"], "sae.gate_coefficient=None: the gate learns", id="no gate"),
+        pytest.param([*SHRINKING], "could shrink the gate's penalty", id="a penalty that shrinks"),
+        pytest.param(["sae.lp_p=2"], "sae.lp_p=2: the term `lp` is off", id="a key of a term that is off"),
+        pytest.param(["sae.tanh_warmup=0.1"], "Give sae.tanh_coefficient too, or leave this out", id="a warm-up of nothing"),
+        pytest.param(["sae=matryoshka", "sae.mse_reduction=mean"], "sae.mse_reduction=mean: the term `mse`", id="an error off"),
+        pytest.param(
+            ["sae=topk", "sae.k=4", "sae.multi_topk_coefficient=1", "sae.multi_topk_multiple=2", "sae.k_anneal=0.5"],
+            "sae.k_anneal=0.5 from sae.k=16 with sae.multi_topk_coefficient: it reconstructs from sae.multi_topk_multiple * "
+            "sae.k = 8 latents",
+            id="annealed from more than multi_topk has",
+        ),
         pytest.param(["hook.layers=[0,1]"], "hook.layers=[0, 1]: relu reads one place", id="layers of one"),
         pytest.param(["sae=crosscoder", "hook.layers=[1]"], "a crosscoder reads at least two", id="crosscoder of one"),
         pytest.param(["sae=crosscoder", "hook.layer=3"], "hook.layer=3: no block is left after it", id="crosscoder at the end"),
@@ -161,6 +194,25 @@ def test_a_mistake_is_named(typed, said, job, refused):
 )
 def test_settings_that_do_not_go_together_are_named(typed, said, job, refused):
     assert said in refused(job(*typed))
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        pytest.param([*SHRINKING, "sae.gate_through_decoder=true"], id="through the decoder"),
+        pytest.param([*SHRINKING[:1], "sae.l1_weighting=frozen_decoder_norm", "sae.unit_norm_decoder=false"], id="frozen"),
+        pytest.param(["sae.l1_coefficient=null", "sae.lp_coefficient=1", "sae.lp_p=0.5"], id="another penalty"),
+        pytest.param([*END_TO_END, "hook.site=embeddings"], id="every block is later"),
+        pytest.param([*END_TO_END, "sae.mse_coefficient=null", "hook.layer=2"], id="the last is later"),
+        pytest.param(["sae=jumprelu", "sae.l0_coefficient=null", "sae.l0_target=null", "sae.tanh_coefficient=6"], id="no l0"),
+    ],
+)
+def test_settings_that_go_together_are_taken(typed, job, train):
+    assert train(job(*typed, "dry_run=true")) == 0
+
+
+def test_a_model_without_a_head_has_no_end_to_end_losses(job, refused, encoder):
+    assert "a model that predicts next tokens" in refused(job(f"model.path={encoder}", *END_TO_END[:1], *END_TO_END[2:]))
 
 
 def test_an_unknown_width_is_refused_once_it_is_known(job, refused):

@@ -1,0 +1,132 @@
+"""The keys of an `sae` node that describe its objective: `l1_coefficient`, `l1_warmup` and what a term's constructor takes."""
+
+import inspect
+from collections.abc import Container, Mapping
+from typing import Any
+
+from sae.architectures.gated import GatedSAE
+from sae.commands.binding import parameters_of, typed
+from sae.formats.registry import ARCHITECTURES
+from sae.losses.registry import TERMS
+from sae.training.recipe import Recipe
+
+__all__ = ["END_TO_END", "aimless", "of_terms", "read_terms", "unused"]
+
+# Terms that need the rest of the model.
+END_TO_END = ("kl", "downstream")
+# Terms one of which an objective needs; and those that make latents few, where k does not.
+RECONSTRUCTION = ("mse", "nested", *END_TO_END)
+PENALTIES = ("l1", "lp", "tanh", "l0")
+
+
+def of_terms() -> dict[str, Any]:
+    """Key -> type of every term's settings."""
+    return {
+        f"{term}_{key}": parameter.annotation
+        for term, maker in TERMS.items()
+        for key, parameter in {**parameters_of(maker), **parameters_of(_term_settings)}.items()
+    }
+
+
+def read_terms(
+    rest: Mapping[str, Any], problems: list[str]
+) -> tuple[dict[str, tuple[float, float]], dict[str, dict[str, Any]]]:
+    """Coefficients and constructors' keywords of the terms that are on.
+
+    Args:
+        rest: keys and values of the node.
+        problems: sentences are added for values out of range.
+    """
+    coefficients: dict[str, tuple[float, float]] = {}
+    terms: dict[str, dict[str, Any]] = {}
+    for term, maker in TERMS.items():
+        parameters = parameters_of(maker, _term_settings)
+        given = {key.removeprefix(f"{term}_"): value for key, value in rest.items() if key.startswith(f"{term}_")}
+        own = typed({key: value for key, value in given.items() if key in parameters}, parameters)
+        coefficient = own.pop("coefficient", 1.0 if term == "mse" else None)
+        warmup = own.pop("warmup", 0.0)
+        if coefficient is None:
+            continue
+        if isinstance(coefficient, float) and coefficient < 0:
+            problems.append(f"sae.{term}_coefficient must not be negative, got {coefficient:g}")
+        if isinstance(warmup, float) and not 0 <= warmup <= 1:
+            problems.append(f"sae.{term}_warmup is a fraction of the budget in 0..1, got {warmup:g}")
+        terms[term], coefficients[term] = own, (coefficient, warmup)
+    return coefficients, terms
+
+
+def unused(rest: Mapping[str, Any], terms: Mapping[str, Any], *, listed: Container[str]) -> list[str]:
+    """Settings of terms that are off, which would be passed over.
+
+    Args:
+        rest: keys and values of the node.
+        terms: those that are on.
+        listed: keys that the architecture's own file holds, with or without their terms.
+    """
+    return [
+        f"sae.{key}={rest[key]}: the term `{term}` is off, and nothing would come of it. Give sae.{term}_coefficient too, or "
+        "leave this out"
+        for term, maker in TERMS.items()
+        if term not in terms
+        for key in (f"{term}_{own}" for own in parameters_of(maker, _term_settings) if own != "coefficient")
+        if key in rest and key not in listed and key != "l0_target"  # which is not to be passed over even where it is listed
+    ]
+
+
+def aimless(
+    name: str,
+    rest: Mapping[str, Any],
+    terms: Mapping[str, Mapping[str, Any]],
+    coefficients: Mapping[str, tuple[float, float]],
+    recipe: Recipe | None,
+    *,
+    k: inspect.Parameter | None,
+) -> list[str]:
+    """What keeps an objective from asking for what an SAE is: a reconstruction from few latents.
+
+    Args:
+        name: of the architecture.
+        rest: keys and values of the node.
+        terms: those that are on -> their constructors' keywords.
+        coefficients: of those terms.
+        recipe: training settings; None where they are mistaken.
+        k: the architecture's keyword, where it has one; not null, it makes latents few.
+    """
+    on = {term for term, (coefficient, _) in coefficients.items() if coefficient != 0}  # what is out of range is told elsewhere
+    problems = []
+    if on.isdisjoint(RECONSTRUCTION):
+        keys = ", ".join(f"sae.{term}_coefficient" for term in RECONSTRUCTION)
+        problems.append(f"nothing asks for a reconstruction: set one of {keys} above 0 (sae.mse_coefficient=1.0)")
+    if (k is None or rest.get("k", k.default) is None) and on.isdisjoint(PENALTIES):
+        keys = ", ".join(f"sae.{term}_coefficient" for term in PENALTIES)
+        beside = "" if k is None else ", or choose by number (sae.activation=topk sae.k=64)"
+        problems.append(f"nothing makes latents few: set one of {keys} above 0{beside}")
+    if rest.get("l0_target") is not None and "l0" not in terms:
+        problems.append(
+            f"sae.l0_target={rest['l0_target']} with sae.l0_coefficient=null steers nothing: set sae.l0_coefficient=1.0, or "
+            "sae.l0_target=null"
+        )
+    if issubclass(ARCHITECTURES[name], GatedSAE):
+        if "gate" not in on:
+            problems.append(
+                f"sae.gate_coefficient={rest.get('gate_coefficient')}: the gate learns to open from this term alone. Set it "
+                "above 0 (1.0)"
+            )
+        l1 = terms.get("l1", {})
+        shrinks = l1.get("weighting") == "decoder_norm" and l1.get("on") == "pre_acts"
+        if recipe is not None and shrinks and not recipe.unit_norm_decoder and not rest.get("gate_through_decoder"):
+            problems.append(
+                "sae.l1_weighting=decoder_norm with sae.unit_norm_decoder=false and sae.gate_through_decoder=false: the "
+                "decoder could shrink the gate's penalty, and nothing would hold it. Set sae.gate_through_decoder=true, or "
+                "sae.l1_weighting=frozen_decoder_norm"
+            )
+    if recipe is not None and recipe.scaling == "layer_norm" and any(term in terms for term in END_TO_END):
+        problems.append(
+            "sae.scaling=layer_norm with sae.kl_coefficient or sae.downstream_coefficient: reconstructions of normalised rows "
+            "cannot be put back into the model. Take sae.scaling=variance"
+        )
+    return problems
+
+
+def _term_settings(*, coefficient: float | None, warmup: float = 0.0) -> None:
+    """What every term has beside its constructor's keywords; a term without a coefficient is off."""
