@@ -17,15 +17,29 @@ from sae.functional.selection import batch_top_k, row_top_k
 from sae.functional.sparse import SparseActs
 from sae.functional.straight_through import jumprelu, step
 
-__all__ = ["ActivationFunction", "ActivationName", "BatchTopK", "JumpReLU", "ReLU", "TopK", "check_k", "make_activation"]
+__all__ = [
+    "ActivationFunction",
+    "ActivationName",
+    "BatchTopK",
+    "JumpReLU",
+    "ReLU",
+    "ThresholdForm",
+    "TopK",
+    "check_k",
+    "make_activation",
+]
 
 ActivationName = Literal["relu", "topk", "batch_topk", "jumprelu"]
+ThresholdForm = Literal["raw", "log"]
 
 
 class ActivationFunction(nn.Module, ABC):
     """pre_acts -> latent_acts, never negative, each row by itself."""
 
     k: int | None = None
+    threshold_form: ThresholdForm | None = None
+    through_pre_acts: bool | None = None
+    threshold_rate: float | int | None = None
 
     @abstractmethod
     def forward(self, pre_acts: Float[Tensor, "*batch d_sae"]) -> Float[Tensor, "*batch d_sae"]:
@@ -156,7 +170,7 @@ class JumpReLU(ActivationFunction):
         *,
         d_sae: int,
         threshold_start: float | int,
-        threshold_form: Literal["raw", "log"],
+        threshold_form: ThresholdForm,
         bandwidth: float | int,
         through_pre_acts: bool,
         threshold_rate: float | int = 1.0,
@@ -240,6 +254,9 @@ def make_activation(
     k: int | None = None,
     threshold_start: float | int | None = None,
     bandwidth: float | int | None = None,
+    threshold_form: ThresholdForm | None = None,
+    through_pre_acts: bool | None = None,
+    threshold_rate: float | int | None = None,
 ) -> ActivationFunction:
     """The activation function of an architecture that can have any.
 
@@ -249,16 +266,20 @@ def make_activation(
         k: latents a row may use; for `topk` and `batch_topk`, and for no other.
         threshold_start: where thresholds start; for `jumprelu`, and for no other.
         bandwidth: width of the kernel around a threshold; for `jumprelu`, and for no other.
+        threshold_form: `log` or `raw`, for `jumprelu`; None is `log`.
+        through_pre_acts: whether straight-through gradients reach pre-activations, for `jumprelu`; None is True.
+        threshold_rate: how many times as fast as weights thresholds move, for `jumprelu`; None is 1.
 
     Raises:
         ValueError: a setting is missing, out of range, or belongs to another activation function.
     """
-    given = {"k": k, "threshold_start": threshold_start, "bandwidth": bandwidth}
-    wanted = {"relu": (), "topk": ("k",), "batch_topk": ("k",), "jumprelu": ("threshold_start", "bandwidth")}
+    needed = {"k": k, "threshold_start": threshold_start, "bandwidth": bandwidth}
+    optional = {"threshold_form": threshold_form, "through_pre_acts": through_pre_acts, "threshold_rate": threshold_rate}
+    wanted = {"relu": (), "topk": ("k",), "batch_topk": ("k",), "jumprelu": ("threshold_start", "bandwidth", *optional)}
     if name not in wanted:
         raise ValueError(f"activation is one of {', '.join(wanted)}, got {name!r}")
-    for key, value in given.items():
-        if key in wanted[name] and value is None:
+    for key, value in {**needed, **optional}.items():
+        if key in wanted[name] and key in needed and value is None:
             raise ValueError(f"activation={name} needs {key}, got null")
         if key not in wanted[name] and value is not None:
             raise ValueError(f"{key}={value} has no meaning with activation={name}: set {key}=null")
@@ -266,7 +287,12 @@ def make_activation(
         return TopK(d_sae=d_sae, k=k) if name == "topk" else BatchTopK(d_sae=d_sae, k=k)
     if threshold_start is not None and bandwidth is not None:
         return JumpReLU(
-            d_sae=d_sae, threshold_start=threshold_start, threshold_form="log", bandwidth=bandwidth, through_pre_acts=True
+            d_sae=d_sae,
+            threshold_start=threshold_start,
+            threshold_form="log" if threshold_form is None else threshold_form,
+            bandwidth=bandwidth,
+            through_pre_acts=True if through_pre_acts is None else through_pre_acts,
+            threshold_rate=1.0 if threshold_rate is None else threshold_rate,
         )
     return ReLU()
 

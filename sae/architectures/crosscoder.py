@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from sae.architectures.activation_functions import ActivationName, make_activation
+from sae.architectures.activation_functions import ActivationName, ThresholdForm, make_activation
 from sae.architectures.affine import AffineSAE
 from sae.architectures.base import check_size
 
@@ -36,15 +36,29 @@ class CrosscoderSAE(AffineSAE):
         k: int | None = None,
         threshold_start: float | int | None = None,
         bandwidth: float | int | None = None,
+        threshold_form: ThresholdForm | None = None,
+        through_pre_acts: bool | None = None,
+        threshold_rate: float | int | None = None,
     ) -> None:
         if len(widths) < 2:
             raise ValueError(f"a crosscoder reads at least two activations, got widths {list(widths)}")
         for width in widths:
             check_size("each of widths", width)
-        function = make_activation(activation, d_sae=d_sae, k=k, threshold_start=threshold_start, bandwidth=bandwidth)
+        function = make_activation(
+            activation,
+            d_sae=d_sae,
+            k=k,
+            threshold_start=threshold_start,
+            bandwidth=bandwidth,
+            threshold_form=threshold_form,
+            through_pre_acts=through_pre_acts,
+            threshold_rate=threshold_rate,
+        )
         super().__init__(function, d_in=sum(widths), d_sae=d_sae, apply_b_dec_to_input=False)
         self.widths = tuple(widths)
         self.activation, self.k, self.threshold_start, self.bandwidth = activation, k, threshold_start, bandwidth
+        self.threshold_form, self.through_pre_acts = function.threshold_form, function.through_pre_acts
+        self.threshold_rate = function.threshold_rate
 
     def decoder_norms(self) -> Float[Tensor, "parts {self.d_sae}"]:
         """Norm of each latent's direction in each part."""

@@ -9,9 +9,9 @@ the start: one public library starts the threshold itself at 0.1, others its log
 `threshold_start` is the threshold itself, whichever way it is stored.
 """
 
-from typing import Literal, final
+from typing import final
 
-from sae.architectures.activation_functions import JumpReLU
+from sae.architectures.activation_functions import JumpReLU, ThresholdForm
 from sae.architectures.affine import AffineSAE
 
 __all__ = ["JumpReLUSAE"]
@@ -27,7 +27,7 @@ class JumpReLUSAE(AffineSAE):
         d_in: int,
         d_sae: int,
         threshold_start: float | int = 0.1,
-        threshold_form: Literal["raw", "log"] = "log",
+        threshold_form: ThresholdForm = "log",
         bandwidth: float | int = 2.0,
         through_pre_acts: bool = True,
         threshold_rate: float | int = 1.0,

@@ -12,7 +12,7 @@ from typing import final
 import torch
 from jaxtyping import Float
 
-from sae.architectures.activation_functions import ActivationName, make_activation
+from sae.architectures.activation_functions import ActivationName, ThresholdForm, make_activation
 from sae.architectures.affine import AffineSAE
 from sae.architectures.base import SAEOutput, check_size
 from sae.functional.sparse import SparseActs, grouped_decode
@@ -39,6 +39,9 @@ class MatryoshkaSAE(AffineSAE):
         k: int | None = 64,
         threshold_start: float | int | None = None,
         bandwidth: float | int | None = None,
+        threshold_form: ThresholdForm | None = None,
+        through_pre_acts: bool | None = None,
+        threshold_rate: float | int | None = None,
         apply_b_dec_to_input: bool = True,
         layer_norm: bool = False,
     ) -> None:
@@ -53,6 +56,9 @@ class MatryoshkaSAE(AffineSAE):
             k: for topk and batch_topk.
             threshold_start: for jumprelu.
             bandwidth: for jumprelu.
+            threshold_form: for jumprelu; see `make_activation`.
+            through_pre_acts: for jumprelu; see `make_activation`.
+            threshold_rate: for jumprelu; see `make_activation`.
             apply_b_dec_to_input: see `SparseAutoencoder`.
             layer_norm: see `SparseAutoencoder`.
 
@@ -60,9 +66,20 @@ class MatryoshkaSAE(AffineSAE):
             ValueError: the groups do not make up d_sae, or a setting does not go with the activation.
         """
         check_size("d_sae", d_sae)
-        function = make_activation(activation, d_sae=d_sae, k=k, threshold_start=threshold_start, bandwidth=bandwidth)
+        function = make_activation(
+            activation,
+            d_sae=d_sae,
+            k=k,
+            threshold_start=threshold_start,
+            bandwidth=bandwidth,
+            threshold_form=threshold_form,
+            through_pre_acts=through_pre_acts,
+            threshold_rate=threshold_rate,
+        )
         super().__init__(function, d_in=d_in, d_sae=d_sae, apply_b_dec_to_input=apply_b_dec_to_input, layer_norm=layer_norm)
         self.activation, self.k, self.threshold_start, self.bandwidth = activation, k, threshold_start, bandwidth
+        self.threshold_form, self.through_pre_acts = function.threshold_form, function.through_pre_acts
+        self.threshold_rate = function.threshold_rate
         self.group_sizes = _sizes(group_sizes, group_fractions, d_sae)
         self.group_fractions = None  # the sizes say it
 

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from sae.architectures.activation_functions import ActivationName, make_activation
+from sae.architectures.activation_functions import ActivationName, ThresholdForm, make_activation
 from sae.architectures.affine import AffineSAE
 from sae.functional.sparse import SparseActs
 
@@ -35,11 +35,25 @@ class TranscoderSAE(AffineSAE):
         k: int | None = 64,
         threshold_start: float | int | None = None,
         bandwidth: float | int | None = None,
+        threshold_form: ThresholdForm | None = None,
+        through_pre_acts: bool | None = None,
+        threshold_rate: float | int | None = None,
         skip: bool = False,
     ) -> None:
-        function = make_activation(activation, d_sae=d_sae, k=k, threshold_start=threshold_start, bandwidth=bandwidth)
+        function = make_activation(
+            activation,
+            d_sae=d_sae,
+            k=k,
+            threshold_start=threshold_start,
+            bandwidth=bandwidth,
+            threshold_form=threshold_form,
+            through_pre_acts=through_pre_acts,
+            threshold_rate=threshold_rate,
+        )
         super().__init__(function, d_in=d_in, d_out=d_out, d_sae=d_sae, apply_b_dec_to_input=False)
         self.activation, self.k, self.threshold_start, self.bandwidth = activation, k, threshold_start, bandwidth
+        self.threshold_form, self.through_pre_acts = function.threshold_form, function.through_pre_acts
+        self.threshold_rate = function.threshold_rate
         self.skip = skip
         self.W_skip = nn.Parameter(torch.zeros(d_in, d_out)) if skip else None
 

@@ -257,11 +257,35 @@ def test_batch_topk_s_threshold_starts_at_zero_and_follows_the_scale():
         ("relu", {"k": 3}, "k=3 has no meaning with activation=relu: set k=null"),
         ("jumprelu", {"threshold_start": 0.1}, "activation=jumprelu needs bandwidth, got null"),
         ("jumprelu", {**JUMP, "k": 3}, "k=3 has no meaning with activation=jumprelu"),
+        ("topk", {"k": 3, "threshold_rate": 5.0}, "threshold_rate=5.0 has no meaning with activation=topk"),
+        ("relu", {"through_pre_acts": False}, "through_pre_acts=False has no meaning with activation=relu"),
+        ("relu", {"threshold_form": "raw"}, "threshold_form=raw has no meaning with activation=relu"),
     ],
 )
 def test_an_activation_takes_its_own_settings_and_no_others(name, given, says):
     with pytest.raises(ValueError, match=says):
         make_activation(name, d_sae=D_SAE, **given)
+
+
+@pytest.mark.parametrize("given", [{}, {"threshold_form": "raw", "through_pre_acts": False, "threshold_rate": 5.0}])
+@pytest.mark.parametrize(
+    ("make", "sizes"),
+    [
+        (MatryoshkaSAE, {"d_in": D_IN, "k": None, "group_sizes": (6, 7)}),
+        (TranscoderSAE, {"d_in": D_IN, "d_out": D_IN + 1, "k": None}),
+        (CrosscoderSAE, {"widths": (2, 3)}),
+    ],
+)
+def test_a_jumprelu_of_another_architecture_has_the_settings_of_jumprelu_itself(make, sizes, given):
+    """And its defaults; what was saved before it had them is read as it was meant."""
+    plain = JumpReLUSAE(d_in=D_IN, d_sae=D_SAE, **JUMP, **given)
+    keys = ("threshold_form", "through_pre_acts", "threshold_rate")
+    made = make(d_sae=D_SAE, activation="jumprelu", **JUMP, **sizes, **given)
+    for key in keys:
+        assert getattr(made.activation_function, key) == getattr(plain, key) == made.config()[key]
+    old = {key: value for key, value in made.config().items() if given or key not in keys}
+    assert make(**old).config() == made.config()
+    assert torch.equal(make(**old).activation_function.threshold, plain.activation_function.threshold)
 
 
 @pytest.mark.parametrize(

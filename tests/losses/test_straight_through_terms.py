@@ -39,6 +39,18 @@ CASES = [
     Case("matryoshka", "matryoshka", {**START, "activation": "jumprelu", "k": None, "group_sizes": GROUPS}),
     Case("transcoder", "transcoder", {**START, "activation": "jumprelu", "k": None, "skip": True}),
     Case("crosscoder", "crosscoder", {**START, "activation": "jumprelu"}),
+    *(
+        Case(
+            f"{architecture}_raw_thresholds_alone",
+            architecture,
+            {**START, "activation": "jumprelu", "threshold_form": "raw", "through_pre_acts": False, **settings},
+        )
+        for architecture, settings in (
+            ("matryoshka", {"k": None, "group_sizes": GROUPS}),
+            ("transcoder", {"k": None}),
+            ("crosscoder", {}),
+        )
+    ),
 ]
 every_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 
