@@ -50,7 +50,8 @@ class OptimizerSettings:
             torch 2.9 or later); or `adam8bit` of bitsandbytes, whose moments take a quarter of the memory.
         betas: decay of Adam's two moments; null is (0.9, 0.99): in a short run 0.999 still remembers the first gradients.
         eps: added to the root of Adam's second moment; null is 1e-8.
-        weight_decay: L2 penalty (`adam`, `adam8bit`), decoupled decay (`adamw`), or decoupled decay of the matrices (`muon`);
+        weight_decay: L2 penalty (`adam`, `adam8bit`) or decoupled decay (`adamw`, `muon`), of matrices alone: decay would draw
+            biases and thresholds, which have places in the units of rows, towards 0 (a logarithm of a threshold towards 1);
             null is 0.
         momentum: of `muon` (decay of the averaged gradient) and `signum` (share of the averaged weights in the point where
             gradients are taken); null is 0.95.
@@ -116,10 +117,20 @@ class OptimizerSettings:
             return ScheduleFreeSignum(parameters, lr, **constants)
         if self.name == "muon":
             return MuonWithAdam(parameters, lr, **constants)
+        groups = _decaying_matrices(parameters, constants["weight_decay"])
         if self.name == "adam8bit":
-            return importlib.import_module("bitsandbytes").optim.Adam8bit(parameters, lr=lr, **constants)
+            return importlib.import_module("bitsandbytes").optim.Adam8bit(groups, lr=lr, **constants)
         decay = "weights" if self.name == "adamw" else "gradient"
-        return BlockAdam(parameters, lr, decay=decay, unit_rows=unit_rows, **constants)
+        return BlockAdam(groups, lr, decay=decay, unit_rows=unit_rows, **constants)
+
+
+def _decaying_matrices(parameters: Iterable[nn.Parameter], weight_decay: float) -> list[dict[str, Any]]:
+    """One group of all parameters without decay; with it, one of the matrices that has it and one of the others."""
+    every = list(parameters)
+    if weight_decay == 0:
+        return [{"params": every, "weight_decay": 0.0}]
+    groups = [([one for one in every if (one.ndim == 2) == matrices], matrices) for matrices in (True, False)]
+    return [{"params": some, "weight_decay": weight_decay * matrices} for some, matrices in groups if some]
 
 
 def _plain(value: Any) -> Any:

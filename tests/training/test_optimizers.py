@@ -70,6 +70,25 @@ def test_adam_is_adam(settings, twin):
         np.testing.assert_allclose(weight.detach().numpy(), expected, rtol=0, atol=1e-10)
 
 
+@pytest.mark.parametrize("name", ["adam", "adamw", "muon"])
+def test_weight_decay_is_of_matrices_alone(name):
+    """Biases and thresholds take the steps that they take without it."""
+    ends = {}
+    for decay in (0.0, 0.5):
+        weights = matrix_and_vector()
+        optimizer = OptimizerSettings(name=name, weight_decay=decay).build(weights, 1.0)
+        for step in range(3):
+            for group in optimizer.param_groups:
+                group["lr"] = 0.1
+            for weight in weights:
+                weight.grad = ramp(*weight.shape, phase=3 * step)
+            optimizer.step()
+        ends[decay] = [weight.detach() for weight in weights]
+    (matrix, vector), (decayed, same) = ends[0.0], ends[0.5]
+    assert torch.equal(vector, same)
+    assert float((decayed - matrix).abs().max()) > 0.01
+
+
 @pytest.mark.parametrize("momentum", [0.0, 0.95])
 def test_signum_is_schedule_free_sign_descent(momentum):
     weight = parameter()
