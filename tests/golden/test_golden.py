@@ -18,7 +18,9 @@ TOLERANCE = 2e-6
 
 @pytest.mark.parametrize("name", losses.names())
 def test_losses_are_golden(name):
-    np.testing.assert_allclose(losses.compute(name), losses.kept()["losses"][name], rtol=TOLERANCE)
+    kept = losses.kept()["losses"]
+    assert name in kept, f"{name} has no golden losses yet: `python -m tests.golden.regolden` adds them, and asks for a reason"
+    np.testing.assert_allclose(losses.compute(name), kept[name], rtol=TOLERANCE)
 
 
 @pytest.mark.parametrize("name", losses.names())
@@ -33,7 +35,11 @@ def test_sparse_products_train_as_dense_ones_do(name):
 
 
 def test_every_entry_is_kept_and_none_is_left_over():
-    assert sorted(losses.kept()["losses"]) == sorted(losses.names())
+    kept, wanted = set(losses.kept()["losses"]), set(losses.names())
+    assert kept == wanted, (
+        f"golden losses lack {sorted(wanted - kept)} and have {sorted(kept - wanted)} left over: "
+        "`python -m tests.golden.regolden` adds and drops them, and asks for a reason"
+    )
     assert all(len(values) == losses.STEPS for values in losses.kept()["losses"].values())
 
 
@@ -47,3 +53,11 @@ def test_moving_them_needs_a_reason(tmp_path, monkeypatch, capsys):
         assert file.exists() == written
     assert json.loads(file.read_text())["reasons"] == ["a new optimizer"]
     assert "nothing moved" in capsys.readouterr().out
+
+
+def test_a_new_file_is_told_how_its_losses_are_made(monkeypatch):
+    monkeypatch.setattr(losses, "names", lambda: [*losses.kept()["losses"], "sae=new"])
+    with pytest.raises(AssertionError, match=r"lack \['sae=new'\].*python -m tests\.golden\.regolden"):
+        test_every_entry_is_kept_and_none_is_left_over()
+    with pytest.raises(AssertionError, match=r"sae=new has no golden losses yet.*python -m tests\.golden\.regolden"):
+        test_losses_are_golden("sae=new")

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 import yaml
 
+from sae.commands.hook_node import has_target, reads_several
 from sae.commands.sae_node import SAENode, read_sae_node
 from sae.training.kernels import KernelSettings
 from sae.training.learner import Learner
@@ -16,29 +17,24 @@ from sae.training.schedule import ScheduleSettings
 CONF = Path(__file__).parents[2] / "conf" / "sae"
 NAMES = sorted(path.stem for path in CONF.glob("*.yaml"))
 POINT, OTHER = "layers.1.here", "layers.1.there"
-SMALL: dict[str, dict[str, Any]] = {
-    "topk": {"k": 4},
-    "batch_topk": {"k": 4},
-    "matryoshka": {"k": 4, "group_fractions": [0.25, 0.25, 0.5]},
-    "jumprelu": {"l0_target": 4},
-    "matching_pursuit": {"k": 4},
-    "transcoder": {"k": 4},
-}
+# For a few tens of latents, in every file that has the key and does not leave it null.
+SMALL: dict[str, Any] = {"k": 4, "l0_target": 4, "group_fractions": [0.25, 0.25, 0.5]}
 
 
 def read_node(name: str, *, d_sae: int, **changes: Any) -> SAENode:
     node = yaml.safe_load((CONF / f"{name}.yaml").read_text()) | {"expansion": None, "d_sae": d_sae}
+    small = {key: value for key, value in SMALL.items() if node.get(key) is not None}
     problems: list[str] = []
-    found = read_sae_node(node | SMALL.get(name, {}) | changes, problems)
+    found = read_sae_node(node | small | changes, problems)
     assert found is not None, problems
     return found
 
 
 def widths_of(name: str, d_in: int) -> dict[str, int]:
     """Hook point -> width: a transcoder's target is another one, two wider; a crosscoder reads two."""
-    if name == "transcoder":
+    if has_target(name):
         return {POINT: d_in, OTHER: d_in + 2}
-    return {POINT: d_in, OTHER: d_in - 1} if name == "crosscoder" else {POINT: d_in}
+    return {POINT: d_in, OTHER: d_in - 1} if reads_several(name) else {POINT: d_in}
 
 
 def learner_of(
@@ -52,10 +48,10 @@ def learner_of(
     **changes: Any,
 ) -> Learner:
     node, widths = read_node(name, d_sae=d_sae, **changes), widths_of(name, d_in)
-    if name == "crosscoder":
+    if reads_several(name):
         sae, objective = node.build(sum(widths.values()), widths=tuple(widths.values()))
         inputs, targets = tuple(widths), None
-    elif name == "transcoder":
+    elif has_target(name):
         sae, objective = node.build(d_in, d_out=widths[OTHER])
         inputs, targets = (POINT,), (OTHER,)
     else:

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 import torch
 
+from sae.commands.hook_node import has_target, reads_several
 from sae.errors import UserError
 from sae.functional.selection import batch_top_k, count_threshold, row_top_k
 from sae.training.optimizers import OptimizerSettings
 from sae.training.recipe import Budget, Recipe
 from sae.training.threshold import ThresholdEstimate, calibrated_threshold
-from tests.training.nodes import NAMES, OTHER, POINT, SMALL, build_optimizer, learner_of, one_step, widths_of
+from tests.training.nodes import NAMES, OTHER, POINT, build_optimizer, learner_of, one_step, read_node, widths_of
 
 D_IN, D_SAE, ROWS, STEPS = 10, 40, 64, 60
 BUDGET = Budget(train_tokens=STEPS * ROWS, batch_tokens=ROWS)
@@ -58,7 +59,7 @@ def go_on(learner, optimizer, values, first, last):
 def test_a_resumed_learner_goes_on_bit_for_bit(name, averaged):
     """State out and into fresh objects in the middle, past a resampling, is as if nothing had happened."""
     extras = {"average_half_life": 0.1} if averaged else {}
-    if averaged and "k" in SMALL.get(name, {}):
+    if averaged and read_node(name, d_sae=D_SAE).architecture_arguments.get("k") is not None:
         extras["k_anneal"] = 0.5
     whole, whole_optimizer, values = trained(name, steps=0, **extras)
     losses = go_on(whole, whole_optimizer, values, 0, STEPS)
@@ -97,10 +98,10 @@ def fresh(name, values):
 
 
 def rows_of(name, values):
-    if name == "crosscoder":
+    if reads_several(name):
         x = torch.cat([values[POINT], values[OTHER]], dim=1)
         return x, x
-    return values[POINT], values[OTHER if name == "transcoder" else POINT]
+    return values[POINT], values[OTHER if has_target(name) else POINT]
 
 
 def fvu(sae, name, values):

@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 
+from sae.commands.hook_node import has_target, reads_several
 from sae.errors import UserError
 from sae.training.recipe import Budget
 from tests.training.nodes import NAMES, OTHER, POINT, build_optimizer, learner_of, one_step, widths_of
@@ -24,7 +25,7 @@ VARIANTS = [
 every_variant = pytest.mark.parametrize(
     ("name", "changes"), VARIANTS, ids=[f"{name}-{changes.get('activation', 'own')}" for name, changes in VARIANTS]
 )
-ROW_WISE_UNITS = [name for name in NAMES if name not in ("transcoder", "crosscoder")]
+ROW_WISE_UNITS = [name for name in NAMES if not has_target(name) and not reads_several(name)]
 
 
 def raw_rows(name, rows=400, *, seed=3, scale=5.0):
@@ -47,7 +48,7 @@ def trained(name, *, steps=STEPS, values=None, **changes):
 
 
 def inputs_of(name, values):
-    return torch.cat([values[POINT], values[OTHER]], dim=1) if name == "crosscoder" else values[POINT]
+    return torch.cat([values[POINT], values[OTHER]], dim=1) if reads_several(name) else values[POINT]
 
 
 def in_training(learner, values):
