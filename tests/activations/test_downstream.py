@@ -1,16 +1,22 @@
 """What a spliced reconstruction costs further down, and its gradient, against plain float64 passes and finite differences."""
 
+import numpy as np
 import pytest
 import torch
 from torch.testing import assert_close
 
 from sae.activations.downstream import DownstreamPass
+from sae.architectures.base import SAEOutput
+from sae.architectures.relu import ReLUSAE
+from sae.losses.end_to_end import KL, DownstreamError
+from sae.losses.objective import StepInfo
 from sae.models import next_token
 from sae.models.capture import capture
 from sae.models.hook_points import resolve_hook_point
 from sae.models.splice import splice
 from sae.tokens.blocks import TokenBlocks
 from tests.models.tiny import tiny_model, token_blocks
+from tests.reference import saes as twin
 
 
 def opened(site="resid_post", family="llama", later=(1, 2)):
@@ -51,6 +57,33 @@ def test_costs_equal_a_plain_pass(site):
     assert kl.mean() > 1e-6
     assert_close(found["kl"].double(), kl, rtol=1e-3, atol=1e-6)
     assert_close(found["squared_error"].double(), squares, rtol=1e-5, atol=1e-9)
+
+
+def test_costs_are_the_twin_s_of_logits_and_later_activations():
+    model, point, points, blocks, costs = opened()
+    torch.manual_seed(2)
+    recon = costs.rows.double() + 0.5 * torch.randn(costs.rows.shape, dtype=torch.float64)
+    seen, runs = {}, []
+    for one in points:
+        block = model.module.get_submodule(one.module)
+        block.register_forward_hook(
+            lambda _, __, out, name=one.name: seen.update({name: out if torch.is_tensor(out) else out[0]})
+        )
+    for replace in (lambda rows: rows, lambda rows: recon.to(rows)):
+        with splice(model, point, replace, blocks.keep), torch.no_grad():
+            output = model.module(input_ids=blocks.ids.long(), attention_mask=blocks.attention)
+        later = [seen[one.name][blocks.keep].numpy() for one in points]
+        runs.append((output.logits[blocks.keep].numpy(), later))
+    (clean_logits, clean), (logits, moved) = runs
+    found = costs(recon)
+    assert float(found["kl"].mean()) > 1e-5
+    np.testing.assert_allclose(found["kl"].detach().numpy(), twin.kl(clean_logits, logits), rtol=1e-3, atol=1e-6)  # of float32
+    np.testing.assert_allclose(found["squared_error"].detach().numpy(), twin.downstream(clean, moved), rtol=1e-5)
+    info = StepInfo(downstream=costs)
+    sae = ReLUSAE(d_in=recon.shape[1], d_sae=3).double()
+    output = SAEOutput(recon, torch.zeros(len(recon), 3), torch.zeros(len(recon), 3))
+    for term, key in ((KL(), "kl"), (DownstreamError(layers=2), "squared_error")):
+        assert torch.equal(term(sae, output, recon, info), found[key])
 
 
 def test_the_clean_rows_cost_nothing():

@@ -377,6 +377,33 @@ def test_the_l0_penalty_s_straight_through_gradient(name, aim):
     compare(sae, found.mean(), expected)
 
 
+def test_a_price_steers_to_a_target():
+    """Value, pseudo-gradient and course of the price, over batches with too many latents, too few, and none."""
+    case, sae, *_ = jump_parts("jumprelu_log")
+    term, price = L0(target=3.0, steering="price", speed=0.3), 1.0
+    bias = sae.get_parameter("b_enc")
+    for step, shift in enumerate((0.0, 0.0, -2.0, -1e3, 0.3)):
+        with torch.no_grad():
+            bias.add_(shift)
+        x, p = rows_for(sae, ROWS, phase=0.3 + step), numpy_of(sae)
+        output, (pre, _) = sae(x), encode(case, sae, p, x.numpy())
+        count = (pre > p["theta"]).sum(axis=1)
+        found = term(sae, output, x, INFO)
+        np.testing.assert_allclose(found.detach().numpy(), price * count, **TOLERANCE)
+        pseudo = price * twin.window(pre, p["theta"], sae.bandwidth) / sae.bandwidth / ROWS
+        expected = twin.pseudo_gradients(p, x.numpy(), subtract=True, by_threshold=-pseudo, by_pre_acts=pseudo, log=True)
+        compare(sae, found.mean(), expected)
+        term.advance(output, INFO)
+        price = twin.price_after(price, count.mean(), 3.0, 0.3)
+        assert float(term.price) == pytest.approx(price, rel=1e-6)  # the mean is a float32
+        price = float(term.price)
+        with torch.no_grad():
+            bias.sub_(shift)
+    again = L0(target=3.0, steering="price", speed=0.3)
+    again.load_state_dict(term.state_dict())
+    assert torch.equal(again.price, term.price)
+
+
 # -- p-annealing ---------------------------------------------------------------------------------------------------------
 
 

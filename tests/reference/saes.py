@@ -166,6 +166,27 @@ def pre_activation(p, pre, threshold, who):
     return np.array([sum(relu(threshold[i] - z[i]) * w[i] for i in range(len(z)) if who[i]) for z in pre])
 
 
+def kl(clean_logits, logits):
+    """sum_w P(w) (log P(w) - log Q(w)) of each row: P from the clean run, Q from the other."""
+    values = []
+    for one, other in zip(clean_logits, logits, strict=True):
+        log_p, log_q = (z - np.log(np.exp(z - z.max()).sum()) - z.max() for z in (one, other))
+        values.append((np.exp(log_p) * (log_p - log_q)).sum())
+    return np.array(values)
+
+
+def downstream(clean, later):
+    """Squared distance of each row from its clean value, summed over dimensions and averaged over places."""
+    errors = [[((r - c) ** 2).sum() for r, c in zip(*pair, strict=True)] for pair in zip(later, clean, strict=True)]
+    return np.array(errors).sum(axis=0) / len(clean)
+
+
+def price_after(price, l0, target, speed):
+    """The price of a latent after a batch that used l0 of them."""
+    ratio = min(max(l0 / target, np.exp(-1)), np.exp(1))
+    return price * ratio**speed
+
+
 # -- straight-through steps ----------------------------------------------------------------------------------------------
 # The imaginary part carries a direction through a forward pass: what follows puts the papers' pseudo-derivative along it.
 
