@@ -2,6 +2,7 @@
 
 import importlib.util
 import inspect
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ from omegaconf.errors import ConfigAttributeError
 
 import sae
 from sae.commands import settings
-from sae.commands.entry import compose
+from sae.commands.entry import compose, value_at
 from sae.commands.hook_node import HookNode
 from sae.commands.nodes import ActivationsNode, DataNode, EvaluationNode, TrainerNode
 from sae.commands.overrides import groups
@@ -141,6 +142,34 @@ def test_an_experiment_says_how_it_is_typed_and_where_it_comes_from(path):
     text = (CONF / path).read_text()
     assert f"experiment={path.stem}" in text
     assert "# Differs from" in text
+
+
+@pytest.mark.parametrize("path", [path for path in CHOICES if path.parent.name == "experiment"], ids=str)
+def test_an_experiment_numbers_what_differs(path):
+    """From 1 on, without a gap."""
+    text = (CONF / path).read_text().partition("# Differs from")[2]
+    numbers = [int(number) for number in re.findall(r"^# (\d+)\. ", text, re.MULTILINE)]
+    assert numbers == list(range(1, len(numbers) + 1))
+    assert numbers
+
+
+@pytest.mark.parametrize(
+    ("experiment", "values"),
+    [
+        ("crosscoder_2024", {"sae.l1_coefficient": 2.0, "optimizer.betas": [0.9, 0.999]}),
+        ("transcoder_2024", {"sae.auxk_coefficient": None, "sae.activation": "relu", "optimizer.betas": [0.9, 0.999]}),
+        ("topk_2024", {"sae.clip_norm": 576.0, "optimizer.betas": [0.9, 0.999]}),
+        ("towards_monosemanticity", {"optimizer.betas": [0.9, 0.999], "schedule.decay": 0.0}),
+        ("ghost_gradients_2024", {"optimizer.betas": [0.9, 0.999]}),
+        ("p_annealing_2024", {"optimizer.betas": [0.9, 0.999]}),
+        ("end_to_end_downstream_2024", {"optimizer.betas": [0.9, 0.999], "sae.kl_coefficient": 0.5}),
+        ("april_2024", {"sae.l1_coefficient": 5.0, "schedule.warmup": 0.0}),
+    ],
+)
+def test_an_experiment_composes_to_what_its_header_says(experiment, values):
+    """Whatever the group that it stands on says."""
+    tree = compose("train", [f"experiment={experiment}"])
+    assert {key: value_at(tree, key) for key in values} == values
 
 
 @pytest.mark.parametrize(
