@@ -1,5 +1,7 @@
 """Every architecture on one model at one budget: L0 against FVU and against the cross-entropy increase, dead latents, seconds.
 
+Transcoders and crosscoders reconstruct something else than the others, and each has a table of its own below theirs.
+
     python scripts/reproduce/frontier.py                      SmolLM2, block 8, 262,144 rows, three sparsities each
     python scripts/reproduce/frontier.py --tokens 600000 --expansion 8
 
@@ -29,6 +31,11 @@ SPARSITIES: dict[str, tuple[str, list[float]]] = {
     "matryoshka": ("sae.k", [16, 32, 64]),
     "matching_pursuit": ("sae.k", [8, 16, 32]),
 }
+# What these reconstruct is not what the others do (an MLP's output; three layers), so they have tables of their own.
+OTHER_TARGETS: dict[str, tuple[str, list[float]]] = {
+    "transcoder": ("sae.k", [16, 32, 64]),
+    "crosscoder": ("sae.l1_coefficient", [1.5, 2.5, 4.0]),
+}
 COLUMNS = ("l0", "fvu", "ce_increase", "kl", "dead_fraction", "seconds")
 
 
@@ -37,23 +44,31 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tokens", type=int, default=262_144, help="training rows of each run")
     parser.add_argument("--expansion", type=int, default=4)
-    parser.add_argument("--sae", nargs="*", default=list(SPARSITIES))
+    parser.add_argument("--sae", nargs="*", default=[*SPARSITIES, *OTHER_TARGETS])
     parser.add_argument("--override", nargs="*", default=[], help="further overrides of every run")
     parser.add_argument("--out", type=Path, default=HERE / "runs" / "reproduce" / "frontier")
     options = parser.parse_args()
-    rows = [row for name in options.sae for row in runs_of(name, options)]
-    write_whole(options.out / "results.json", json.dumps(rows, indent=1) + "\n")
-    write_whole(options.out / "frontier.html", render_comparison(rows, title="Architectures compared"))
-    write_frontier_svg(options.out / "frontier.svg", rows)
-    print(f"\n| {'architecture':16} | {'setting':24} | {' | '.join(f'{column:>13}' for column in COLUMNS)} |")
-    print(f"|{'-' * 18}|{'-' * 26}|{'|'.join('-' * 15 for _ in COLUMNS)}|")
-    for row in rows:
-        print(f"| {row['group']:16} | {row['run']:24} | {' | '.join(f'{row[column]:13.4f}' for column in COLUMNS)} |")
+    rows = [row for name in options.sae if name in SPARSITIES for row in runs_of(name, options)]
+    others = [runs_of(name, options) for name in options.sae if name in OTHER_TARGETS]
+    write_whole(options.out / "results.json", json.dumps([*rows, *(row for some in others for row in some)], indent=1) + "\n")
+    if rows:
+        write_whole(options.out / "frontier.html", render_comparison(rows, title="Architectures compared"))
+        write_frontier_svg(options.out / "frontier.svg", rows)
+    for table in filter(None, [rows, *others]):
+        print(f"\n| {'architecture':16} | {'setting':24} | {' | '.join(f'{column:>13}' for column in COLUMNS)} |")
+        print(f"|{'-' * 18}|{'-' * 26}|{'|'.join('-' * 15 for _ in COLUMNS)}|")
+        for row in table:
+            print(f"| {row['group']:16} | {row['run']:24} | {' | '.join(cell(row[column]) for column in COLUMNS)} |")
+
+
+def cell(value: float | None) -> str:
+    """A number of the table; a crosscoder has no cross-entropy."""
+    return f"{'-' if value is None else f'{value:.4f}':>13}"
 
 
 def runs_of(name: str, options: argparse.Namespace) -> list[dict[str, Any]]:
     """One architecture at each of its sparsities."""
-    key, values = SPARSITIES[name]
+    key, values = {**SPARSITIES, **OTHER_TARGETS}[name]
     return [one_run(name, f"{key}={value:g}", options) for value in values]
 
 

@@ -3,7 +3,8 @@
     python scripts/reproduce/planted.py                       128 atoms in 64 dimensions, each present with probability 0.02
     python scripts/reproduce/planted.py --magnitudes          strengths uniform in 0.5..1.5 and a long mean, as real data has
 
-Rows are sums of the atoms that are present, noise-free. Mean max cosine is given both ways (it is blind to what was not found
+Rows are sums of the atoms that are present, noise-free. A transcoder reads one dictionary and predicts another, a crosscoder
+reads both, where the same atoms are present in both. Mean max cosine is given both ways (it is blind to what was not found
 and duplicates raise it), with the mean cosine of the best one-to-one match, and the F1 of each latent as a detector of its
 matched atom, averaged over atoms. About ten seconds an architecture on two cores.
 """
@@ -18,6 +19,7 @@ import sae
 from sae.functional.matching import best_assignment, cosines, matched_cosine, mean_max_cosine
 
 D, ATOMS, PROBABILITY = 64, 128, 0.02
+TWO_DICTIONARIES = ("transcoder", "crosscoder")
 SETTINGS: dict[str, dict[str, Any]] = {
     "relu": {"l1_coefficient": 2.25},
     "gated": {"l1_coefficient": 4.0},
@@ -26,18 +28,31 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "jumprelu": {"l0_target": 3, "bandwidth": 2.0, "threshold_start": 2.0},
     "matryoshka": {"k": 3, "group_fractions": [0.5, 0.5]},
     "matching_pursuit": {"k": 3},
+    "transcoder": {"k": 3},
+    "crosscoder": {"l1_coefficient": 2.25},
 }
 
 
-def planted(rows: int, *, magnitudes: bool, seed: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Rows, which atoms are present in them, and the atoms."""
-    atoms = torch.nn.functional.normalize(torch.randn(ATOMS, D, generator=torch.Generator().manual_seed(7)), dim=1)
+def planted(rows: int, *, magnitudes: bool, seed: int, dictionary: int = 7) -> tuple[Tensor, Tensor, Tensor]:
+    """Rows, which atoms are present in them, and the atoms: one seed, one choice of atoms, whatever the dictionary's seed."""
+    atoms = torch.nn.functional.normalize(torch.randn(ATOMS, D, generator=torch.Generator().manual_seed(dictionary)), dim=1)
     generator = torch.Generator().manual_seed(seed)
     present = torch.rand(rows, ATOMS, generator=generator) < PROBABILITY
     codes = present.float()
     if not magnitudes:
         return codes @ atoms, present, atoms
     return (codes * (0.5 + torch.rand(rows, ATOMS, generator=generator))) @ atoms + 3.0, present, atoms
+
+
+def places(name: str, rows: int, *, magnitudes: bool, seed: int) -> tuple[list[Tensor], Tensor, Tensor, Tensor]:
+    """What an architecture reads, what it predicts, which atoms are present, and the atoms of the prediction, side by side."""
+    one, present, atoms = planted(rows, magnitudes=magnitudes, seed=seed)
+    if name not in TWO_DICTIONARIES:
+        return [one], one, present, atoms
+    other, _, others = planted(rows, magnitudes=magnitudes, seed=seed, dictionary=8)
+    if name == "transcoder":
+        return [one], other, present, others
+    return [one, other], torch.cat([one, other], dim=1), present, torch.cat([atoms, others], dim=1)
 
 
 def detector_f1(fired: Tensor, present: Tensor, match: Tensor) -> float:
@@ -48,11 +63,12 @@ def detector_f1(fired: Tensor, present: Tensor, match: Tensor) -> float:
 
 def recovered(name: str, *, tokens: int, magnitudes: bool, seed: int = 0) -> dict[str, float]:
     """Train one architecture and compare it with the truth."""
-    x, _, atoms = planted(200_000, magnitudes=magnitudes, seed=1)
-    trained = sae.fit(x, architecture=name, d_sae=ATOMS, tokens=tokens, batch_tokens=256, seed=seed, **SETTINGS[name])
-    held_out, present, _ = planted(20_000, magnitudes=magnitudes, seed=2)
+    x, target, _, atoms = places(name, 200_000, magnitudes=magnitudes, seed=1)
+    data: dict[str, Any] = {"x": x if name == "crosscoder" else x[0], "target": target if name == "transcoder" else None}
+    trained = sae.fit(**data, architecture=name, d_sae=ATOMS, tokens=tokens, batch_tokens=256, seed=seed, **SETTINGS[name])
+    x, held_out, present, atoms = places(name, 20_000, magnitudes=magnitudes, seed=2)
     with torch.no_grad():
-        output = trained(held_out)
+        output = trained(torch.cat(x, dim=1))
     fired = output.latent_acts > 0
     match = best_assignment(-cosines(atoms, trained.W_dec))
     residual = (output.recon - held_out).square().sum()
