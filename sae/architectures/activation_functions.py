@@ -27,6 +27,7 @@ __all__ = [
     "TopK",
     "check_k",
     "make_activation",
+    "threshold_settings",
 ]
 
 ActivationName = Literal["relu", "topk", "batch_topk", "jumprelu"]
@@ -37,9 +38,6 @@ class ActivationFunction(nn.Module, ABC):
     """pre_acts -> latent_acts, never negative, each row by itself."""
 
     k: int | None = None
-    threshold_form: ThresholdForm | None = None
-    through_pre_acts: bool | None = None
-    threshold_rate: float | int | None = None
 
     @abstractmethod
     def forward(self, pre_acts: Float[Tensor, "*batch d_sae"]) -> Float[Tensor, "*batch d_sae"]:
@@ -184,7 +182,8 @@ class JumpReLU(ActivationFunction):
         if threshold_form not in ("raw", "log"):
             raise ValueError(f"threshold_form is `raw` or `log`, got {threshold_form!r}")
         check_flag("through_pre_acts", through_pre_acts)
-        self.threshold_start, self.threshold_form = threshold_start, threshold_form
+        self.threshold_start = threshold_start
+        self.threshold_form: ThresholdForm = threshold_form
         self.bandwidth, self.through_pre_acts, self.threshold_rate = bandwidth, through_pre_acts, threshold_rate
         self.threshold_parameter = nn.Parameter(torch.full((d_sae,), self._stored(threshold_start)))
 
@@ -295,6 +294,13 @@ def make_activation(
             threshold_rate=1.0 if threshold_rate is None else threshold_rate,
         )
     return ReLU()
+
+
+def threshold_settings(function: ActivationFunction) -> tuple[ThresholdForm | None, bool | None, float | int | None]:
+    """threshold_form, through_pre_acts and threshold_rate as they came to be; None where no thresholds are learnt."""
+    if not isinstance(function, JumpReLU):
+        return None, None, None
+    return function.threshold_form, function.through_pre_acts, function.threshold_rate
 
 
 def check_k(k: int, d_sae: int) -> int:

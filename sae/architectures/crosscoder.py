@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from sae.architectures.activation_functions import ActivationName, ThresholdForm, make_activation
+from sae.architectures.activation_functions import ActivationName, ThresholdForm, make_activation, threshold_settings
 from sae.architectures.affine import AffineSAE
 from sae.architectures.base import check_size
 
@@ -57,8 +57,7 @@ class CrosscoderSAE(AffineSAE):
         super().__init__(function, d_in=sum(widths), d_sae=d_sae, apply_b_dec_to_input=False)
         self.widths = tuple(widths)
         self.activation, self.k, self.threshold_start, self.bandwidth = activation, k, threshold_start, bandwidth
-        self.threshold_form, self.through_pre_acts = function.threshold_form, function.through_pre_acts
-        self.threshold_rate = function.threshold_rate
+        self.threshold_form, self.through_pre_acts, self.threshold_rate = threshold_settings(function)
 
     def decoder_norms(self) -> Float[Tensor, "parts {self.d_sae}"]:
         """Norm of each latent's direction in each part."""

@@ -12,7 +12,7 @@ from typing import final
 import torch
 from jaxtyping import Float
 
-from sae.architectures.activation_functions import ActivationName, ThresholdForm, make_activation
+from sae.architectures.activation_functions import ActivationName, ThresholdForm, make_activation, threshold_settings
 from sae.architectures.affine import AffineSAE
 from sae.architectures.base import SAEOutput, check_size
 from sae.functional.sparse import SparseActs, grouped_decode
@@ -78,8 +78,7 @@ class MatryoshkaSAE(AffineSAE):
         )
         super().__init__(function, d_in=d_in, d_sae=d_sae, apply_b_dec_to_input=apply_b_dec_to_input, layer_norm=layer_norm)
         self.activation, self.k, self.threshold_start, self.bandwidth = activation, k, threshold_start, bandwidth
-        self.threshold_form, self.through_pre_acts = function.threshold_form, function.through_pre_acts
-        self.threshold_rate = function.threshold_rate
+        self.threshold_form, self.through_pre_acts, self.threshold_rate = threshold_settings(function)
         self.group_sizes = _sizes(group_sizes, group_fractions, d_sae)
         self.group_fractions = None  # the sizes say it
 

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from sae.architectures.activation_functions import ActivationName, ThresholdForm, make_activation
+from sae.architectures.activation_functions import ActivationName, ThresholdForm, make_activation, threshold_settings
 from sae.architectures.affine import AffineSAE
 from sae.functional.sparse import SparseActs
 
@@ -52,8 +52,7 @@ class TranscoderSAE(AffineSAE):
         )
         super().__init__(function, d_in=d_in, d_out=d_out, d_sae=d_sae, apply_b_dec_to_input=False)
         self.activation, self.k, self.threshold_start, self.bandwidth = activation, k, threshold_start, bandwidth
-        self.threshold_form, self.through_pre_acts = function.threshold_form, function.through_pre_acts
-        self.threshold_rate = function.threshold_rate
+        self.threshold_form, self.through_pre_acts, self.threshold_rate = threshold_settings(function)
         self.skip = skip
         self.W_skip = nn.Parameter(torch.zeros(d_in, d_out)) if skip else None
 
