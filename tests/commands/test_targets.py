@@ -267,3 +267,12 @@ def test_places_are_part_of_a_runs_name(job, other_decoder):
     assert name(*CROSSCODER, "hook.layers=[1,3]") == "tiny-llama-resid_post-1-3-crosscoder-x2"
     two = ["model@other_model=local", f"other_model.path={other_decoder}"]
     assert name(*CROSSCODER, *two) == "tiny-llama-and-wide-llama-resid_post-0-crosscoder-x2"
+
+
+def test_after_the_embeddings_every_block_is_later(job, train, tmp_path):
+    end_to_end = ["sae.kl_coefficient=1", "sae.downstream_coefficient=1", "sae.resample_at=[]"]
+    assert train(job(*end_to_end, "hook.site=embeddings", "train.tokens=512")) == 0
+    lines = [json.loads(line) for line in (tmp_path / "runs" / "tiny" / "metrics.jsonl").read_text().splitlines()]
+    found = [value for line in lines for key, value in line.items() if key.endswith("loss_downstream")]
+    assert found
+    assert min(found) > 0
