@@ -155,6 +155,8 @@ def test_multi_topk_keeps_the_skip_connection():
     skipped = x.numpy() @ W_skip.detach().numpy()
     np.testing.assert_allclose(found.detach().numpy(), twin.multi_topk(p, pre, target.numpy() - skipped, 12), **TOLERANCE)
     assert torch.autograd.grad(found.mean(), W_skip)[0].any()
+    sparse = MultiTopK(multiple=2)(sae, sae.forward_train_sparse(x, k=3), target, INFO)
+    torch.testing.assert_close(sparse, found, rtol=1e-10, atol=1e-10)
 
 
 def test_multi_topk_chooses_from_each_row_where_training_chooses_from_the_batch():
@@ -431,6 +433,11 @@ def test_p_annealing_follows_its_schedule_and_keeps_the_size(weighting):
     assert (moves, p) == (2, 0.4)
     assert float(term.p_now) == pytest.approx(0.4)
     assert float(term.factor) == pytest.approx(factor, rel=1e-12)
+    one, other = (Lp(p=1.0, p_end=0.4, weighting=weighting) for _ in range(2))
+    for mine, output in ((one, sae.forward_train(x)), (other, sae.forward_train_sparse(x))):
+        mine(sae, output, x, INFO)
+        mine.advance(output, StepInfo(progress=0.5))
+    assert float(other.factor) == pytest.approx(float(one.factor), rel=1e-10)
     again = Lp(p=1.0, p_end=0.4, start=0.3, updates=2, memory=3, weighting=weighting)
     again.load_state_dict(term.state_dict())
     x = rows_for(sae, ROWS)
