@@ -1,26 +1,31 @@
 """The encoder's product x @ weight + bias, of which only the entries that count are kept.
 
-Of thousands of pre-activations a row uses some tens, so the product is made a few rows at a time in a buffer that is used again
-(all of it would be rows * d_sae numbers), the wanted entries are picked out, and only they have gradients. The product itself
-must be dense, 2 * rows * d_in * d_sae operations; its three gradients cost 2 * entries * d_in each.
+Of thousands of pre-activations a row uses some tens, so only the wanted entries are picked out, and only they have gradients.
+The product itself must be dense, 2 * rows * d_in * d_sae operations; its three gradients cost 2 * entries * d_in each.
+
+The product is made some latents at a time, so that what is looked at is still in the cache, and into a buffer that is used
+again. What is looked at first are maxima of blocks of 16: one pass over the product, nearly free beside it, after which a
+sixteenth of it is left to search.
 """
 
 import threading
 from collections.abc import Iterator
-from typing import Any, final
+from typing import Any, NamedTuple, final
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from sae.functional.selection import top_k_entries
-from sae.functional.sparse import SparseActs, SparsePattern, bounds, gathered_dots, weight_gradient
+from sae.functional.sparse import SparseActs, SparsePattern, gathered_dots, weight_gradient
 from sae.functional.triton_kernels import weighted_bags
 
 __all__ = ["EncoderProduct"]
 
-TILE_ELEMENTS = 1 << 24  # pre-activations that exist at a time: 64 MiB in float32
-SAMPLE = 1 << 18  # pre-activations from which the place of a batch's cut is guessed
+TILE_ELEMENTS = 1 << 22  # pre-activations of a tile: 16 MiB in float32, which a cache may hold
+BUFFER_ELEMENTS = 1 << 27  # pre-activations that exist at a time at the most, where whole rows must be seen: 512 MiB
+BLOCK = 16  # entries of a tile of which the largest is looked at first
+SAMPLE_ROWS = 32  # rows of a batch from which the place of its cut is guessed
 
 _buffers = threading.local()
 
@@ -71,42 +76,39 @@ class EncoderProduct:
 
     def above(self, bound: Float[Tensor, " d_sae"] | float) -> SparseActs:
         """The pre-activations above a bound, one for all latents or one for each."""
-        return self._gathered([self._entries(tile, tile > bound, row) for row, tile in self._tiles()])
+        return self.at(*self._above(bound))
 
     def top_k(self, k: int) -> SparseActs:
         """The k largest of each row, positive or not: the values hold k entries a row."""
         with torch.no_grad():
-            found = [top_k_entries(tile, k) for _, tile in self._tiles()]
-            values = torch.cat([values for values, _ in found])
-            indices = torch.cat([indices for _, indices in found])
-            batch = len(values)
-            offsets = torch.arange(0, batch * k + 1, k, dtype=torch.int32, device=values.device)
+            parts = self._rows.split(max(1, BUFFER_ELEMENTS // self.num_latents))
+            found = [_top_k(list(self._tiles(part, keep=True)), k) for part in parts]
+            values, indices = (torch.cat(part) for part in zip(*found, strict=True))
+            offsets = torch.arange(0, values.numel() + 1, k, dtype=torch.int32, device=values.device)
             pattern = SparsePattern(indices=indices.flatten().int(), offsets=offsets, num_latents=self.num_latents)
         return self.at(pattern, values.flatten())
 
     def batch_top_k(self, k: int) -> SparseActs:
         """The rows * k largest of the batch where they are positive.
 
-        Exact: a sample tells a bound that about twice as many exceed, those are gathered, and the largest among them are the
-        largest of all if there are enough of them; if not, all positive ones are gathered.
+        Exact: a sample of rows tells a bound that about twice as many exceed, those are gathered, and the largest among them
+        are the largest of all if there are enough of them; if not, the bound is lowered, at last to zero.
         """
         wanted = len(self._rows) * k
-        bound, entries = 0.0, []
-        for attempt in ("guess", "everything"):
-            entries = []
-            for row, tile in self._tiles():
-                if attempt == "guess" and row == 0:
-                    bound = _guessed_bound(tile, 2 * k / self.num_latents)
-                entries.append(self._entries(tile, tile > bound, row))
-            if bound == 0 or sum(len(values) for *_, values in entries) >= wanted:
-                break
-            bound = 0.0
-        rows, indices, values = (torch.cat(parts) for parts in zip(*entries, strict=True))
-        if len(values) > wanted:
-            kept = torch.zeros_like(values, dtype=torch.bool)
-            kept[values.topk(wanted, sorted=False).indices] = True
-            rows, indices, values = rows[kept], indices[kept], values[kept]
-        return self._gathered([(rows, indices, values)])
+        with torch.no_grad():
+            sample = self._rows[:: max(1, len(self._rows) // SAMPLE_ROWS)]
+            known = torch.cat([tile.values.flatten() for tile in self._tiles(sample, keep=True)])
+            guess = _exceeded_by(known, 2 * k * len(sample))
+            for bound in (guess, guess / 2, 0.0):
+                pattern, values = self._above(bound)
+                if len(values) >= wanted:
+                    break
+            if len(values) > wanted:
+                kept = torch.zeros_like(values, dtype=torch.bool)
+                kept[values.topk(wanted, sorted=False).indices] = True
+                largest = SparseActs(values=values, pattern=pattern).where(kept)
+                pattern, values = largest.pattern, largest.values
+        return self.at(pattern, values)
 
     def at(self, pattern: SparsePattern, values: Float[Tensor, " nnz"] | None = None, *, bias: bool = True) -> SparseActs:
         """The pre-activations of a pattern.
@@ -117,7 +119,7 @@ class EncoderProduct:
             bias: false: the product without its bias.
         """
         weight, offset = self._weight, self._bias if bias else None
-        if values is None or values.dtype != weight.dtype:
+        if values is None or self._dtype != weight.dtype:
             with torch.no_grad():
                 values = gathered_dots(self._rows.to(weight.dtype), weight.T.contiguous(), pattern)
                 values = values if offset is None else values + offset[pattern.indices]
@@ -131,36 +133,121 @@ class EncoderProduct:
 
     # -- its parts -----------------------------------------------------------------------------------------------------
 
-    def _tiles(self) -> Iterator[tuple[int, Tensor]]:
-        """Number of the first row and the pre-activations of some rows, in a buffer that the next tile overwrites."""
-        with torch.no_grad():
-            rows, weight, bias = (part.detach().to(self._dtype) for part in (self._rows, self._weight, self._bias))
-            size = max(1, min(len(rows), TILE_ELEMENTS // self.num_latents))
-            buffer = _buffer(size * self.num_latents, weight)
-            for first in range(0, max(1, len(rows)), size):  # a batch of no rows is one tile of none
-                part = rows[first : first + size]
-                tile = buffer[: len(part) * self.num_latents].view(len(part), self.num_latents)
-                with torch.autocast(weight.device.type, enabled=False):
-                    yield first, torch.mm(part, weight, out=tile).add_(bias)
+    def _tiles(self, rows: Float[Tensor, "rows d_in"], bound: Tensor | float = 0.0, *, keep: bool = False) -> "Iterator[_Tile]":
+        """Pre-activations less the bound, some latents at a time.
 
-    @staticmethod
+        Args:
+            rows: of the batch, shifted.
+            bound: one for all latents or one for each.
+            keep: all tiles stay, one after the other in memory; else the next one overwrites.
+        """
+        with torch.no_grad(), torch.autocast(self._weight.device.type, enabled=False):
+            rows, offset = rows.to(self._dtype), (self._bias.detach() - bound).to(self._dtype)
+            size = max(BLOCK, TILE_ELEMENTS // max(1, len(rows)) // BLOCK * BLOCK)
+            buffer = _buffer(len(rows) * (self.num_latents if keep else min(size, self.num_latents)), rows)
+            for first in range(0, self.num_latents, size):
+                last = min(first + size, self.num_latents)
+                weight = self._weight.detach()[:, first:last].to(self._dtype)
+                place = buffer[len(rows) * first if keep else 0 :][: len(rows) * (last - first)]
+                values = torch.mm(rows, weight, out=place.view(len(rows), last - first))
+                yield _Tile(first, values.add_(offset[first:last]))
+
     @torch.no_grad()
-    def _entries(tile: Tensor, mask: Bool[Tensor, "rows d_sae"], first_row: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Rows, latents and values of a tile's entries."""
-        flat = mask.flatten().nonzero().squeeze(1)
-        rows = flat // tile.shape[1]
-        return rows + first_row, flat - rows * tile.shape[1], tile.flatten()[flat]
+    def _above(self, bound: Tensor | float) -> tuple[SparsePattern, Tensor]:
+        """Pattern and values of `above`."""
+        tiles = []
+        for tile in self._tiles(self._rows, bound):
+            rows, latents, values = tile.positive()
+            tiles.append((rows, latents, values + (bound[latents] if isinstance(bound, Tensor) else bound)))
+        return self._merged(tiles)
 
-    def _gathered(self, entries: list[tuple[Tensor, Tensor, Tensor]]) -> SparseActs:
-        rows, indices, values = (torch.cat(parts) for parts in zip(*entries, strict=True))
-        pattern = SparsePattern(indices=indices.int(), offsets=bounds(rows, len(self._rows)), num_latents=self.num_latents)
-        return self.at(pattern, values)
+    def _merged(self, tiles: list[tuple[Tensor, Tensor, Tensor]]) -> tuple[SparsePattern, Tensor]:
+        """The entries of all tiles, each in order of its rows, put in order of their rows without a sort."""
+        batch, device = len(self._rows), self._weight.device
+        counts = torch.stack([torch.bincount(rows, minlength=batch) for rows, _, _ in tiles], dim=1)  # [batch, tiles]
+        ends = counts.flatten().cumsum(dim=0)
+        starts = (ends - counts.flatten()).view_as(counts)
+        total = sum(len(rows) for rows, _, _ in tiles)
+        indices = torch.empty(total, dtype=torch.int32, device=device)
+        found = torch.empty(total, dtype=tiles[0][2].dtype, device=device)
+        for number, (rows, latents, values) in enumerate(tiles):
+            within = torch.arange(len(rows), device=device) - (counts[:, number].cumsum(dim=0) - counts[:, number])[rows]
+            places = starts[rows, number] + within
+            indices[places] = latents.int()
+            found[places] = values
+        offsets = torch.cat([ends.new_zeros(1), counts.sum(dim=1).cumsum(dim=0)]).int()
+        pattern = SparsePattern(indices=indices, offsets=offsets, num_latents=self.num_latents)
+        return pattern, found
 
 
-def _guessed_bound(tile: Float[Tensor, "rows d_sae"], share: float) -> float:
-    """A bound that about this share of a tile's entries exceed, by a sample of them; 0 if that is not positive."""
-    sample = tile.flatten()[:: max(1, tile.numel() // SAMPLE)]
-    return max(0.0, float(sample.topk(min(len(sample), max(1, round(share * len(sample))))).values[-1]))
+@final
+class _Tile(NamedTuple):
+    """Some pre-activations.
+
+    Attributes:
+        first: their first latent.
+        values: of the buffer [rows, latents].
+    """
+
+    first: int
+    values: Float[Tensor, "rows latents"]
+
+    def maxima(self) -> Float[Tensor, "rows blocks"]:
+        """The largest of each block; the latents of a block are as far apart as there are blocks. Some may be left over."""
+        blocks = self.values.shape[1] // BLOCK
+        return self.values[:, : blocks * BLOCK].unflatten(1, (BLOCK, blocks)).amax(dim=1)
+
+    def positive(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Rows, latents and values of the positive entries, in order of rows."""
+        blocks = self.values.shape[1] // BLOCK
+        row, block = (self.maxima() > 0).nonzero().unbind(dim=1)
+        steps = torch.arange(BLOCK, device=row.device) * blocks
+        columns = block[:, None] + steps
+        found = self.values.flatten()[row[:, None] * self.values.shape[1] + columns]
+        which = (found > 0).flatten().nonzero().squeeze(1)
+        rows, latents, values = row[which // BLOCK], columns.flatten()[which], found.flatten()[which]
+        rest = self.values[:, blocks * BLOCK :]
+        if rest.shape[1] and bool((rest > 0).any()):
+            more_rows, more = (rest > 0).nonzero().unbind(dim=1)
+            rows, order = torch.cat([rows, more_rows]).sort(stable=True)
+            latents = torch.cat([latents, more + blocks * BLOCK])[order]
+            values = torch.cat([values, rest[more_rows, more]])[order]
+        return rows, latents + self.first, values
+
+
+def _top_k(tiles: list[_Tile], k: int) -> tuple[Float[Tensor, "rows k"], Int[Tensor, "rows k"]]:
+    """The k largest of each row over all tiles, which lie one after the other in memory: see `top_k_entries`."""
+    batch, width = len(tiles[0].values), tiles[0].values.shape[1]
+    num_latents = tiles[-1].first + tiles[-1].values.shape[1]
+    if len(tiles) == 1:
+        return top_k_entries(tiles[0].values, k)
+    maxima = torch.cat([tile.maxima() for tile in tiles], dim=1)
+    if maxima.shape[1] < 2 * k:
+        return top_k_entries(torch.cat([tile.values for tile in tiles], dim=1), k)
+    chosen = maxima.topk(k, dim=1, sorted=False).indices
+    # Block -> its latents: blocks of all tiles but the last are equally many, a multiple of BLOCK latents each.
+    per_tile = width // BLOCK
+    tile = chosen // per_tile
+    apart = torch.where(tile == len(tiles) - 1, tiles[-1].values.shape[1] // BLOCK, per_tile)
+    steps = torch.arange(BLOCK, device=chosen.device)
+    latents = (tile * width + chosen - tile * per_tile)[..., None] + apart[..., None] * steps
+    left_over = torch.arange(num_latents - tiles[-1].values.shape[1] % BLOCK, num_latents, device=chosen.device)
+    latents = torch.cat([latents.flatten(1), left_over.expand(batch, -1)], dim=1)
+    # Latent -> its place: tile after tile, row after row.
+    own = latents // width
+    widths = torch.where(own == len(tiles) - 1, tiles[-1].values.shape[1], width)
+    rows = torch.arange(batch, device=chosen.device)[:, None]
+    whole = tiles[0].values.as_strided((batch * num_latents,), (1,))
+    candidates = whole[own * (batch * width) + rows * widths + latents - own * width]
+    among = candidates.topk(k, dim=1, sorted=False)
+    return among.values, latents.gather(1, among.indices)
+
+
+def _exceeded_by(values: Float[Tensor, " values"], count: int) -> float:
+    """A bound that about this many of the values exceed; 0 if that is not positive."""
+    if count >= len(values):
+        return 0.0
+    return max(0.0, float(values.topk(count, sorted=False).values.min()))
 
 
 def _buffer(numel: int, like: Tensor) -> Tensor:

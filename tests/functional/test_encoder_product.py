@@ -19,7 +19,8 @@ shapes = st.fixed_dictionaries(
         "d_in": st.integers(1, 11),
         "d_sae": st.integers(1, 70),
         "seed": st.integers(0, 2**16),
-        "tile": st.sampled_from([1, 40, 200, 1 << 24]),
+        "tile": st.sampled_from([1, 40, 400, 1 << 24]),
+        "buffer": st.sampled_from([1, 300, 1 << 24]),
         "dtype": st.sampled_from([torch.float64, torch.float32]),
         "shifted": st.booleans(),
     }
@@ -45,11 +46,10 @@ def compare(shape, dense_of, sparse_of):
     x, weight, bias, shift = problem(shape)
     inputs = [part for part in (x, weight, bias, shift) if part is not None]
     dense = dense_of((x if shift is None else x - shift) @ weight + bias)
-    kept, encoder_product.TILE_ELEMENTS = encoder_product.TILE_ELEMENTS, shape["tile"]
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(encoder_product, "TILE_ELEMENTS", shape["tile"])
+        patch.setattr(encoder_product, "BUFFER_ELEMENTS", shape["buffer"])
         sparse = sparse_of(EncoderProduct(x, weight, bias, shift=shift)).to_dense()
-    finally:
-        encoder_product.TILE_ELEMENTS = kept
     tolerance = TOLERANCES[shape["dtype"]]
     torch.testing.assert_close(sparse, dense, **tolerance)
     upstream = ramp(*dense.shape, dtype=dense.dtype)
@@ -121,7 +121,7 @@ def test_ties_keep_as_many_as_were_asked_for(shape, k):
 
 def test_a_guess_that_was_too_high_is_proved_wrong_and_everything_is_gathered(monkeypatch):
     x, weight, bias = ramp(40, 6), ramp(6, 90, phase=1), ramp(90, phase=2)
-    monkeypatch.setattr(encoder_product, "_guessed_bound", lambda tile, share: 1e9)
+    monkeypatch.setattr(encoder_product, "_exceeded_by", lambda values, count: 1e9)
     found = EncoderProduct(x, weight, bias).batch_top_k(5)
     assert torch.equal(found.to_dense() > 0, batch_top_k(x @ weight + bias, 5) > 0)
 
