@@ -1,7 +1,6 @@
 """Products with sparse latent activations: of thousands of latents a row uses some tens, so most of a dense product is zeros.
 
-Equal to the dense products in values and gradients. Worth it while few latents are active: at 4096 x 576 x 4608 on two cores
-the sparse forward and backward pass is quicker below roughly a tenth of the latents, slower above.
+Equal to the dense products in values and gradients. `sae.training.kernels` says when they pay.
 """
 
 from collections.abc import Callable, Sequence
