@@ -64,6 +64,10 @@ class ActivationFunction(nn.Module, ABC):
         """Latent activations of the pre-activations that were picked."""
         return picked.map(torch.relu)
 
+    def count_held(self, pre_acts: Tensor, latent_acts: Tensor) -> int:
+        """How many entries `pick` would give with gradients recorded, where these are all there are."""
+        return int((latent_acts > 0).sum())
+
     def thresholds(self) -> list[tuple[Tensor, int]]:
         """Parameters with one entry for each latent, and their latent axis."""
         return []
@@ -205,6 +209,10 @@ class JumpReLU(ActivationFunction):
         """Those above the threshold and, where gradients are recorded, those just below it, which move the threshold too."""
         threshold = self.threshold.detach()
         return product.above(threshold - self.bandwidth / 2 if torch.is_grad_enabled() else threshold)
+
+    def count_held(self, pre_acts: Tensor, latent_acts: Tensor) -> int:
+        """Those above the threshold or just below it."""
+        return int((pre_acts > self.threshold.detach() - self.bandwidth / 2).sum())
 
     def activate(self, picked: SparseActs) -> SparseActs:
         """Latent activations, zero for those below the threshold."""

@@ -73,6 +73,10 @@ class AffineSAE(SparseAutoencoder, ABC):
         """Whether there is a `forward_train_sparse`."""
         return True
 
+    def count_held(self, output: SAEOutput) -> int:
+        """As the activation function picks them."""
+        return self.activation_function.count_held(output.pre_acts, output.latent_acts)
+
     def forward_train_sparse(
         self, x: Float[Tensor, "batch {self.d_in}"], *, k: int | None = None, encoder_dtype: torch.dtype | None = None
     ) -> SparseSAEOutput:

@@ -175,6 +175,10 @@ class SparseAutoencoder(nn.Module, ABC):
         """Whether there is a `forward_train_sparse`."""
         return False
 
+    def count_held(self, output: SAEOutput) -> int:
+        """How many entries the sparse pass would have held of what the dense one gave: those with a value or a gradient."""
+        return int((output.latent_acts > 0).sum())
+
     def forward_train_sparse(
         self, x: Float[Tensor, "batch {self.d_in}"], *, k: int | None = None, encoder_dtype: torch.dtype | None = None
     ) -> SparseSAEOutput:

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from sae.architectures.base import SparseAutoencoder, SparseSAEOutput
+from sae.architectures.base import SAEOutput, SparseAutoencoder, SparseSAEOutput
 from sae.functional.encoder_product import EncoderProduct
 from sae.functional.sparse import SparseActs
 
@@ -52,6 +52,10 @@ class GatedSAE(SparseAutoencoder):
     def trains_sparse(self) -> bool:
         """Whether there is a `forward_train_sparse`."""
         return True
+
+    def count_held(self, output: SAEOutput) -> int:
+        """Open gates, whatever the magnitude."""
+        return int((output.pre_acts > 0).sum())
 
     def forward_train_sparse(
         self, x: Float[Tensor, "batch {self.d_in}"], *, k: int | None = None, encoder_dtype: torch.dtype | None = None

@@ -22,6 +22,7 @@ from sae.tokens.documents import DocumentSource
 from sae.tokens.mixture import Mixture
 from sae.tokens.registry import SOURCES, build_source
 from sae.tokens.wikipedia_sample import WikipediaSample
+from sae.training.kernels import PassChoice
 from sae.training.loggers.settings import LoggerSettings
 from sae.training.optimizers import OptimizerSettings
 from sae.training.recipe import Budget
@@ -212,7 +213,9 @@ def _check_build(sae: SAENode, origin: SourceConfig, problems: list[str]) -> Non
         problems.append(f"sae.expansion={sae.expansion:g} gives no latent for {inputs[0]} dimensions")
         return
     with torch.device("meta"):
-        make(lambda: sae.build(sum(inputs), d_out=sum(targets), widths=inputs), problems)
+        built = make(lambda: sae.build(sum(inputs), d_out=sum(targets), widths=inputs), problems)
+        if built is not None:
+            make(lambda: PassChoice(origin.trainer.passes, *built), problems)
 
 
 def _together(sae: SAENode, optimizer: OptimizerSettings | None, origin: SourceConfig | None) -> list[str]:

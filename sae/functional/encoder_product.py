@@ -99,7 +99,7 @@ class EncoderProduct:
             sample = self._rows[:: max(1, len(self._rows) // SAMPLE_ROWS)]
             known = torch.cat([tile.values.flatten() for tile in self._tiles(sample, keep=True)])
             guess = _exceeded_by(known, 2 * k * len(sample))
-            for bound in (guess, guess / 2, 0.0):
+            for bound in (guess, guess / 2, 0.0) if guess > 0 else (0.0,):
                 pattern, values = self._above(bound)
                 if len(values) >= wanted:
                     break
@@ -198,17 +198,18 @@ class _Tile(NamedTuple):
         return self.values[:, : blocks * BLOCK].unflatten(1, (BLOCK, blocks)).amax(dim=1)
 
     def positive(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Rows, latents and values of the positive entries, in order of rows."""
+        """Rows, latents and values of the entries that are positive or not a number, in order of rows."""
         blocks = self.values.shape[1] // BLOCK
-        row, block = (self.maxima() > 0).nonzero().unbind(dim=1)
+        # "Not at or below zero" rather than "above": what is not a number counts, and makes the loss what it must be.
+        row, block = (~(self.maxima() <= 0)).nonzero().unbind(dim=1)
         steps = torch.arange(BLOCK, device=row.device) * blocks
         columns = block[:, None] + steps
         found = self.values.flatten()[row[:, None] * self.values.shape[1] + columns]
-        which = (found > 0).flatten().nonzero().squeeze(1)
+        which = (~(found <= 0)).flatten().nonzero().squeeze(1)
         rows, latents, values = row[which // BLOCK], columns.flatten()[which], found.flatten()[which]
         rest = self.values[:, blocks * BLOCK :]
-        if rest.shape[1] and bool((rest > 0).any()):
-            more_rows, more = (rest > 0).nonzero().unbind(dim=1)
+        more_rows, more = (~(rest <= 0)).nonzero().unbind(dim=1)
+        if len(more):
             rows, order = torch.cat([rows, more_rows]).sort(stable=True)
             latents = torch.cat([latents, more + blocks * BLOCK])[order]
             values = torch.cat([values, rest[more_rows, more]])[order]
@@ -255,7 +256,8 @@ def _buffer(numel: int, like: Tensor) -> Tensor:
     key = (like.device, like.dtype)
     kept: dict[Any, Tensor] = _buffers.__dict__.setdefault("kept", {})
     if key not in kept or kept[key].numel() < numel:
-        kept[key] = torch.empty(numel, dtype=like.dtype, device=like.device)
+        with torch.inference_mode(False):  # a tensor made in inference mode could not be written to in training
+            kept[key] = torch.empty(numel, dtype=like.dtype, device=like.device)
     return kept[key]
 
 
@@ -288,7 +290,9 @@ class _Picked(torch.autograd.Function):
         _, _, wants_x, wants_shift, wants_weight, wants_bias, _ = ctx.needs_input_grad
         by_x = by_shift = by_weight = by_bias = None
         if wants_shift or wants_bias:
-            by_bias = weight.new_zeros(pattern.num_latents).index_add(0, pattern.indices, gradient.to(weight.dtype))
+            wide = torch.promote_types(weight.dtype, torch.float32)  # a sum over thousands of rows
+            by_bias = weight.new_zeros(pattern.num_latents, dtype=wide).index_add(0, pattern.indices, gradient.to(wide))
+            by_bias = by_bias.to(weight.dtype)
         if wants_shift:
             by_shift = -(weight @ by_bias)
         if wants_x:

@@ -65,7 +65,7 @@ def _choose_part(rows: Tensor, unit: Tensor, gram: Tensor | None, k: int) -> tup
         best = fits.max(dim=1)
         share = torch.relu(best.values)
         chosen.append(best.indices)
-        taken.append(share > 0)
+        taken.append(~(share <= 0))  # what is not a number counts, and makes the loss what it must be
         if number == k - 1:
             break
         if gram is not None:

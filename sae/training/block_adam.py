@@ -69,7 +69,7 @@ class BlockAdam(Optimizer):
     def step(self, closure: Callable[[], float]) -> float: ...
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
-        """One step of every parameter that has a gradient; the gradients are left projected and scaled."""
+        """One step of every parameter that has a gradient; the gradients are used up: projected and scaled in place."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -95,12 +95,19 @@ class BlockAdam(Optimizer):
                     squares.append(torch.linalg.vector_norm(gradient).square())
         return torch.stack(squares).sum().sqrt() if squares else torch.zeros(())
 
+    def __getstate__(self) -> dict[str, Any]:
+        own = {name: getattr(self, name) for name in ("_update", "_unit_rows", "gradient_scale")}
+        return super().__getstate__() | own
+
     def _step(self, parameter: nn.Parameter, group: dict[str, Any]) -> None:
         state = self.state[parameter]
         if not state:
             state["step"] = torch.zeros((), dtype=torch.float32, device=parameter.device)
             state["exp_avg"] = torch.zeros_like(parameter)
             state["exp_avg_sq"] = torch.zeros_like(parameter)
+        for key in ("exp_avg", "exp_avg_sq"):
+            if state[key].stride() != parameter.stride():  # loaded in another order
+                state[key] = torch.empty_like(parameter).copy_(state[key])
         beta1, beta2 = group["betas"]
         keeps = parameter is self._unit_rows
         assert parameter.grad is not None
@@ -132,11 +139,19 @@ class BlockAdam(Optimizer):
 
 
 def _blocks(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """Views of some rows of each, in the order in which they lie in memory; all have the first one's shape and order."""
+    """Views of some rows of each, in the order in which the first, the parameter, lies in memory.
+
+    A gradient (the second) that came in another order is copied.
+
+    Raises:
+        ValueError: the parameter is a view with gaps or of permuted axes.
+    """
     shape = tensors[0]
     if shape.dim() == 2 and not shape.is_contiguous():
         tensors = tuple(tensor.T for tensor in tensors)
-    tensors = tuple(tensor.contiguous() for tensor in tensors)  # a copy only of a gradient that came in another order
+    if not tensors[0].is_contiguous():
+        raise ValueError(f"BlockAdam takes contiguous parameters and transposed ones, got strides {shape.stride()}")
+    tensors = (tensors[0], tensors[1].contiguous(), *tensors[2:])
     width = max(1, shape.numel() // max(1, len(tensors[0])))
     size = max(1, BLOCK_ELEMENTS // width if shape.device.type == "cpu" else len(tensors[0]))
     yield from zip(*(tensor.split(size) for tensor in tensors), strict=True)

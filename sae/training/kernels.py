@@ -12,7 +12,7 @@ from jaxtyping import Bool
 from torch import Tensor, nn
 
 from sae.architectures.base import SAEOutput, SparseAutoencoder, SparseSAEOutput
-from sae.functional.sparse import SparseActs
+from sae.errors import UserError
 from sae.losses.objective import Objective
 
 __all__ = ["KernelSettings", "PassChoice"]
@@ -31,7 +31,7 @@ class KernelSettings:
             On a GPU `auto` is dense.
         encoder_dtype: of the encoder's product while the active latents are chosen, in the sparse pass: `float32`, or
             `bfloat16`, which is several times as fast on processors made for it and may choose other latents near the border;
-            the activations of those chosen are computed in float32.
+            the activations of those chosen are computed in float32. Matching pursuit chooses in the type of its weights.
     """
 
     kernels: Literal["dense", "sparse", "auto"] = "auto"
@@ -62,13 +62,15 @@ class PassChoice(nn.Module):
             objective: its terms.
 
         Raises:
-            ValueError: the sparse pass was asked for and there is none for this SAE or one of the terms.
+            UserError: the sparse pass was asked for and there is none for this SAE or one of the terms.
         """
         super().__init__()
         able = sae.trains_sparse and not objective.needs_dense(sae)
-        if settings.kernels == "sparse" and not able:
-            raise ValueError(
-                f"trainer.kernels=sparse: {type(sae).__name__} with these terms trains by dense products only: take auto"
+        if not able and (settings.kernels == "sparse" or settings.dtype is not None):
+            asked = "kernels=sparse" if settings.kernels == "sparse" else f"encoder_dtype={settings.encoder_dtype}"
+            raise UserError(
+                f"trainer.{asked}: {type(sae).__name__} with these terms trains by dense products only: take "
+                "trainer.kernels=auto and trainer.encoder_dtype=float32"
             )
         self.settings, self.able, self.d_sae = settings, able, sae.d_sae
         self.register_buffer("sparse", torch.tensor(False))
@@ -89,11 +91,14 @@ class PassChoice(nn.Module):
         return bool(self.sparse) if k is None else k < LEAVE * self.d_sae
 
     @torch.no_grad()
-    def advance(self, output: SAEOutput | SparseSAEOutput, step: int) -> None:
+    def advance(self, sae: SparseAutoencoder, output: SAEOutput | SparseSAEOutput, step: int) -> None:
         """Look at a completed step (0-based)."""
-        acts = output.latent_acts
-        if isinstance(acts, SparseActs):
-            share = acts.values.numel() / (acts.pattern.num_rows * acts.pattern.num_latents)
-            self.sparse.fill_(share < LEAVE)
+        if not self.able or self.settings.kernels != "auto" or sae.num_active is not None:
+            return
+        if isinstance(output, SparseSAEOutput):
+            held, bound = output.latent_acts.values.numel(), LEAVE
         elif step % DENSE_STEPS == 0:
-            self.sparse.copy_((acts > 0).mean(dtype=torch.float64) < ENTER)
+            held, bound = sae.count_held(output), ENTER
+        else:
+            return
+        self.sparse.fill_(held < bound * len(output.recon) * self.d_sae)

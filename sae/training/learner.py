@@ -287,7 +287,7 @@ class Learner(nn.Module):
             self.threshold.update(output.latent_acts)
         self.threshold_factor.fill_(1)
         self.dead.update(which_fired(output.latent_acts), batch_rows)
-        self.passes.advance(output, step)
+        self.passes.advance(self.sae, output, step)
         self._output = None
 
     @torch.no_grad()

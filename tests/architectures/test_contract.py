@@ -356,6 +356,20 @@ def test_the_sparse_pass_of_training_equals_the_dense_one(case):
             )
 
 
+@pytest.mark.parametrize("case", [case for case in CASES if build(case).trains_sparse], ids=lambda case: case.name)
+def test_what_is_not_a_number_shows_in_both_passes(case):
+    """In any parameter of any latent that a dense pass would see, and in the rows: the run must stop before its step."""
+    names = [name for name, _ in build(case).named_parameters()]
+    for name in [*names, "x"]:
+        sae = build(case)
+        x = rows_for(sae)
+        with torch.no_grad():
+            (x if name == "x" else dict(sae.named_parameters())[name]).flatten()[:1].fill_(torch.nan)
+        dense, sparse = sae.forward_train(x), sae.forward_train_sparse(x)
+        if not torch.isfinite(dense.recon).all() and not (name == "W_dec" and torch.isfinite(sparse.latent_acts.values).all()):
+            assert not torch.isfinite(sparse.recon).all(), name
+
+
 @settings(max_examples=40, deadline=None)
 @given(rows=st.integers(0, 4), d_in=st.integers(2, 5), number=st.integers(0, len(CASES) - 1))
 def test_any_number_of_rows_works_in_both_forms(rows, d_in, number):

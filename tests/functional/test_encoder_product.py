@@ -1,5 +1,7 @@
 """Picked pre-activations against the whole product: values and every gradient, over shapes that divide by nothing."""
 
+import threading
+
 import numpy as np
 import pytest
 import torch
@@ -159,6 +161,30 @@ def test_bfloat16_chooses_and_float32_tells():
     slack = 2.0**-7 * dense.abs().amax(dim=1)
     assert bool((found.values >= (tenth - slack)[places[0]]).all())
     assert not torch.equal(found.values, found.values.bfloat16().float())
+
+
+def test_a_bias_s_gradient_is_summed_in_float32():
+    x, weight = torch.zeros(4000, 2, dtype=torch.bfloat16), torch.zeros(2, 20, dtype=torch.bfloat16)
+    bias = torch.ones(20, dtype=torch.bfloat16, requires_grad=True)
+    (gradient,) = torch.autograd.grad(EncoderProduct(x, weight, bias).above(0.0).values.sum(), bias)
+    assert gradient.tolist() == [4000] * 20
+
+
+def test_the_buffer_of_inference_mode_serves_training(monkeypatch):
+    monkeypatch.setattr(encoder_product, "_buffers", threading.local())
+    x, weight, bias = ramp(4, 3), ramp(3, 9).requires_grad_(), torch.zeros(9, dtype=torch.float64)
+    with torch.inference_mode():
+        EncoderProduct(x, weight, bias).above(0.0)
+    EncoderProduct(x, weight, bias).above(0.0).values.sum().backward()
+
+
+def test_few_positive_entries_take_one_pass(monkeypatch):
+    x, weight, bias = ramp(40, 6), ramp(6, 90, phase=1), torch.full((90,), -1e3, dtype=torch.float64)
+    passes = []
+    above = EncoderProduct._above
+    monkeypatch.setattr(EncoderProduct, "_above", lambda self, bound: passes.append(bound) or above(self, bound))
+    EncoderProduct(x, weight, bias).batch_top_k(5)
+    assert passes == [0.0]
 
 
 def test_autocast_chooses_in_its_own_type():

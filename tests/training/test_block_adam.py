@@ -97,6 +97,38 @@ def test_a_parameter_without_a_gradient_stays():
     assert not torch.equal(ours[0], before[0])
 
 
+def test_moments_that_were_loaded_in_another_order_are_put_in_the_parameter_s():
+    ours, theirs = parameters(), parameters()
+    optimizers = [BlockAdam(parts, 0.05, **CONSTANTS, weight_decay=0.0) for parts in (ours, theirs)]
+    for number in range(3):
+        for parts, optimizer in zip((ours, theirs), optimizers, strict=True):
+            give_gradients(parts, number)
+            optimizer.step()
+        state = optimizers[0].state[ours[1]]
+        state["exp_avg"] = state["exp_avg"].contiguous()
+    assert torch.equal(ours[1], theirs[1])
+
+
+def test_a_parameter_with_gaps_is_refused():
+    part = torch.nn.Parameter(torch.zeros(4, 3, 2).permute(2, 0, 1))
+    part.grad = torch.ones_like(part)
+    with pytest.raises(ValueError, match="takes contiguous parameters and transposed ones"):
+        BlockAdam([part], 0.05, **CONSTANTS, weight_decay=0.0).step()
+
+
+def test_a_deep_copy_goes_on_alike():
+    ours = parameters()
+    optimizer = BlockAdam(ours, 0.05, **CONSTANTS, weight_decay=0.0, unit_rows=ours[0])
+    give_gradients(ours, 0)
+    optimizer.step()
+    theirs, copied = copy.deepcopy((ours, optimizer))
+    for parts, one in ((ours, optimizer), (theirs, copied)):
+        give_gradients(parts, 1)
+        one.step()
+    assert all(torch.equal(one, other) for one, other in zip(ours, theirs, strict=True))
+    assert copied.keeps_unit_rows
+
+
 def test_a_gradient_in_another_order_is_taken_all_the_same():
     ours, theirs = parameters(), parameters()
     for parts in (ours, theirs):

@@ -8,6 +8,7 @@ import torch
 from sae.architectures.base import SAEOutput, SparseSAEOutput
 from sae.architectures.relu import ReLUSAE
 from sae.architectures.topk import TopKSAE
+from sae.errors import UserError
 from sae.functional.sparse import sparse_from_dense
 from sae.losses.dead_latents import PreActivation
 from sae.losses.objective import Objective
@@ -16,6 +17,7 @@ from sae.losses.sparsity import L1
 from sae.training import kernels
 from sae.training.kernels import DENSE_STEPS, ENTER, LEAVE, KernelSettings, PassChoice
 from sae.training.recipe import Budget
+from tests.cases import CASES, build, rows_for
 from tests.training.nodes import POINT, build_optimizer, learner_of, one_step
 
 CPU = torch.device("cpu")
@@ -38,7 +40,8 @@ def test_k_decides_where_there_is_one(setting, expected):
 
 
 def test_measured_share_decides_elsewhere_with_hysteresis():
-    choice = PassChoice(KernelSettings(), ReLUSAE(d_in=4, d_sae=1000), PLAIN)
+    sae = ReLUSAE(d_in=4, d_sae=1000)
+    choice = PassChoice(KernelSettings(), sae, PLAIN)
     between = (ENTER + LEAVE) / 2
     assert not choice.takes_sparse(CPU, None)  # early training is dense
     for step, share, expected in (
@@ -50,8 +53,16 @@ def test_measured_share_decides_elsewhere_with_hysteresis():
         (2 * DENSE_STEPS + 2, LEAVE * 1.1, False),
         (2 * DENSE_STEPS + 3, between, False),
     ):
-        choice.advance(output_with(share, sparse=choice.takes_sparse(CPU, None)), step)
+        choice.advance(sae, output_with(share, sparse=choice.takes_sparse(CPU, None)), step)
         assert choice.takes_sparse(CPU, None) == expected, (step, share)
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if build(case).num_active is None], ids=lambda case: case.name)
+def test_the_dense_pass_counts_what_the_sparse_one_would_hold(case):
+    """Else the passes would take turns for ever: JumpReLU holds latents just below their threshold, Gated all open gates."""
+    sae = build(case)
+    x = rows_for(sae)
+    assert sae.count_held(sae.forward_train(x)) == sae.forward_train_sparse(x).latent_acts.values.numel()
 
 
 def test_terms_that_need_every_pre_activation_train_densely():
@@ -61,8 +72,12 @@ def test_terms_that_need_every_pre_activation_train_densely():
         Objective({"mse": SquaredError(), "l1": L1(on="pre_acts")}),
     ):
         assert not PassChoice(KernelSettings(), sae, objective).able
-        with pytest.raises(ValueError, match=r"trainer\.kernels=sparse: ReLUSAE with these terms .* take auto"):
-            PassChoice(KernelSettings(kernels="sparse"), sae, objective)
+        for settings, named in (
+            ({"kernels": "sparse"}, "kernels=sparse"),
+            ({"encoder_dtype": "bfloat16"}, "encoder_dtype=bfloat16"),
+        ):
+            with pytest.raises(UserError, match=rf"trainer\.{named}: ReLUSAE with these terms trains by dense products only"):
+                PassChoice(KernelSettings(**settings), sae, objective)
     assert PassChoice(KernelSettings(), sae, Objective({"pre_act": PreActivation(dead_only=True)})).able
 
 
