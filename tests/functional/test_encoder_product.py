@@ -163,6 +163,19 @@ def test_bfloat16_chooses_and_float32_tells():
     assert not torch.equal(found.values, found.values.bfloat16().float())
 
 
+@pytest.mark.parametrize("latent", [3, 69])  # in a block of 16, and left over beside the blocks
+def test_what_is_not_a_number_is_picked_and_hides_nothing(latent):
+    x, weight, bias = ramp(30, 6), ramp(6, 70, phase=1), ramp(70, phase=2)
+    whole = EncoderProduct(x, weight, bias).above(0.0).to_dense()
+    weight[0, latent] = torch.nan
+    found = EncoderProduct(x, weight, bias).above(0.0).to_dense()
+    assert found[:, latent].isnan().all()
+    others = torch.arange(70) != latent
+    assert torch.equal(found[:, others], whole[:, others])
+    assert EncoderProduct(x, weight, bias).batch_top_k(4).values.isnan().sum() == 30
+    assert EncoderProduct(x, weight, bias).top_k(4).values.isnan().sum() == 30
+
+
 def test_a_bias_s_gradient_is_summed_in_float32():
     x, weight = torch.zeros(4000, 2, dtype=torch.bfloat16), torch.zeros(2, 20, dtype=torch.bfloat16)
     bias = torch.ones(20, dtype=torch.bfloat16, requires_grad=True)
