@@ -36,7 +36,7 @@ from sae.formats.native import load
 
 HERE = Path(__file__).resolve().parents[2]
 KEYS = ("l0", "fvu", "ce_clean", "ce_sae", "ce_mean", "ce_increase", "kl", "dead_fraction", "never_fired", "tokens_evaluated")
-SPARSITY = {"batch_topk": "sae.k", "matryoshka": "sae.k", "jumprelu": "sae.l0_target"}
+SPARSITY = {"topk": ("sae.k", 0), "batch_topk": ("sae.k", 2), "matryoshka": ("sae.k", 2), "jumprelu": ("sae.l0_target", 2)}
 COLUMNS = ("l0", "fvu", "dead_fraction", "ce_clean", "ce_increase", "seconds")
 
 
@@ -108,7 +108,9 @@ class Judge:
 def ours(judge: Judge, name: str, stored: list[str], options: argparse.Namespace, out: Path) -> dict[str, Any]:
     """One run of the command, which measures nothing itself while it trains."""
     sizes = [f"sae={name}", "sae.expansion=null", f"sae.d_sae={options.d_sae}", f"train.tokens={options.tokens}"]
-    sizes += {"topk": [f"sae.k={options.k}"], "relu": []}.get(name, [f"{SPARSITY[name]}={options.k - 2}"])
+    if name in SPARSITY:
+        key, slack = SPARSITY[name]
+        sizes.append(f"{key}={options.k - slack}")
     quiet = ["evaluation.ce_tokens=0", "evaluation.rows=4096", f"evaluation.every_tokens={2 * options.tokens}", "logger=none"]
     run("train", *stored, *sizes, *quiet, f"run.folder={out}", f"run.name=run-{name}", "run.if_exists=overwrite")
     (report,) = json.loads((out / f"run-{name}" / "report.json").read_text())["saes"].values()
