@@ -1,12 +1,15 @@
 """One list of architectures: a line here gives an architecture the whole suite of `tests/architectures/test_contract.py`."""
 
+import inspect
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 import torch
 
+from sae.architectures.affine import AffineSAE
 from sae.architectures.base import SparseAutoencoder
 from sae.formats.registry import architecture_class
 
@@ -63,6 +66,11 @@ CASES = [
 every_architecture = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 
 
+def every_architecture_that(holds: Callable[[SparseAutoencoder], bool]) -> pytest.MarkDecorator:
+    """Those cases of whose SAE something holds: a new line of `CASES` is sorted by what it is, not by its name."""
+    return pytest.mark.parametrize("case", [case for case in CASES if holds(build(case))], ids=lambda case: case.name)
+
+
 def ramp(*shape: int, dtype: torch.dtype = torch.float64, phase: float = 0.0) -> torch.Tensor:
     """Deterministic values between -1 and 1, all different and of full rank: ones, zeros and identities hide transposes."""
     number = torch.arange(math.prod(shape), dtype=torch.float64)
@@ -71,30 +79,31 @@ def ramp(*shape: int, dtype: torch.dtype = torch.float64, phase: float = 0.0) ->
 
 def sizes_for(case: Case, d_in: int, d_sae: int) -> dict[str, Any]:
     """The constructor's sizes: a transcoder's target is wider than its input, a crosscoder's parts make up d_in."""
-    if case.architecture == "crosscoder":
-        return {"widths": (d_in - d_in // 2, d_in // 2), "d_sae": d_sae}
-    if case.architecture == "transcoder":
-        return {"d_in": d_in, "d_out": d_in + 2, "d_sae": d_sae}
-    return {"d_in": d_in, "d_sae": d_sae}
+    sizes = {"widths": (d_in - d_in // 2, d_in // 2), "d_in": d_in, "d_out": d_in + 2, "d_sae": d_sae}
+    wanted = inspect.signature(architecture_class(case.architecture)).parameters
+    return {name: size for name, size in sizes.items() if name in wanted}
 
 
 def build(
     case: Case, *, d_in: int = D_IN, d_sae: int = D_SAE, dtype: torch.dtype = torch.float64, **changes: Any
 ) -> SparseAutoencoder:
     """An SAE with every parameter filled, about half of its latents active on `rows_for` it."""
-    settings = case.settings | changes
-    sae = architecture_class(case.architecture)(**sizes_for(case, d_in, d_sae), **settings).to(dtype)
+    sae = architecture_class(case.architecture)(**sizes_for(case, d_in, d_sae), **case.settings | changes).to(dtype)
+    learnt = {id(parameter) for parameter in learnt_by_activation(sae)}
     with torch.no_grad():
         for number, parameter in enumerate(sae.parameters()):
-            parameter.copy_(ramp(*parameter.shape, dtype=dtype, phase=number))
-        for name, parameter in sae.named_parameters():
-            if name.endswith("threshold_parameter"):  # positive, log or not, and all different
-                parameter.copy_(0.2 + 0.2 * ramp(d_sae, dtype=dtype, phase=7).abs())
-                if settings.get("threshold_form", "log") == "log":
-                    parameter.log_()
+            values = ramp(*parameter.shape, dtype=dtype, phase=number)
+            if id(parameter) in learnt:  # in its range, which its start is in: around it, of its sign, and all different
+                values = torch.where(parameter == 0, values, parameter * (1 + ramp(*parameter.shape, dtype=dtype, phase=7) / 3))
+            parameter.copy_(values)
         if sae.batch_threshold is not None:
             sae.batch_threshold.copy_(0.2 + 0.1 * ramp(d_sae, dtype=dtype, phase=8))
     return sae
+
+
+def learnt_by_activation(sae: SparseAutoencoder) -> list[torch.Tensor]:
+    """Parameters of the activation function: thresholds, as a rule."""
+    return list(sae.activation_function.parameters()) if isinstance(sae, AffineSAE) else []
 
 
 def rows_for(sae: SparseAutoencoder, rows: int = ROWS, *, phase: float = 0.3) -> torch.Tensor:

@@ -7,7 +7,7 @@ from sae.losses.dead_latents import AuxK, GhostGradients, PreActivation
 from sae.losses.objective import Objective, StepInfo
 from sae.losses.reconstruction import GateReconstruction, MultiTopK, NestedSquaredError, SquaredError
 from sae.losses.sparsity import L0, L1, Lp, Tanh
-from tests.cases import CASES, D_SAE, ROWS, build, every_architecture, rows_for, target_for
+from tests.cases import CASES, D_SAE, ROWS, build, every_architecture, every_architecture_that, rows_for, target_for
 
 DEAD = torch.zeros(D_SAE, dtype=torch.bool)
 DEAD[[0, 3, 4, 7, 11]] = True
@@ -36,7 +36,7 @@ def test_a_batch_s_loss_is_the_mean_of_its_rows_losses(case, sizes):
             torch.testing.assert_close(mean, one, rtol=1e-11, atol=1e-11)
 
 
-@pytest.mark.parametrize("case", [case for case in CASES if "batch_topk" in case.name], ids=lambda case: case.name)
+@every_architecture_that(lambda sae: sae.batch_threshold is not None)
 def test_where_training_selects_over_the_batch_a_row_does_see_the_others(case):
     """Otherwise the exception above would be none."""
     sae = build(case)
