@@ -10,7 +10,7 @@ from sae.losses.dead_latents import AuxK, GhostGradients, PreActivation
 from sae.losses.objective import StepInfo
 from sae.losses.reconstruction import GateReconstruction, MultiTopK, NestedSquaredError, SquaredError
 from sae.losses.sparsity import L0, L1, Lp, Tanh
-from tests.cases import CASES, D_IN, D_SAE, Case, build, every_architecture, rows_for, target_for
+from tests.cases import CASES, D_IN, D_SAE, Case, build, every_architecture, every_architecture_that, rows_for, target_for
 from tests.reference import saes as twin
 
 ROWS = 9
@@ -50,8 +50,10 @@ def encode(case, sae, p, x, *, selecting=False):
             acts = [twin.above(z, sae.batch_threshold.numpy()) for z in pre]
         elif kind == "jumprelu":
             acts = [twin.above(z, p["theta"]) for z in pre]
-        else:
+        elif kind == "relu":
             acts = [twin.relu(z) for z in pre]
+        else:
+            pytest.fail(f"no numpy twin of {kind}: write one in tests/reference/saes.py and call it here")
         pairs = list(zip(pre, acts, strict=True))
     return np.array([one for one, _ in pairs]), np.array([other for _, other in pairs])
 
@@ -70,6 +72,13 @@ def test_forward_passes(case):
     np.testing.assert_allclose(output.pre_acts.detach().numpy(), pre, **TOLERANCE)
     np.testing.assert_allclose(output.latent_acts.detach().numpy(), acts, **TOLERANCE)
     np.testing.assert_allclose(output.recon.detach().numpy(), np.array(recon), **TOLERANCE)
+
+
+def test_an_architecture_without_a_twin_is_compared_with_none():
+    """And whoever adds it is told where to write one."""
+    sae = build(case_named("relu"))
+    with pytest.raises(pytest.fail.Exception, match=r"no numpy twin of new: write one in tests/reference/saes\.py"):
+        encode(Case("new", "new", {}), sae, numpy_of(sae), rows_for(sae).numpy())
 
 
 def check(case_name, term, expected, *, forward="forward", info=INFO, skip=()):
@@ -116,10 +125,10 @@ def test_squared_error(name):
     check(name, SquaredError(), lambda p, acts, pre, recon, target: twin.squared_error(recon, target))
 
 
-@pytest.mark.parametrize("name", ["batch_topk", "batch_topk_without_input_bias", "matryoshka", "crosscoder_batch_topk"])
-def test_squared_error_where_training_selects_over_the_batch(name):
+@every_architecture_that(lambda sae: sae.batch_threshold is not None)
+def test_squared_error_where_training_selects_over_the_batch(case):
     check(
-        name,
+        case.name,
         SquaredError(),
         lambda p, acts, pre, recon, target: twin.squared_error(recon, target),
         forward="forward_train",
