@@ -22,6 +22,7 @@ __all__ = [
     "ActivationName",
     "BatchTopK",
     "JumpReLU",
+    "LearntThreshold",
     "ReLU",
     "ThresholdForm",
     "TopK",
@@ -35,9 +36,33 @@ ThresholdForm = Literal["raw", "log"]
 
 
 class ActivationFunction(nn.Module, ABC):
-    """pre_acts -> latent_acts, never negative, each row by itself."""
+    """pre_acts -> latent_acts: never negative, exactly 0 where a latent is silent, each row by itself.
+
+    A pre-activation of 0 or less is silent. It scales with its input: after `scale_(c)`, f(c * pre_acts) is c times what
+    f(pre_acts) was, for c > 0.
+
+    What a new one must provide:
+    1. `forward`, and `forward_train` where training selects otherwise.
+    2. `pick` (and `pick_train`): every entry that `forward` makes positive and, where gradients are recorded, every further one
+       that gives a learnt parameter a gradient; `activate`: latent activations of what was picked, equal to the dense ones in
+       values and in the gradients of pre-activations and learnt parameters. Without one the positive part is taken.
+    3. With parameters that are learnt: `thresholds`, `scale_`, `reset_` and `constrain_`. What follows a scale and is not
+       learnt is a buffer, which `scale_` multiplies too. `LearntThreshold` has what terms of the loss ask beside.
+
+    An architecture that uses it and a line in `tests/cases.py` bring the tests that hold it to this.
+
+    Attributes:
+        k: latents that a row may use, where that is fixed.
+        selects_by_size: whether a row's latents compete by size.
+    """
 
     k: int | None = None
+    selects_by_size: bool = False
+
+    @property
+    def batch_threshold(self) -> Tensor | None:
+        """The threshold [d_sae] that stands in for a selection over the batch, where training makes such a selection."""
+        return None
 
     @abstractmethod
     def forward(self, pre_acts: Float[Tensor, "*batch d_sae"]) -> Float[Tensor, "*batch d_sae"]:
@@ -69,7 +94,7 @@ class ActivationFunction(nn.Module, ABC):
         return int((latent_acts > 0).sum())
 
     def thresholds(self) -> list[tuple[Tensor, int]]:
-        """Parameters with one entry for each latent, and their latent axis."""
+        """Every learnt parameter, with one entry for each latent, and its latent axis."""
         return []
 
     def scale_(self, factor: Tensor) -> None:
@@ -80,6 +105,23 @@ class ActivationFunction(nn.Module, ABC):
 
     def constrain_(self) -> None:
         """Restore after an update what must hold of thresholds."""
+
+
+class LearntThreshold(ActivationFunction, ABC):
+    """One that keeps pre-activations above a threshold of each latent, which is learnt: what penalties on L0 need."""
+
+    @property
+    @abstractmethod
+    def threshold(self) -> Float[Tensor, " d_sae"]:
+        """theta, positive, in the units of pre-activations, with its graph."""
+
+    @abstractmethod
+    def fires(self, pre_acts: Float[Tensor, "*batch d_sae"]) -> Float[Tensor, "*batch d_sae"]:
+        """1 where a latent fires, else 0, with a gradient of L0."""
+
+    @abstractmethod
+    def fired(self, picked: SparseActs) -> SparseActs:
+        """`fires` of the pre-activations that were picked, with the same gradient."""
 
 
 @final
@@ -98,6 +140,8 @@ class ReLU(ActivationFunction):
 @final
 class TopK(ActivationFunction):
     """Implements: latent_acts = the k largest pre_acts of each row where positive, else 0."""
+
+    selects_by_size = True
 
     def __init__(self, *, d_sae: int, k: int) -> None:
         super().__init__()
@@ -134,6 +178,11 @@ class BatchTopK(ActivationFunction):
         self.k = check_k(k, d_sae)
         self.register_buffer("threshold", torch.zeros(d_sae))
 
+    @property
+    def batch_threshold(self) -> Tensor:
+        """The threshold."""
+        return self.threshold
+
     def forward(self, pre_acts: Float[Tensor, "*batch d_sae"]) -> Float[Tensor, "*batch d_sae"]:
         """Latent activations."""
         return pre_acts * (pre_acts > self.threshold)
@@ -158,7 +207,7 @@ class BatchTopK(ActivationFunction):
 
 
 @final
-class JumpReLU(ActivationFunction):
+class JumpReLU(LearntThreshold):
     """Implements: latent_acts = pre_acts where above a threshold of each latent, else 0; straight-through in the backward pass.
 
     The threshold is a parameter: itself (`raw`, Gemma Scope; kept positive after each update) or its logarithm (`log`,

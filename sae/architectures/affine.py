@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from sae.architectures.activation_functions import ActivationFunction, BatchTopK, JumpReLU, TopK
+from sae.architectures.activation_functions import ActivationFunction
 from sae.architectures.base import SAEOutput, SparseAutoencoder, SparseSAEOutput
 from sae.functional.encoder_product import EncoderProduct
 from sae.functional.sparse import SparseActs
@@ -99,13 +99,13 @@ class AffineSAE(SparseAutoencoder, ABC):
 
     @property
     def selects_by_size(self) -> bool:
-        """TopK does."""
-        return isinstance(self.activation_function, TopK)
+        """Whether a row's latents compete by size, as the activation function says."""
+        return self.activation_function.selects_by_size
 
     @property
     def batch_threshold(self) -> Tensor | None:
-        """The threshold of BatchTopK; None for other activation functions."""
-        return self.activation_function.threshold if isinstance(self.activation_function, BatchTopK) else None
+        """The activation function's, where training selects over the batch."""
+        return self.activation_function.batch_threshold
 
     def latent_parameters(self) -> list[tuple[Tensor, int]]:
         """Encoder, its bias, decoder, thresholds."""
@@ -127,8 +127,8 @@ class AffineSAE(SparseAutoencoder, ABC):
         self.activation_function.reset_(latents)
 
     def scale_thresholds_(self, factor: Tensor) -> None:
-        """JumpReLU's; that of BatchTopK is not learnt."""
-        if isinstance(self.activation_function, JumpReLU):
+        """Those of the activation function, where it has any that are learnt: BatchTopK's is not."""
+        if self.activation_function.thresholds():
             self.activation_function.scale_(factor)
 
     def constrain_(self) -> None:

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from sae.architectures.activation_functions import JumpReLU
+from sae.architectures.activation_functions import LearntThreshold
 from sae.architectures.affine import AffineSAE
 from sae.architectures.base import SAEOutput, SparseAutoencoder, SparseSAEOutput
 from sae.architectures.crosscoder import CrosscoderSAE
@@ -225,7 +225,7 @@ class L0(nn.Module):
         Raises:
             ValueError: it has none, or fewer.
         """
-        if not isinstance(sae, AffineSAE) or not isinstance(sae.activation_function, JumpReLU):
+        if not isinstance(sae, AffineSAE) or not isinstance(sae.activation_function, LearntThreshold):
             raise ValueError(f"l0_coefficient needs learnt thresholds (jumprelu), got {type(sae).__name__}: set it to null")
         if self.target is not None and self.target > sae.d_sae:
             raise ValueError(
@@ -242,7 +242,7 @@ class L0(nn.Module):
     ) -> Float[Tensor, " batch"]:
         """Penalty of each row; the same for all rows with a target and `square`."""
         function = sae.activation_function if isinstance(sae, AffineSAE) else None
-        if not isinstance(function, JumpReLU) or output.pre_acts is None:
+        if not isinstance(function, LearntThreshold) or output.pre_acts is None:
             raise ValueError("the term `l0` needs an architecture with learnt thresholds (jumprelu), and a pass of training")
         pre_acts = output.pre_acts
         fires = function.fired(pre_acts) if isinstance(pre_acts, SparseActs) else function.fires(pre_acts)
@@ -264,9 +264,9 @@ class L0(nn.Module):
 
 
 def thresholds(sae: SparseAutoencoder) -> Float[Tensor, " d_sae"] | float:
-    """JumpReLU's thresholds, with their graph; 0 for other architectures."""
+    """Learnt thresholds (JumpReLU's), with their graph; 0 for other architectures."""
     function = sae.activation_function if isinstance(sae, AffineSAE) else None
-    return function.threshold if isinstance(function, JumpReLU) else 0.0
+    return function.threshold if isinstance(function, LearntThreshold) else 0.0
 
 
 def _checked_weighting(term: str, weighting: Weighting) -> Weighting:

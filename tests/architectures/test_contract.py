@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import sae as library
+from sae.architectures.activation_functions import LearntThreshold
 from sae.architectures.affine import AffineSAE
 from sae.architectures.initialise import initialise_
 from sae.functional.sparse import sparse_from_dense
@@ -24,6 +25,7 @@ from tests.cases import (
     build,
     every_architecture,
     every_architecture_that,
+    learnt_by_activation,
     ramp,
     rows_for,
     sizes_for,
@@ -300,6 +302,49 @@ def test_reset_latents_touches_those_latents_alone(case):
             fresh = type(sae)(**sae.config()).double().get_parameter(name)
             assert (value != before[name]).any(), name
             torch.testing.assert_close(value[chosen], fresh[chosen], rtol=1e-6, atol=0, msg=name)  # made in float32
+
+
+@every_architecture_that(lambda sae: len(learnt_by_activation(sae)) > 0)
+@pytest.mark.parametrize("shift", [-5.0, 5.0])
+def test_learnt_thresholds_stay_in_range_after_an_absurd_update(case, shift):
+    """No activation below zero, none of a pre-activation that is not positive, no gradient that is not finite."""
+    sae = build(case)
+    with torch.no_grad():
+        for parameter in learnt_by_activation(sae):
+            parameter.add_(shift)
+    sae.constrain_()
+    x = rows_for(sae)
+    for output in (sae(x), sae.forward_train(x)):
+        assert (output.latent_acts >= 0).all()
+        found = gradients(sae, OBJECTIVE(sae, output, target_for(sae, x), COEFFICIENTS).total)
+        assert all(torch.isfinite(gradient).all() for gradient in found.values())
+    assert not sae.activation_function(-output.pre_acts.abs()).any()
+    if isinstance(sae.activation_function, LearntThreshold):
+        assert (sae.activation_function.threshold > 0).all()
+
+
+@every_architecture
+def test_what_is_in_range_is_not_constrained(case):
+    sae, untouched = build(case), build(case).state_dict()
+    sae.constrain_()
+    for name, value in sae.state_dict().items():
+        assert torch.equal(value, untouched[name]), name
+
+
+@every_architecture
+def test_scaled_thresholds_are_multiplied_and_nothing_else_is(case):
+    """What is compared with them and scaled alike gives activations that are scaled alike."""
+    sae, before = build(case), build(case)
+    sae.scale_thresholds_(torch.tensor(1.7, dtype=torch.float64))
+    learnt = [id(parameter) for parameter in learnt_by_activation(sae)]
+    for (name, value), (_, old) in zip(
+        [*sae.named_parameters(), *sae.named_buffers()], [*before.named_parameters(), *before.named_buffers()], strict=True
+    ):
+        assert torch.equal(value, old) == (id(value) not in learnt), name
+    if learnt:
+        pre_acts = before(rows_for(before)).pre_acts
+        expected = 1.7 * before.activation_function(pre_acts)
+        torch.testing.assert_close(sae.activation_function(1.7 * pre_acts), expected, rtol=1e-12, atol=1e-12)
 
 
 @every_architecture
