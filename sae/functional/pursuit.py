@@ -25,11 +25,18 @@ def pursue(rows: Float[Tensor, "batch width"], dictionary: Float[Tensor, "d_sae 
     A round takes the direction with the largest positive fit r.d / ||d||, and its share r.d / ||d||^2 of the residual r; a row
     stops where no fit is positive. Directions that are chosen again add up.
 
+    Autocast is off in it: latents are chosen, and the system solved, in the type of the weights.
+
     Args:
         rows: what is to be written as a sum of directions.
         dictionary: directions of any length; a row of zeros is never chosen.
         k: rounds.
     """
+    with torch.autocast(rows.device.type, enabled=False):
+        return _pursue(rows, dictionary, k)
+
+
+def _pursue(rows: Tensor, dictionary: Tensor, k: int) -> SparseActs:
     chosen, taken = _choose(rows.detach(), dictionary.detach(), k)
     wide = torch.promote_types(dictionary.dtype, torch.float32)  # what systems can be solved in
     picked = functional.embedding(chosen, dictionary).to(wide) * taken[..., None]

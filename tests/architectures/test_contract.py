@@ -485,11 +485,12 @@ def test_sparse_form_under_autocast_is_near_dense(case):
 def test_a_training_pass_runs_under_autocast(case):
     sae = build(case, dtype=torch.float32)
     x = rows_for(sae)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        total = OBJECTIVE(sae, sae.forward_train(x), target_for(sae, x), COEFFICIENTS).total
-    for name, gradient in gradients(sae, total).items():
-        assert gradient.dtype == torch.float32, name
-        assert torch.isfinite(gradient).all(), name
+    for forward in (sae.forward_train, *([sae.forward_train_sparse] if sae.trains_sparse else [])):
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            total = OBJECTIVE(sae, forward(x), target_for(sae, x), COEFFICIENTS).total
+        for name, gradient in gradients(sae, total).items():
+            assert gradient.dtype == torch.float32, name
+            assert torch.isfinite(gradient).all(), name
 
 
 @every_architecture
