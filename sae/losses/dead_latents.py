@@ -9,7 +9,7 @@ from torch import Tensor
 from sae.architectures.base import SAEOutput, SparseAutoencoder, SparseSAEOutput
 from sae.functional.selection import row_top_k
 from sae.losses.objective import START, StepInfo
-from sae.losses.sparsity import thresholds
+from sae.losses.sparsity import thresholds, weighted_sum
 
 __all__ = ["AuxK", "GhostGradients", "PreActivation"]
 
@@ -122,7 +122,7 @@ class PreActivation:
             latents = info.dead.nonzero().squeeze(1)
             weights, own = weights[latents], own[latents] if isinstance(own, Tensor) else own
         below = torch.relu(own - _pre_acts(output, "pre_act", latents))
-        return below.to(weights.dtype) @ weights
+        return weighted_sum(below, weights)
 
 
 def _pre_acts(output: SAEOutput | SparseSAEOutput, term: str, latents: Tensor | None) -> Float[Tensor, "batch chosen"]:

@@ -16,7 +16,7 @@ from sae.architectures.gated import GatedSAE
 from sae.functional.sparse import SparseActs
 from sae.losses.objective import START, StepInfo
 
-__all__ = ["L0", "L1", "Lp", "Tanh", "Weighting", "thresholds"]
+__all__ = ["L0", "L1", "Lp", "Tanh", "Weighting", "thresholds", "weighted_sum"]
 
 Weighting = Literal["none", "decoder_norm", "frozen_decoder_norm", "part_norms"]
 
@@ -58,10 +58,10 @@ class L1:
     ) -> Float[Tensor, " batch"]:
         """Penalty of each row, in activation units; summed in float32 at least."""
         if self.on == "latent_acts":
-            return _weighted_sum(output.latent_acts, _weights(sae, self.weighting))
+            return weighted_sum(output.latent_acts, _weights(sae, self.weighting))
         if output.pre_acts is None or (isinstance(output, SparseSAEOutput) and self.needs_dense(sae)):
             raise ValueError("l1_on=pre_acts needs the dense pass")
-        return _weighted_sum(_mapped(output.pre_acts, torch.relu), _weights(sae, self.weighting))
+        return weighted_sum(_mapped(output.pre_acts, torch.relu), _weights(sae, self.weighting))
 
 
 @final
@@ -127,7 +127,7 @@ class Lp(nn.Module):
             _weights(sae, self.weighting),
         )
         self._weights = None if weights is None else weights.detach()
-        return float(self.factor) * _weighted_sum(powers, weights)
+        return float(self.factor) * weighted_sum(powers, weights)
 
     @torch.no_grad()
     def advance(self, output: SAEOutput | SparseSAEOutput, info: StepInfo) -> None:
@@ -139,7 +139,7 @@ class Lp(nn.Module):
         for sums, power in ((self.sums_now, float(self.p_now)), (self.sums_next, upcoming)):
             powers = _mapped(output.latent_acts, lambda acts, power=power: _power(acts, power))
             sums.copy_(sums.roll(1))
-            sums[0] = _weighted_sum(powers, self._weights).sum(dtype=torch.float64) / rows
+            sums[0] = weighted_sum(powers, self._weights).sum(dtype=torch.float64) / rows
         due = self.start + (1 - self.start) * int(self.moves) / self.updates
         if info.progress < due:
             return
@@ -184,7 +184,7 @@ class Tanh:
         if isinstance(acts, SparseActs):
             own = None if weights is None else weights.index_select(0, acts.indices)
             return acts.map(lambda values: torch.tanh(self.scale * (values if own is None else values * own))).row_sums()
-        return _weighted_sum(torch.tanh(self.scale * (acts if weights is None else acts * weights)), None)
+        return weighted_sum(torch.tanh(self.scale * (acts if weights is None else acts * weights)), None)
 
 
 @final
@@ -246,7 +246,7 @@ class L0(nn.Module):
             raise ValueError("the term `l0` needs an architecture with learnt thresholds (jumprelu), and a pass of training")
         pre_acts = output.pre_acts
         fires = function.fired(pre_acts) if isinstance(pre_acts, SparseActs) else function.fires(pre_acts)
-        fired = _weighted_sum(fires, None)
+        fired = weighted_sum(fires, None)
         if self.target is None:
             return fired
         if self.steering == "price":
@@ -300,10 +300,12 @@ def _power(acts: Tensor, p: float) -> Tensor:
     return torch.where(positive, torch.where(positive, acts, 1).pow(p), 0)
 
 
-def _weighted_sum(acts: Tensor | SparseActs, weights: Float[Tensor, " d_sae"] | None) -> Float[Tensor, " batch"]:
-    """Sum over latents, weighted where weights are given, in float32 at least."""
+def weighted_sum(acts: Tensor | SparseActs, weights: Float[Tensor, " d_sae"] | None) -> Float[Tensor, " batch"]:
+    """Sum over latents, weighted where weights are given, in float32 at least: under autocast and with narrow weights too."""
     if isinstance(acts, SparseActs):
         return acts.row_sums(weights)
-    if weights is not None:
-        return acts.to(weights.dtype) @ weights
-    return acts.sum(dim=-1, dtype=torch.promote_types(acts.dtype, torch.float32))
+    if weights is None:
+        return acts.sum(dim=-1, dtype=torch.promote_types(acts.dtype, torch.float32))
+    wide = torch.promote_types(weights.dtype, torch.float32)
+    with torch.autocast(acts.device.type, enabled=False):
+        return acts.to(wide) @ weights.to(wide)

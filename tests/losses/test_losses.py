@@ -1,7 +1,6 @@
 import pytest
 import torch
 
-from sae.functional.sparse import SparseActs
 from sae.losses.objective import Objective
 from sae.losses.reconstruction import SquaredError
 from sae.losses.sparsity import L1
@@ -58,15 +57,6 @@ def test_weighted_l1_does_not_see_how_a_latents_scale_is_shared_out():
     torch.testing.assert_close(L1()(sae, sae(x), x), before, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("weighting", ["none", "decoder_norm"])
-def test_sparse_activations_give_the_same_penalty(weighting):
-    sae, x, output = prepared()
-    sparse = sae.forward_sparse(x)
-    assert isinstance(sparse.latent_acts, SparseActs)
-    term = L1(weighting=weighting)
-    torch.testing.assert_close(term(sae, sparse, x), term(sae, output, x), rtol=1e-12, atol=1e-12)
-
-
 def test_objective_averages_rows_and_keeps_parts_before_coefficients():
     sae, x, output = prepared()
     loss = Objective(TERMS)(sae, output, x, {"reconstruction": 2.0, "sparsity": torch.tensor(0.5).double()})
@@ -88,9 +78,11 @@ def test_loss_per_row_averages_to_the_loss():
     torch.testing.assert_close(rows[3], alone)
 
 
-def test_sums_of_bfloat16_activations_are_float32():
+@pytest.mark.parametrize("weighting", ["none", "decoder_norm"])
+def test_sums_of_bfloat16_activations_are_float32(weighting):
+    """Also where the weights are narrow, not only the activations (`test_contract.py`)."""
     sae, x, output = prepared(torch.bfloat16)
-    assert L1()(sae, output, x).dtype == torch.float32
+    assert L1(weighting=weighting)(sae, output, x).dtype == torch.float32
 
 
 @pytest.mark.parametrize("coefficients", [{"reconstruction": 1.0}, {"reconstruction": 1.0, "sparsity": 1.0, "sparcity": 1.0}])
