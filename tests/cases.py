@@ -1,9 +1,12 @@
-"""One list of architectures: a line here gives an architecture the whole suite of `tests/architectures/test_contract.py`."""
+"""One list of architectures and one of terms of the loss: a line here gives each its whole contract suite.
+
+`tests/architectures/test_contract.py` runs over the one, `tests/losses/test_contract.py` over the other.
+"""
 
 import inspect
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -61,6 +64,57 @@ CASES = [
     Case("transcoder_skip", "transcoder", {"activation": "relu", "k": None, "skip": True}),
     Case("crosscoder", "crosscoder", {}),
     Case("crosscoder_batch_topk", "crosscoder", {"activation": "batch_topk", "k": 4}),
+]
+
+
+@dataclass(frozen=True)
+class TermCase:
+    """One term of the loss with settings.
+
+    Attributes:
+        term: in the registry.
+        case: name of the case whose SAE it is a term of.
+        settings: keywords of its constructor.
+        row_wise: whether a row's value is its own; False where it depends on the batch, which must then be seen.
+    """
+
+    term: str
+    case: str
+    settings: dict[str, Any] = field(default_factory=dict)
+    row_wise: bool = True
+
+
+TERM_CASES = [
+    TermCase("mse", "relu"),
+    TermCase("mse", "matching_pursuit", {"reduction": "mean"}),
+    TermCase("nested", "matryoshka_topk", {"empty_prefix": True}),
+    TermCase("nested", "matryoshka_relu", {"reduction": "sum"}),
+    TermCase("multi_topk", "topk", {"multiple": 2}),
+    TermCase("multi_topk", "batch_topk", {"multiple": 2}),
+    TermCase("gate", "gated"),
+    TermCase("gate", "gated", {"through_decoder": True}),
+    TermCase("l0", "jumprelu_log"),
+    TermCase("l0", "jumprelu_raw", {"target": 3.0}, row_wise=False),
+    TermCase("l0", "matryoshka_jumprelu", {"target": 3.0, "steering": "price"}),
+    TermCase("l1", "relu"),
+    TermCase("l1", "topk", {"weighting": "decoder_norm"}),
+    TermCase("l1", "crosscoder", {"weighting": "part_norms"}),
+    TermCase("l1", "gated", {"on": "pre_acts", "weighting": "frozen_decoder_norm"}),
+    TermCase("l1", "topk", {"on": "pre_acts"}),
+    TermCase("lp", "relu", {"p": 0.5}),
+    TermCase("lp", "gated", {"p": 0.2}),
+    TermCase("lp", "matryoshka_relu", {"p": 0.3, "weighting": "decoder_norm"}),
+    TermCase("tanh", "gated"),
+    TermCase("tanh", "matching_pursuit", {"weighting": "none"}),
+    TermCase("auxk", "topk", row_wise=False),
+    TermCase("auxk", "transcoder_skip", {"k_aux": 2, "normalisation": "none"}),
+    TermCase("ghost", "relu"),
+    TermCase("ghost", "transcoder_skip"),
+    TermCase("pre_act", "jumprelu_raw"),
+    TermCase("pre_act", "relu", {"dead_only": True}),
+    TermCase("pre_act", "jumprelu_log", {"dead_only": True}),
+    TermCase("kl", "topk"),
+    TermCase("downstream", "crosscoder", {"layers": 2}),
 ]
 
 every_architecture = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
