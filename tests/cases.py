@@ -14,7 +14,7 @@ import torch
 
 from sae.architectures.affine import AffineSAE
 from sae.architectures.base import SparseAutoencoder
-from sae.formats.registry import architecture_class
+from sae.formats.registry import ARCHITECTURES
 
 # Never equal, and no two sums or products of them either: a transposed or mixed-up axis cannot go unseen.
 ROWS, D_IN, D_SAE = 17, 5, 13
@@ -131,10 +131,15 @@ def ramp(*shape: int, dtype: torch.dtype = torch.float64, phase: float = 0.0) ->
     return torch.sin(0.37 * number.square() + number + phase).reshape(shape).to(dtype)
 
 
+def class_of(case: Case) -> type[SparseAutoencoder]:
+    assert case.architecture in ARCHITECTURES, f"{case.architecture!r} has no name yet: add a line to sae/formats/registry.py"
+    return ARCHITECTURES[case.architecture]
+
+
 def sizes_for(case: Case, d_in: int, d_sae: int) -> dict[str, Any]:
     """The constructor's sizes: a transcoder's target is wider than its input, a crosscoder's parts make up d_in."""
     sizes = {"widths": (d_in - d_in // 2, d_in // 2), "d_in": d_in, "d_out": d_in + 2, "d_sae": d_sae}
-    wanted = inspect.signature(architecture_class(case.architecture)).parameters
+    wanted = inspect.signature(class_of(case)).parameters
     return {name: size for name, size in sizes.items() if name in wanted}
 
 
@@ -142,7 +147,7 @@ def build(
     case: Case, *, d_in: int = D_IN, d_sae: int = D_SAE, dtype: torch.dtype = torch.float64, **changes: Any
 ) -> SparseAutoencoder:
     """An SAE with every parameter filled, about half of its latents active on `rows_for` it."""
-    sae = architecture_class(case.architecture)(**sizes_for(case, d_in, d_sae), **case.settings | changes).to(dtype)
+    sae = class_of(case)(**sizes_for(case, d_in, d_sae), **case.settings | changes).to(dtype)
     learnt = {id(parameter) for parameter in learnt_by_activation(sae)}
     with torch.no_grad():
         for number, parameter in enumerate(sae.parameters()):

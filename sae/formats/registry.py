@@ -1,4 +1,8 @@
-"""The architectures that a saved file may name. Files hold these names, never a class path: loading imports nothing else."""
+"""The architectures that a saved file may name. Files hold these names, never a class path: loading imports nothing else.
+
+A new architecture is a line in `ARCHITECTURES`; `conf/sae/NAME.yaml` and a line in `tests/cases.py` go with it (README, "Adding
+an architecture").
+"""
 
 import difflib
 

@@ -131,6 +131,13 @@ def test_an_sae_holds_its_size_and_its_architectures_keywords_and_no_unknown_key
     assert compose("train", [f"sae={path.stem}", "sae.tanh_scale=3", "sae.average_half_life=0.1"])["sae"]["tanh_scale"] == 3
 
 
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_every_architecture_has_a_file_of_its_name(name):
+    """Without one it could not be trained by name, and no test would train it."""
+    assert Path("sae", f"{name}.yaml") in FILES, f"write conf/sae/{name}.yaml: with the keys of {ARCHITECTURES[name].__name__}"
+    assert yaml.safe_load((CONF / "sae" / f"{name}.yaml").read_text())["name"] == name
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_command_says_the_same_defaults_as_the_others(name):
     tree, training = compose(name, []), compose("train", [])
