@@ -1,11 +1,16 @@
 """Learners as `conf/sae/NAME.yaml` describes them, at a test's size."""
 
+import inspect
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 import yaml
 
+from sae.architectures.base import SparseAutoencoder
 from sae.commands.hook_node import has_target, reads_several
 from sae.commands.sae_node import SAENode, read_sae_node
 from sae.training.kernels import KernelSettings
@@ -21,8 +26,13 @@ POINT, OTHER = "layers.1.here", "layers.1.there"
 SMALL: dict[str, Any] = {"k": 4, "l0_target": 4, "group_fractions": [0.25, 0.25, 0.5]}
 
 
+def keys_of(name: str) -> dict[str, Any]:
+    """What the file says."""
+    return yaml.safe_load((CONF / f"{name}.yaml").read_text())
+
+
 def read_node(name: str, *, d_sae: int, **changes: Any) -> SAENode:
-    node = yaml.safe_load((CONF / f"{name}.yaml").read_text()) | {"expansion": None, "d_sae": d_sae}
+    node = keys_of(name) | {"expansion": None, "d_sae": d_sae}
     small = {key: value for key, value in SMALL.items() if node.get(key) is not None}
     problems: list[str] = []
     found = read_sae_node(node | small | changes, problems)
@@ -70,6 +80,37 @@ def learner_of(
         seed=seed,
         kernels=kernels,
     )
+
+
+@cache
+def sae_of(name: str) -> SparseAutoencoder:
+    """To ask what it is; not to be changed."""
+    return learner_of(name, d_in=6, d_sae=20, budget=Budget(train_tokens=640, batch_tokens=64)).sae
+
+
+def names_of_those_that(holds: Callable[[SparseAutoencoder], bool]) -> list[str]:
+    """Those files of whose SAE something holds: a new file is sorted by what it describes, not by its name."""
+    return [name for name in NAMES if holds(sae_of(name))]
+
+
+def takes(sae: SparseAutoencoder, keyword: str) -> bool:
+    """Whether the architecture has a setting."""
+    return keyword in inspect.signature(type(sae)).parameters
+
+
+every_node = pytest.mark.parametrize("name", NAMES)
+
+
+def every_node_that(holds: Callable[[SparseAutoencoder], bool]) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("name", names_of_those_that(holds))
+
+
+def rows_of(name: str, values: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Input and target of an SAE that reads raw rows."""
+    if reads_several(name):
+        x = torch.cat([values[POINT], values[OTHER]], dim=1)
+        return x, x
+    return values[POINT], values[OTHER if has_target(name) else POINT]
 
 
 def build_optimizer(learner: Learner, settings: OptimizerSettings | None = None) -> torch.optim.Optimizer:

@@ -1,26 +1,37 @@
-"""What training promises for every file in `conf/sae`: exact resume, honest export, thresholds, k, units."""
+"""What training promises for every file in `conf/sae`: that it learns, thresholds, k, optimizers, sparsity.
 
-import copy
+Exact resume is in `test_resume_every_architecture.py`; export, and a start from what was exported, in `test_export.py`.
+"""
 
 import numpy as np
 import pytest
 import torch
 
-from sae.commands.hook_node import has_target, reads_several
-from sae.errors import UserError
+from sae.architectures.activation_functions import LearntThreshold
+from sae.architectures.affine import AffineSAE
 from sae.functional.selection import batch_top_k, count_threshold, row_top_k
 from sae.training.optimizers import OptimizerSettings
 from sae.training.recipe import Budget, Recipe
 from sae.training.threshold import ThresholdEstimate, calibrated_threshold
-from tests.training.nodes import NAMES, OTHER, POINT, build_optimizer, learner_of, one_step, read_node, widths_of
+from tests.training.nodes import (
+    POINT,
+    build_optimizer,
+    every_node,
+    every_node_that,
+    keys_of,
+    learner_of,
+    one_step,
+    rows_of,
+    sae_of,
+    widths_of,
+)
 
 D_IN, D_SAE, ROWS, STEPS = 10, 40, 64, 60
 BUDGET = Budget(train_tokens=STEPS * ROWS, batch_tokens=ROWS)
 
-UNIT_ROWS = {"crosscoder": {"unit_norm_decoder": True, "decoder_norm": 1.0}}  # its file leaves them free
-
-every_node = pytest.mark.parametrize("name", NAMES)
-batch_selecting = pytest.mark.parametrize("name", ["batch_topk", "matryoshka"])
+batch_selecting = every_node_that(lambda sae: sae.batch_threshold is not None)
+# Which key makes latents few, and values of it from many to few: the first of them that a file sets.
+DIALS = {"k": (12, 6, 3), "l0_target": (12, 6, 3), "l1_coefficient": (0.3, 3.0, 12.0)}
 
 
 def planted(rows, widths, seed=0, scale=1.0):
@@ -54,33 +65,6 @@ def go_on(learner, optimizer, values, first, last):
     return losses
 
 
-@pytest.mark.parametrize("averaged", [False, True], ids=["plain", "averaged"])
-@every_node
-def test_a_resumed_learner_goes_on_bit_for_bit(name, averaged):
-    """State out and into fresh objects in the middle, past a resampling, is as if nothing had happened."""
-    extras = {"average_half_life": 0.1} if averaged else {}
-    if averaged and read_node(name, d_sae=D_SAE).architecture_arguments.get("k") is not None:
-        extras["k_anneal"] = 0.5
-    whole, whole_optimizer, values = trained(name, steps=0, **extras)
-    losses = go_on(whole, whole_optimizer, values, 0, STEPS)
-    first, first_optimizer, _ = trained(name, steps=31, **extras)
-    state, moments = copy.deepcopy(first.state_dict()), copy.deepcopy(first_optimizer.state_dict())
-    second = learner_of(name, d_in=D_IN, d_sae=D_SAE, budget=BUDGET, lr=0.01, **extras)
-    second.load_state_dict(state)
-    optimizer = build_optimizer(second)
-    optimizer.load_state_dict(moments)
-    assert go_on(second, optimizer, values, 31, STEPS) == losses[31:]
-    for learner in (whole, second):
-        learner.finish(values)
-    ours, theirs = whole.state_dict(), second.state_dict()
-    assert ours.keys() == theirs.keys()
-    for key, value in ours.items():
-        if isinstance(value, torch.Tensor):
-            assert torch.equal(value, theirs[key]) or (value.isnan().all() and theirs[key].isnan().all()), key
-    for key, value in whole.export().state_dict().items():
-        assert torch.equal(value, second.export().state_dict()[key]), key
-
-
 @every_node
 def test_training_learns(name):
     """FVU on rows that were not trained on is far below that of the start; the exported SAE reads raw rows."""
@@ -97,106 +81,10 @@ def fresh(name, values):
     return learner.export()
 
 
-def rows_of(name, values):
-    if reads_several(name):
-        x = torch.cat([values[POINT], values[OTHER]], dim=1)
-        return x, x
-    return values[POINT], values[OTHER if has_target(name) else POINT]
-
-
 def fvu(sae, name, values):
     x, target = rows_of(name, values)
     with torch.no_grad():
         return float((sae(x).recon - target).square().sum() / (target - target.mean(dim=0)).square().sum())
-
-
-@every_node
-def test_the_exported_sae_equals_training_s_own_on_raw_rows(name):
-    """Scales, centres and thresholds folded: in float64, reconstruction to 1e-10."""
-    learner = learner_of(name, d_in=D_IN, d_sae=D_SAE, budget=BUDGET, lr=0.01).double()
-    values = {point: value.double() for point, value in planted(2000, widths_of(name, D_IN), scale=37.0).items()}
-    learner.start_from(values)
-    optimizer = build_optimizer(learner)
-    go_on(learner, optimizer, values, 0, 12)
-    learner.finish(values)
-    inside = copy.deepcopy(learner.sae)
-    if inside.batch_threshold is not None:
-        assert learner.threshold is not None
-        inside.batch_threshold.fill_(learner.threshold.value())
-    inside.scale_thresholds_(learner.threshold_factor)
-    x, _ = rows_of(name, values)
-    targets = learner.input_space if learner.target_space is None else learner.target_space
-    with torch.no_grad():
-        expected = targets.raw(inside(learner.input_space(values)).recon)
-        torch.testing.assert_close(learner.export()(x).recon, expected, rtol=1e-9, atol=1e-9)
-
-
-@pytest.mark.parametrize("name", ["relu", "gated", "topk", "batch_topk", "jumprelu", "matryoshka", "matching_pursuit"])
-def test_layer_norm_stays_in_forward(name):
-    learner, _, values = trained(name, steps=10, scaling="layer_norm", centring="none", b_dec_init="zero")
-    learner.finish(values)
-    exported = learner.export()
-    assert exported.layer_norm
-    assert not learner.sae.layer_norm
-    x = values[POINT]
-    x = x[x.std(dim=1) > 0.2]  # of shorter rows the constant under the root is a part
-    mean, deviation = x.mean(dim=1, keepdim=True), (x.var(dim=1, keepdim=True, unbiased=False) + 1e-5).sqrt()
-    inside = copy.deepcopy(exported)
-    inside.layer_norm = False
-    with torch.no_grad():
-        expected = inside((x - mean) / deviation).recon * deviation + mean
-        torch.testing.assert_close(exported(x).recon, expected, rtol=1e-4, atol=1e-4)
-        assert float((exported.encode(5 * x + 2) - exported.encode(x)).abs().mean()) < 1e-3, "length and offset do not matter"
-
-
-@every_node
-def test_starting_from_a_trained_sae_goes_on_where_it_was(name):
-    learner, _, values = trained(name, steps=20)
-    learner.finish(values)
-    exported = learner.export()
-    again = learner_of(name, d_in=D_IN, d_sae=D_SAE, budget=BUDGET, seed=3)
-    again.start_from({point: 1.5 * value for point, value in values.items()}, trained=exported)
-    x, _ = rows_of(name, values)
-    if again.threshold is not None:
-        assert again.sae.batch_threshold is not None
-        again.threshold.calibrated.fill_(float(again.sae.batch_threshold[0]))
-    with torch.no_grad():
-        torch.testing.assert_close(again.export()(x).recon, exported(x).recon, rtol=1e-4, atol=1e-4)
-
-
-@pytest.mark.parametrize("length", [1.0, 3.0])
-@every_node
-def test_the_first_constraint_changes_nothing_of_an_sae_that_was_taken_over(name, length):
-    """Decoder rows of another length than 1, as a transcoder's are in the units of a run whose target is scaled otherwise."""
-    learner, _, values = trained(name, steps=10)
-    learner.finish(values)
-    theirs = learner.export()
-    with torch.no_grad():
-        theirs.W_dec.mul_(length)
-    again = learner_of(name, d_in=D_IN, d_sae=D_SAE, budget=BUDGET, seed=3, **UNIT_ROWS.get(name, {}))
-    assert again.recipe.unit_norm_decoder
-    others = {point: (1.0 if point == POINT else 5.0) * value for point, value in values.items()}
-    again.start_from(values if name == "crosscoder" else others, trained=theirs)
-    if again.threshold is not None and again.sae.batch_threshold is not None:
-        again.threshold.calibrated.fill_(float(again.sae.batch_threshold[0]))
-    again._constrain(again.sae)
-    x, _ = rows_of(name, values)
-    with torch.no_grad():
-        torch.testing.assert_close(again.export()(x).recon, theirs(x).recon, rtol=1e-4, atol=1e-4)
-
-
-@pytest.mark.parametrize("name", ["topk", "batch_topk", "matryoshka", "transcoder"])
-def test_unequal_decoder_norms_of_latents_that_compete_are_not_taken_over(name):
-    learner, _, values = trained(name, steps=5)
-    learner.finish(values)
-    theirs = learner.export()
-    with torch.no_grad():
-        theirs.W_dec[3].mul_(1.01)
-    again = learner_of(name, d_in=D_IN, d_sae=D_SAE, budget=BUDGET)
-    with pytest.raises(UserError, match=r"decoder rows of norm .* to .* compete by size.*sae\.unit_norm_decoder=false"):
-        again.start_from(values, trained=theirs)
-    free = learner_of(name, d_in=D_IN, d_sae=D_SAE, budget=BUDGET, unit_norm_decoder=False)
-    free.start_from(values, trained=theirs)
 
 
 # -- thresholds ----------------------------------------------------------------------------------------------------------
@@ -243,7 +131,7 @@ def test_the_threshold_is_set_on_the_last_rows_and_moves_while_training(name):
     x = learner.input_space(values)
     learner.finish(values)
     last = learner.input_space(values)[-learner.recipe.calibration_rows :]
-    exported, raw = learner.export(), values[POINT][-learner.recipe.calibration_rows :]
+    exported, raw = learner.export(), rows_of(name, values)[0][-learner.recipe.calibration_rows :]
     with torch.no_grad():
         assert float((exported.encode(raw) > 0).sum(dim=1).double().mean()) == pytest.approx(4, abs=2 / len(last))
     assert running.value() == pytest.approx(before, rel=0.5)
@@ -259,7 +147,7 @@ def test_l0_with_the_exported_threshold_is_the_batch_wise_l0_on_held_out_rows(na
     learner.finish(values)
     held_out = planted(4096, widths_of(name, D_IN), seed=11)
     with torch.no_grad():
-        exported = float((learner.export().encode(held_out[POINT]) > 0).sum(dim=1).double().mean())
+        exported = float((learner.export().encode(rows_of(name, held_out)[0]) > 0).sum(dim=1).double().mean())
         batches = [learner.sae.forward_train(part) for part in learner.input_space(held_out).split(ROWS)]
         selected = float(torch.cat([(batch.latent_acts > 0).sum(dim=1) for batch in batches]).double().mean())
     assert exported == pytest.approx(selected, rel=0.05)
@@ -273,8 +161,8 @@ def test_thresholds_are_brought_to_a_target_that_was_steered_to(coefficient):
     assert (float(learner.threshold_factor) != 1) == (coefficient > 0)
 
 
-@pytest.mark.parametrize("name", ["jumprelu"])
-def test_jumprelu_s_thresholds_move_apart(name):
+@every_node_that(lambda sae: isinstance(sae, AffineSAE) and isinstance(sae.activation_function, LearntThreshold))
+def test_learnt_thresholds_move_apart(name):
     learner, _, _ = trained(name)
     start = learner_of(name, d_in=D_IN, d_sae=D_SAE, budget=BUDGET).sae.activation_function.threshold.detach()
     now = learner.sae.activation_function.threshold.detach()
@@ -320,15 +208,15 @@ def test_k_comes_down_to_its_value(shape, expected):
     assert Recipe().k_at(0, budget, k=2, start=7) == 2
 
 
-@pytest.mark.parametrize("name", ["topk", "batch_topk", "matryoshka", "matching_pursuit"])
+@every_node_that(lambda sae: sae.num_active is not None)
 def test_annealed_k_is_what_training_uses(name):
     learner, _, values = trained(name, steps=0, k_anneal=0.5, k_anneal_from=8)
     counts = []
     for step in (0, 15, 45):
-        learner.loss({POINT: values[POINT][:ROWS]}, step, measure=True)
+        learner.loss({point: value[:ROWS] for point, value in values.items()}, step, measure=True)
         counts.append(float(learner.batch_metrics["l0"]))
     assert counts[0] > counts[1] > counts[2]
-    if name != "matching_pursuit":  # which may choose a latent twice
+    if isinstance(sae_of(name), AffineSAE):  # matching pursuit may choose a latent twice
         assert counts == [8.0, 6.0, 4.0]
 
 
@@ -361,27 +249,18 @@ def test_the_average_is_exported_and_training_goes_on_from_the_last_weights():
 # -- sparsity obeys its setting ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("name", "key", "values"),
-    [
-        ("relu", "l1_coefficient", (0.3, 3.0, 12.0)),
-        ("gated", "l1_coefficient", (0.3, 3.0, 12.0)),
-        ("jumprelu", "l0_target", (12, 6, 3)),
-        ("topk", "k", (12, 6, 3)),
-        ("batch_topk", "k", (12, 6, 3)),
-        ("matryoshka", "k", (12, 6, 3)),
-        ("matching_pursuit", "k", (12, 6, 3)),
-    ],
-)
-def test_l0_falls_as_the_setting_says(name, key, values):
+@every_node
+def test_l0_falls_as_the_setting_says(name):
     """A frozen threshold, or a penalty whose gradient reaches nothing, gives one L0 at every setting."""
+    key = next((key for key in DIALS if keys_of(name).get(key) is not None), None)
+    assert key is not None, f"add to DIALS which key of conf/sae/{name}.yaml makes latents few"
     found = []
-    for value in values:
+    for value in DIALS[key]:
         learner, _, rows = trained(name, steps=200, budget=Budget(train_tokens=200 * ROWS, batch_tokens=ROWS), **{key: value})
         learner.finish(rows)
         with torch.no_grad():
-            found.append(float((learner.export().encode(rows[POINT]) > 0).sum(dim=1).double().mean()))
+            found.append(float((learner.export().encode(rows_of(name, rows)[0]) > 0).sum(dim=1).double().mean()))
     assert found[0] > 1.3 * found[1] > 1.3 * 1.3 * found[2]
     if key == "l0_target":
-        for l0, target in zip(found, values, strict=True):
+        for l0, target in zip(found, DIALS[key], strict=True):
             assert l0 == pytest.approx(target, rel=0.35)

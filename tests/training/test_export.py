@@ -5,10 +5,22 @@ import copy
 import pytest
 import torch
 
-from sae.commands.hook_node import has_target, reads_several
+from sae.commands.hook_node import reads_several
 from sae.errors import UserError
 from sae.training.recipe import Budget
-from tests.training.nodes import NAMES, OTHER, POINT, build_optimizer, learner_of, one_step, widths_of
+from tests.training.nodes import (
+    NAMES,
+    POINT,
+    build_optimizer,
+    every_node,
+    every_node_that,
+    learner_of,
+    names_of_those_that,
+    one_step,
+    rows_of,
+    takes,
+    widths_of,
+)
 
 D_IN, D_SAE, ROWS, STEPS = 6, 20, 32, 30
 BUDGET = Budget(train_tokens=STEPS * ROWS, batch_tokens=ROWS)
@@ -25,7 +37,9 @@ VARIANTS = [
 every_variant = pytest.mark.parametrize(
     ("name", "changes"), VARIANTS, ids=[f"{name}-{changes.get('activation', 'own')}" for name, changes in VARIANTS]
 )
-ROW_WISE_UNITS = [name for name in NAMES if not has_target(name) and not reads_several(name)]
+# Of those that reconstruct the one activation that they read, which may be normalised and have one scale.
+ONE_ACTIVATION = names_of_those_that(lambda sae: not takes(sae, "d_out") and not takes(sae, "widths"))
+UNIT_NORM = {"unit_norm_decoder": True, "decoder_norm": 1.0}
 
 
 def raw_rows(name, rows=400, *, seed=3, scale=5.0):
@@ -47,10 +61,6 @@ def trained(name, *, steps=STEPS, values=None, **changes):
     return learner, values
 
 
-def inputs_of(name, values):
-    return torch.cat([values[POINT], values[OTHER]], dim=1) if reads_several(name) else values[POINT]
-
-
 def in_training(learner, values):
     """What training's own module makes of raw rows, with the threshold that export would set, in raw units."""
     inside = copy.deepcopy(learner.sae)
@@ -67,16 +77,14 @@ def in_training(learner, values):
 @every_variant
 def test_the_exported_sae_is_training_s_on_raw_rows(name, changes, scaling, free):
     """To rounding in float64: under every scaling, where input and target (and parts) differ in scale and centre too."""
-    settings = {"unit_norm_decoder": False, "decoder_norm": 0.4} if free else {"unit_norm_decoder": True, "decoder_norm": 1.0}
+    settings = {"unit_norm_decoder": False, "decoder_norm": 0.4} if free else UNIT_NORM
     learner, values = trained(name, steps=6, scaling=scaling, **settings, **changes)
     expected, fired = in_training(learner, values)
     exported = learner.export()
-    found = exported(inputs_of(name, values))
+    found = exported(rows_of(name, values)[0])
     torch.testing.assert_close(found.recon, expected, rtol=1e-9, atol=1e-9)
     assert torch.equal(found.latent_acts > 0, fired)
-    if (
-        not exported.selects_by_size if free else name not in ("transcoder", "crosscoder")
-    ):  # whose parts have scales of their own
+    if not exported.selects_by_size if free else name in ONE_ACTIVATION:
         assert float((torch.linalg.vector_norm(exported.W_dec, dim=1) - 1).abs().max()) < 1e-9
 
 
@@ -89,14 +97,57 @@ def test_starting_from_what_was_exported_is_where_training_was(name, changes):
     again.start_from(values, trained=exported)
     if again.threshold is not None:
         assert not again.threshold.known
-    x = inputs_of(name, values)
+    x, _ = rows_of(name, values)
     torch.testing.assert_close(again.export()(x).recon, exported(x).recon, rtol=1e-9, atol=1e-9)
     expected = exported(x).recon
     targets = again.input_space if again.target_space is None else again.target_space
     torch.testing.assert_close(targets.raw(again.sae(again.input_space(values)).recon), expected, rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize("name", ROW_WISE_UNITS)
+@pytest.mark.parametrize("length", [1.0, 3.0])
+@every_node
+def test_the_first_constraint_changes_nothing_of_an_sae_that_was_taken_over(name, length):
+    """Decoder rows of another length than 1, as a transcoder's are in the units of a run whose target is scaled otherwise."""
+    learner, values = trained(name, steps=10)
+    theirs = learner.export()
+    with torch.no_grad():
+        theirs.W_dec.mul_(length)
+    again = learner_of(name, d_in=D_IN, d_sae=D_SAE, budget=BUDGET, seed=3, **UNIT_NORM).double()
+    others = {point: (1.0 if point == POINT else 5.0) * value for point, value in values.items()}
+    again.start_from(values if reads_several(name) else others, trained=theirs)
+    again._constrain(again.sae)
+    x, _ = rows_of(name, values)
+    torch.testing.assert_close(again.export()(x).recon, theirs(x).recon, rtol=1e-6, atol=1e-6)
+
+
+@every_node_that(lambda sae: sae.selects_by_size or sae.batch_threshold is not None)
+def test_unequal_decoder_norms_of_latents_that_compete_are_not_taken_over(name):
+    learner, values = trained(name, steps=5)
+    theirs = learner.export()
+    with torch.no_grad():
+        theirs.W_dec[3].mul_(1.01)
+    again = learner_of(name, d_in=D_IN, d_sae=D_SAE, budget=BUDGET).double()
+    with pytest.raises(UserError, match=r"decoder rows of norm .* to .* compete by size.*sae\.unit_norm_decoder=false"):
+        again.start_from(values, trained=theirs)
+    free = learner_of(name, d_in=D_IN, d_sae=D_SAE, budget=BUDGET, unit_norm_decoder=False).double()
+    free.start_from(values, trained=theirs)
+
+
+@every_node_that(lambda sae: takes(sae, "layer_norm"))
+def test_layer_norm_stays_in_forward(name):
+    learner, values = trained(name, scaling="layer_norm", centring="none", b_dec_init="zero")
+    exported, x = learner.export(), values[POINT]
+    assert exported.layer_norm
+    assert not learner.sae.layer_norm
+    mean, deviation = x.mean(dim=1, keepdim=True), (x.var(dim=1, keepdim=True, unbiased=False) + 1e-5).sqrt()
+    inside = copy.deepcopy(exported)
+    inside.layer_norm = False
+    expected = inside((x - mean) / deviation).recon * deviation + mean
+    torch.testing.assert_close(exported(x).recon, expected, rtol=1e-10, atol=1e-10)
+    assert float((exported.encode(5 * x + 2) - exported.encode(x)).abs().mean()) < 1e-3, "length and offset do not matter"
+
+
+@every_node_that(lambda sae: takes(sae, "layer_norm"))
 def test_layer_norm_is_taken_over_too(name):
     settings = {"scaling": "layer_norm", "centring": "none"}
     exported = trained(name, **settings)[0].export()
@@ -107,7 +158,7 @@ def test_layer_norm_is_taken_over_too(name):
 
 
 @pytest.mark.parametrize("theirs", [True, False])
-@pytest.mark.parametrize("name", [name for name in ROW_WISE_UNITS if name != "matching_pursuit"])
+@every_node_that(lambda sae: takes(sae, "apply_b_dec_to_input"))
 def test_a_pre_encoder_bias_is_turned_into_an_encoder_bias_and_back(name, theirs):
     settings = {"centring": "none", "b_dec_init": "mean"}
     exported = trained(name, apply_b_dec_to_input=theirs, **settings)[0].export()

@@ -18,7 +18,7 @@ from sae.training import kernels
 from sae.training.kernels import DENSE_STEPS, ENTER, LEAVE, KernelSettings, PassChoice
 from sae.training.recipe import Budget
 from tests.cases import CASES, build, rows_for
-from tests.training.nodes import POINT, build_optimizer, learner_of, one_step
+from tests.training.nodes import build_optimizer, every_node_that, learner_of, one_step, widths_of
 
 CPU = torch.device("cpu")
 PLAIN = Objective({"mse": SquaredError()})
@@ -87,14 +87,15 @@ def test_a_bfloat16_encoder_has_no_meaning_in_the_dense_pass():
 
 
 def train(learner, optimizer, first, last):
-    values = {POINT: torch.randn(400, 10, generator=torch.Generator().manual_seed(2))}
+    generator = torch.Generator().manual_seed(2)
+    values = {point: torch.randn(400, width, generator=generator) for point, width in widths_of(learner.name, 10).items()}
     if first == 0:
         learner.start_from(values)
     losses, passes = [], []
     for step in range(first, last):
         index = (torch.arange(32) + 7 * step) % 400
         passes.append(learner.passes.takes_sparse(CPU, learner.k_at(step)))
-        losses.append(one_step(learner, optimizer, {POINT: values[POINT][index]}, step))
+        losses.append(one_step(learner, optimizer, {point: value[index] for point, value in values.items()}, step))
     return losses, passes
 
 
@@ -121,7 +122,7 @@ def test_a_resumed_run_changes_passes_where_the_whole_one_does(monkeypatch):
     assert train(second, again, cut, 60) == (losses[cut:], passes[cut:])
 
 
-@pytest.mark.parametrize("name", ["topk", "batch_topk", "jumprelu", "relu", "matryoshka"])
+@every_node_that(lambda sae: sae.trains_sparse and "b_enc" in dict(sae.named_parameters()))
 def test_a_bfloat16_encoder_trains_nearly_as_well(name):
     """The losses of the last steps stay within a few percent of those of a float32 one."""
     budget, finals = Budget(train_tokens=60 * 32, batch_tokens=32), []

@@ -11,19 +11,30 @@ import torch
 
 from sae.training.learner import Learner
 from sae.training.optimizers import OptimizerSettings
-from tests.training.nodes import NAMES
+from tests.training.nodes import NAMES, names_of_those_that
 from tests.training.tiny import STEPS, Run, same
 
-# What an architecture has to remember beside weights and moments is made to matter: k is annealed and weights are averaged.
-ANNEALED = {"k_anneal": 0.6, "k_anneal_from": 9}
-RECIPES = {
-    name: {"average_half_life": 0.2, **(ANNEALED if name in ("topk", "batch_topk", "matryoshka", "matching_pursuit") else {})}
-    for name in NAMES
-}
-for name in ("batch_topk", "matryoshka"):  # a memory of more than one step
+# What an architecture has to remember beside weights and moments is made to matter: k is annealed, weights are averaged, and
+# latents are resampled before the first stop and between the two.
+RECIPES = {name: {"average_half_life": 0.2, "resample_at": (0.2, 0.6), "resample_window": 0.05} for name in NAMES}
+for name in names_of_those_that(lambda sae: sae.num_active is not None):
+    RECIPES[name] |= {"k_anneal": 0.6, "k_anneal_from": 9}
+for name in names_of_those_that(lambda sae: sae.batch_threshold is not None):  # a memory of more than one step
     RECIPES[name] |= {"threshold_memory": 0.3}
 # p-annealing remembers sums of the last batches in the objective itself.
 RECIPES["relu"] |= {"l1_coefficient": None, "lp_coefficient": 2.0, "lp_p_end": 0.3, "lp_start": 0.2, "lp_updates": 4}
+
+
+def count_resamplings(monkeypatch):
+    """A list that gets an entry for each."""
+    resample, calls = Learner.resample, []
+
+    def counted(self, *args, **kwargs):
+        calls.append(1)
+        return resample(self, *args, **kwargs)
+
+    monkeypatch.setattr(Learner, "resample", counted)
+    return calls
 
 
 def stop_in_step(monkeypatch, number):
@@ -39,12 +50,26 @@ def stop_in_step(monkeypatch, number):
     monkeypatch.setattr(Learner, "loss", counted)
 
 
-@pytest.mark.parametrize(("name", "optimizer"), [*((name, "adam") for name in NAMES), ("batch_topk", "signum")])
-def test_a_run_stopped_twice_is_the_run_that_was_not(name, optimizer, tmp_path, monkeypatch):
-    settings = {"node": name, "recipe": RECIPES[name], "optimizer": OptimizerSettings(name=optimizer)}
+PLAIN = {name: {} for name in NAMES}
+
+
+@pytest.mark.parametrize(
+    ("name", "recipes", "optimizer"),
+    [
+        *((name, RECIPES, "adam") for name in NAMES),
+        *((name, PLAIN, "adam") for name in NAMES),
+        ("batch_topk", RECIPES, "signum"),
+    ],
+    ids=[*NAMES, *(f"{name}-plain" for name in NAMES), "batch_topk-signum"],
+)
+def test_a_run_stopped_twice_is_the_run_that_was_not(name, recipes, optimizer, tmp_path, monkeypatch):
+    settings = {"node": name, "recipe": recipes[name], "optimizer": OptimizerSettings(name=optimizer)}
     whole, stopped = Run(tmp_path / "whole", **settings), Run(tmp_path / "stopped", **settings)
-    exported = whole.go()
+    with monkeypatch.context() as patch:
+        resampled = count_resamplings(patch)
+        exported = whole.go()
     assert exported.finished
+    assert len(resampled) >= len(recipes[name].get("resample_at", ()))
     for step, resume in ((11, False), (18, True)):
         with monkeypatch.context() as patch:
             stop_in_step(patch, step)
