@@ -44,8 +44,9 @@ class ActivationFunction(nn.Module, ABC):
     What a new one must provide:
     1. `forward`, and `forward_train` where training selects otherwise.
     2. `pick` (and `pick_train`): every entry that `forward` makes positive and, where gradients are recorded, every further one
-       that gives a learnt parameter a gradient; `activate`: latent activations of what was picked, equal to the dense ones in
-       values and in the gradients of pre-activations and learnt parameters. Without one the positive part is taken.
+       that gives a learnt parameter a gradient (`count_held` counts them too); `activate`: latent activations of what was
+       picked, equal to the dense ones in values and in the gradients of pre-activations and learnt parameters. Without one the
+       positive part is taken.
     3. With parameters that are learnt: `thresholds`, `scale_`, `reset_` and `constrain_`. What follows a scale and is not
        learnt is a buffer, which `scale_` multiplies too. `LearntThreshold` has what terms of the loss ask beside.
 

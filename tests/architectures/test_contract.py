@@ -422,7 +422,15 @@ def test_the_sparse_pass_of_training_equals_the_dense_one(case):
             )
 
 
-@pytest.mark.parametrize("case", [case for case in CASES if build(case).trains_sparse], ids=lambda case: case.name)
+@every_architecture_that(lambda sae: sae.trains_sparse and sae.num_active is None)
+def test_the_dense_pass_counts_what_the_sparse_one_would_hold(case):
+    """Else the passes would take turns for ever: JumpReLU holds latents just below their threshold, Gated all open gates."""
+    sae = build(case)
+    x = rows_for(sae)
+    assert sae.count_held(sae.forward_train(x)) == sae.forward_train_sparse(x).latent_acts.values.numel()
+
+
+@every_architecture_that(lambda sae: sae.trains_sparse)
 def test_what_is_not_a_number_shows_in_both_passes(case):
     """In any parameter of any latent that a dense pass would see, and in the rows: the run must stop before its step."""
     names = [name for name, _ in build(case).named_parameters()]
