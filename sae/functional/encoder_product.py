@@ -99,10 +99,11 @@ class EncoderProduct:
             sample = self._rows[:: max(1, len(self._rows) // SAMPLE_ROWS)]
             known = torch.cat([tile.values.flatten() for tile in self._tiles(sample, keep=True)])
             guess = _exceeded_by(known, 2 * k * len(sample))
-            for bound in (guess, guess / 2, 0.0) if guess > 0 else (0.0,):
-                pattern, values = self._above(bound)
+            pattern, values = self._above(guess)
+            for bound in (guess / 2, 0.0) if guess > 0 else ():
                 if len(values) >= wanted:
                     break
+                pattern, values = self._above(bound)
             if len(values) > wanted:
                 kept = torch.zeros_like(values, dtype=torch.bool)
                 kept[values.topk(wanted, sorted=False).indices] = True

@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeGuard, final
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from sae.architectures.base import SAEOutput, SparseAutoencoder, SparseSAEOutput, without_graph
-from sae.architectures.initialise import initialise_, initialise_b_dec_, initialise_b_enc_
+from sae.architectures.initialise import b_enc_start, initialise_, initialise_b_dec_, initialise_b_enc_
 from sae.errors import UserError
 from sae.functional.geometry import remove_parallel_, unit_rows_
 from sae.functional.resampling import resample_
@@ -351,11 +351,21 @@ class Learner(nn.Module):
             targets=targets,
         )
         self.sae.reset_latents_(renewed)
+        self._quieten(renewed, x)
         reset_moments_(optimizer, self.sae.latent_parameters(), renewed)
         if self.average is not None:
             self.average.restart_(self.sae, renewed, self.sae.latent_parameters())
         self.dead.forget(renewed)
         return int(renewed.sum())
+
+    def _quieten(self, latents: Bool[Tensor, " d_sae"], x: Float[Tensor, "rows d_in"]) -> None:
+        """Let resampled latents fire on few rows, where the recipe says so and the SAE has an encoder bias."""
+        share, b_enc = self.recipe.resample_firing_share, dict(self.sae.named_parameters()).get("b_enc")
+        if share is None or b_enc is None:
+            return
+        own = thresholds(self.sae)
+        own = own[latents] if isinstance(own, Tensor) else own
+        b_enc[latents] = b_enc_start(self.sae.encoder_input(x), self.sae.W_enc[:, latents], threshold=own, rate=share)
 
     def _loss_per_row(
         self, x: Float[Tensor, "rows d_in"], target: Float[Tensor, "rows d_out"], step: int

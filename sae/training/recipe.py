@@ -71,6 +71,9 @@ class Recipe:
         resample_window: a latent is resampled if it has not fired in this fraction of the budget.
         resample_pool_rows: rows of the current chunk from which directions are drawn.
         resample_encoder_norm: new encoder columns' norm, as a multiple of the mean norm of the living latents' columns.
+        resample_firing_share: a resampled latent's encoder bias is such that it fires on this share of the pool; null leaves it
+            at zero (the paper). With a bias of zero it fires on about half of all rows, and where a few dimensions hold most of
+            the variance all of them fire together and add up.
         revive_window: a latent that has not fired in this fraction of the budget (at most ten million rows) counts as dead for
             the terms that bring dead latents back (auxk, ghost, pre_act).
         revive_window_tokens: the same in rows, in place of the fraction.
@@ -101,6 +104,7 @@ class Recipe:
     resample_window: float = 0.1
     resample_pool_rows: int = 16384
     resample_encoder_norm: float = 0.2
+    resample_firing_share: float | None = None
     revive_window: float = 0.05
     revive_window_tokens: int | None = None
     k_anneal: float = 0.0
@@ -157,6 +161,10 @@ class Recipe:
                 (
                     self.resample_encoder_norm <= 0,
                     f"sae.resample_encoder_norm must be above 0, got {self.resample_encoder_norm}",
+                ),
+                (
+                    self.resample_firing_share is not None and not 0 < self.resample_firing_share < 1,
+                    f"sae.resample_firing_share is a share of rows between 0 and 1, got {self.resample_firing_share}",
                 ),
                 (
                     not 0 < self.revive_window <= 1,

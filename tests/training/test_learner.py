@@ -263,6 +263,22 @@ def test_resampled_directions_come_from_the_pool_in_the_scale_of_training():
     assert bool(((directions @ learner.sae.W_dec[latents].T).max(dim=0).values > 1 - 1e-12).all())
 
 
+def test_resampled_latents_fire_on_the_share_of_the_pool_that_was_asked_for():
+    latents = torch.tensor([2, 7, 11])
+    for share, rows in ((None, None), (0.1, 6)):
+        learner = make(resample_window=0.1, resample_pool_rows=1000, resample_firing_share=share)
+        optimizer = learner.build_optimizer(OptimizerSettings())
+        silenced(learner, latents, optimizer)
+        pool = data(60, seed=3)
+        learner.resample({HOOK: pool}, optimizer, 5)
+        fired = (learner.sae.encode(pool * learner.input_space.scale) > 0).sum(dim=0)[latents]
+        if rows is None:
+            assert learner.sae.b_enc[latents].count_nonzero() == 0
+            assert int(fired.min()) > 12
+        else:
+            assert fired.tolist() == [rows] * 3
+
+
 def test_who_fired_in_the_window_is_not_resampled():
     learner = make(resample_window=0.5)
     optimizer = learner.build_optimizer(OptimizerSettings())

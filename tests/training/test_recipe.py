@@ -37,6 +37,7 @@ def test_the_dead_window_may_be_given():
         ({"resample_window": 0.0}, "sae.resample_window is a fraction"),
         ({"resample_pool_rows": 0}, "sae.resample_pool_rows must be at least 1"),
         ({"resample_encoder_norm": 0.0}, "sae.resample_encoder_norm must be above 0"),
+        ({"resample_firing_share": 1.0}, "sae.resample_firing_share is a share of rows between 0 and 1"),
         ({"dead_window_tokens": 0}, "sae.dead_window_tokens must be at least 1"),
     ],
 )
