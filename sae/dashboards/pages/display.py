@@ -1,0 +1,104 @@
+r"""Tokens as people read them: what a token adds to a text, whatever signs its tokenizer writes it with.
+
+Tokens stand one after another on the pages, so a blank before a word is part of its token. Bytes that are no whole UTF-8
+character show as `\xe2\x80`, the way Python writes them; so do lone surrogates, as `\ud83d`.
+"""
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from typing import Any, Literal
+
+__all__ = ["displayed"]
+
+MOST_CHARACTERS = 256
+"""Characters of a token that are shown; of what is longer the beginning, with its length."""
+
+Signs = Literal["bytes", "sentencepiece", "wordpiece", "words"]
+
+BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
+BLANK = "\N{LOWER ONE EIGHTH BLOCK}"  # SentencePiece's
+MARKS: dict[Signs, str] = {"bytes": "Ġ", "sentencepiece": BLANK, "wordpiece": "##"}
+
+
+def displayed(tokenizer: Any) -> Callable[[int], str]:
+    """What a token id is shown as.
+
+    Args:
+        tokenizer: a Hugging Face tokenizer, or anything with `get_vocab`; None where there are only ids.
+
+    Returns:
+        A function of a token id. An id that the tokenizer does not know shows as `<id 17>`.
+    """
+    if tokenizer is None:
+        return lambda token: f"<id {token}>"
+    pieces = {number: piece for piece, number in tokenizer.get_vocab().items()}
+    whole = {number: str(added) for number, added in getattr(tokenizer, "added_tokens_decoder", {}).items()}
+    signs = _signs(tokenizer, list(pieces.values()))
+
+    @lru_cache(maxsize=2**17)
+    def shown(token: int) -> str:
+        if token in whole:
+            return _cut(whole[token])
+        return _cut(_read(pieces[token], signs)) if token in pieces else f"<id {token}>"
+
+    return shown
+
+
+def _read(piece: str, signs: Signs) -> str:
+    """The text that a piece of a vocabulary stands for."""
+    if signs == "bytes":
+        table = _bytes_of_characters()
+        if all(character in table for character in piece):
+            return bytes(table[character] for character in piece).decode("utf-8", "backslashreplace")
+        return piece
+    if signs == "sentencepiece":
+        byte = BYTE_TOKEN.fullmatch(piece)
+        if byte is not None:
+            return bytes.fromhex(byte[1]).decode("utf-8", "backslashreplace")
+        return piece.replace(BLANK, " ")
+    if signs == "wordpiece":
+        return piece[2:] if piece.startswith("##") and len(piece) > 2 else f" {piece}"
+    return f" {piece}"
+
+
+def _cut(text: str) -> str:
+    text = text if len(text) <= MOST_CHARACTERS else f"{text[:MOST_CHARACTERS]}… ({len(text):,} characters)"
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _signs(tokenizer: Any, pieces: Sequence[str]) -> Signs:
+    """How pieces are written: as the tokenizer's own decoder says, or else as most of the vocabulary looks."""
+    backend = getattr(tokenizer, "backend_tokenizer", tokenizer)
+    if hasattr(backend, "to_str"):
+        kinds = {str(node.get("type")) for node in _nodes(json.loads(backend.to_str()).get("decoder"))}
+        if "ByteLevel" in kinds:
+            return "bytes"
+        if kinds & {"ByteFallback", "Metaspace"}:
+            return "sentencepiece"
+        if "WordPiece" in kinds:
+            return "wordpiece"
+    counts: list[tuple[int, Signs]] = [
+        (sum(piece.startswith(mark) for piece in pieces), signs) for signs, mark in MARKS.items()
+    ]
+    count, signs = max(counts)
+    return signs if count else "words"
+
+
+def _nodes(decoder: Any) -> list[Mapping[str, Any]]:
+    """The decoder's description, and those of its parts where it is a sequence."""
+    if not isinstance(decoder, Mapping):
+        return []
+    return [decoder, *(node for part in decoder.get("decoders", ()) for node in _nodes(part))]
+
+
+@lru_cache(maxsize=1)
+def _bytes_of_characters() -> dict[str, int]:
+    """The character that stands for each byte in byte-level vocabularies (GPT-2's table, Radford et al. 2019).
+
+    Bytes that are printable in Latin-1 stand for themselves; the others are numbered from 256 on, in order.
+    """
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in printable]
+    return {chr(byte): byte for byte in printable} | {chr(256 + place): byte for place, byte in enumerate(others)}
