@@ -175,7 +175,7 @@ fi
 for part in $parts; do rm -f "$stamps/$part"; done
 : >"$stamps/unfinished"
 
-extras="train,launchers,sample"
+extras="train,launchers,live,sample"
 [[ " $parts " != *" dev "* ]] || extras="$extras,dev"
 step "Installing the build tool" pip_install setuptools
 install_torch
