@@ -198,21 +198,21 @@ class LatentRecord(TypedDict):
     latent: int
     fired: int  # rows on which it is active
     density: float
-    max: float
-    mean: float  # moments of the activations above zero
-    std: float
-    skewness: float
-    kurtosis: float  # of a normal distribution: 3
+    max: float | None  # None, here and below: the latent never fired
+    mean: float | None  # moments of the activations above zero
+    std: float | None
+    skewness: float | None  # None too where all activations are equal
+    kurtosis: float | None  # of a normal distribution: 3
     decoder_norm: float
-    concentration: float
-    entropy: float
-    histogram: Bars  # of the activations above zero
+    concentration: float | None
+    entropy: float | None
+    histogram: Bars  # of the activations above zero, each part with its upper edge
     tokens: list[TokenEntry]
     logits: LogitWeights | None
     decoder_neighbours: list[NeighbourEntry]  # by cosine of decoder rows
     coactive_neighbours: list[NeighbourEntry]  # by Jaccard index: rows where both fire over rows where either does
     neurons: list[NeuronEntry]
-    groups: list[ExampleGroup]
+    groups: list[ExampleGroup]  # none where the latent never fired
     explanations: list[ExplanationEntry]
     scores: list[ScoreEntry]
 
