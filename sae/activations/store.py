@@ -16,7 +16,7 @@ from sae.activations.order import split_blocks
 from sae.activations.row_source import RowSource, read_rows
 from sae.activations.verify import intact_files, remember
 from sae.errors import UserError
-from sae.functional.files import write_whole
+from sae.functional.files import is_disk_full, write_whole
 from sae.tokens.blocks import TokenBlocks
 
 __all__ = ["StoreDescription", "plan_store", "store_bytes", "write_store"]
@@ -112,7 +112,7 @@ def write_store(
             raise OSError(errno.ENOSPC, f"{free} bytes are free")
         return _write(folder, blocks, source, plan, earlier, on_rows)
     except (OSError, SafetensorError) as error:
-        if not _is_disk_full(error):
+        if not is_disk_full(error):
             raise
         raise UserError(
             f"The disk of {folder} is too small: about {needed} bytes were needed to go on, {shutil.disk_usage(folder).free} "
@@ -181,9 +181,3 @@ def _difference(found: StoreManifest, plan: StoreManifest) -> str:
         if getattr(found, name) != getattr(plan, name):
             return f"its {words} are {getattr(found, name)}, these would be {getattr(plan, name)}"
     return "its manifest differs"
-
-
-def _is_disk_full(error: Exception) -> bool:
-    if isinstance(error, OSError):
-        return error.errno in (errno.ENOSPC, errno.EDQUOT)
-    return f"os error {errno.ENOSPC}" in str(error) or f"os error {errno.EDQUOT}" in str(error)  # safetensors writes in Rust

@@ -1,11 +1,12 @@
 """Files that appear whole or not at all."""
 
+import errno
 import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-__all__ = ["write_whole"]
+__all__ = ["is_disk_full", "write_whole"]
 
 
 def write_whole(path: Path, content: bytes | str | Callable[[Path], None]) -> None:
@@ -42,3 +43,10 @@ def write_whole(path: Path, content: bytes | str | Callable[[Path], None]) -> No
         os.fsync(folder)  # the rename itself must survive a power cut
     finally:
         os.close(folder)
+
+
+def is_disk_full(error: Exception) -> bool:
+    """Whether an error of writing a file says that the disk, or the user's part of it, is full."""
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return f"os error {errno.ENOSPC}" in str(error) or f"os error {errno.EDQUOT}" in str(error)  # safetensors writes in Rust

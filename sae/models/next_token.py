@@ -25,6 +25,7 @@ __all__ = [
     "NextTokenScores",
     "compare_next_tokens",
     "final_states",
+    "loss_gradients",
     "next_token_divergence",
     "score_next_tokens",
     "scored_positions",
@@ -193,6 +194,44 @@ def next_token_divergence(
             for one, two in zip(clean.split(step), run.split(step), strict=True)
         ]
     return torch.cat(parts)
+
+
+def loss_gradients(
+    model: LanguageModel,
+    states: Float[Tensor, "blocks context d_final"],
+    ids: Int[Tensor, "blocks context"],
+    keep: Bool[Tensor, "blocks context"],
+) -> tuple[Float[Tensor, " scored"], Float[Tensor, "blocks context d_final"]]:
+    """Cross-entropy of every scored prediction, and the gradient of their sum with respect to the final states.
+
+    Forward and backward a slice of positions at a time, so that logits of all positions never exist together and none are made
+    twice. The gradient can be handed on to what the states were made of.
+
+    Args:
+        model: a model with a language modelling head.
+        states: final states.
+        ids: token ids.
+        keep: positions that are neither special tokens nor padding; see `scored_positions`.
+
+    Returns:
+        Losses in nats, row-major, in float32; and the gradient, zero where nothing is scored.
+
+    Raises:
+        ValueError: the model has no language modelling head, or its head does not read the trunk's output.
+    """
+    scored = scored_positions(keep).to(states.device)
+    targets = ids.to(states.device, torch.long)[:, 1:][scored]
+    rows = states.detach()[:, :-1][scored]
+    step = max(1, SLICE_LOGITS // model.vocabulary_size)
+    losses, gradients = [targets.new_zeros(0, dtype=torch.float32)], [rows[:0]]
+    with model.lock, torch.enable_grad():
+        for leaf, target in zip(rows.split(step), targets.split(step), strict=True):
+            loss = -log_probabilities(model, leaf.requires_grad_()).gather(1, target[:, None])[:, 0]
+            gradients += torch.autograd.grad(loss.sum(), leaf)
+            losses.append(loss.detach())
+    gradient = torch.zeros_like(states)
+    gradient[:, :-1][scored] = torch.cat(gradients)
+    return torch.cat(losses), gradient
 
 
 @final

@@ -1,0 +1,279 @@
+"""What removing a latent at one token does to the loss: for all tokens to first order, for some by removing it.
+
+The loss is the sum of a block's next-token cross-entropies, in nats, over the predictions that evaluation scores (from a kept
+token, of a kept token). Removing latent i where its activation is a changes what the decoder writes by -a * W_dec[i]: in units
+of the row's standard deviation where the SAE normalises rows. That is subtracted from the model's own activation at the places
+that the SAE reconstructs, so that the SAE's error stays as it is; where those are several, from each.
+
+To first order the loss then changes by -a * W_dec[i] . gradient (attribution by the gradient, as in Marks et al. 2024,
+arXiv:2403.19647, with zero in the place of the other value).
+"""
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from typing import final
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from sae.architectures.base import SparseAutoencoder, normal_rows
+from sae.dashboards.collect.encode import encode_positive, join_rows
+from sae.errors import UserError
+from sae.functional.sparse import SparseActs, SparsePattern, gathered_dots
+from sae.models.hook_points import HookPoint
+from sae.models.language_model import LanguageModel
+from sae.models.next_token import SLICE_LOGITS, final_states, loss_gradients, score_next_tokens, scored_positions
+from sae.models.splice import splice
+from sae.models.structure import blocks_path
+from sae.models.taps import as_blocks, tap
+from sae.tokens.blocks import TokenBlocks
+
+__all__ = ["EffectsPass", "LossEffects", "no_effects_reason"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EffectsPass:
+    """What one pass over some blocks gives, rows being their kept positions in row-major order.
+
+    Attributes:
+        values: hook point name -> what the encoder reads [rows, width].
+        gradients: of the summed losses with respect to what the decoder writes [rows, d_out].
+        losses: cross-entropy of each scored prediction in row-major order, nats [scored].
+    """
+
+    values: dict[str, Float[Tensor, "rows _"]]
+    gradients: Float[Tensor, "rows d_out"]
+    losses: Float[Tensor, " scored"]
+
+
+def no_effects_reason(models: Sequence[LanguageModel]) -> str | None:
+    """Why there are no effects on the loss of the latents that lie in these models; None where there are."""
+    if len(models) > 1:
+        return "the latents are of two models, which have two losses"
+    if not models[0].has_lm_head:
+        return f"{type(models[0].module).__name__} has no language modelling head"
+    return None
+
+
+@final
+class LossEffects:
+    """Effects on the loss of the latents of one SAE in one model.
+
+    Args:
+        model: a model with a language modelling head.
+        sae: takes raw activations: an exported SAE.
+        inputs: what the encoder reads, in the order in which it lies side by side.
+        targets: what the decoder reconstructs, likewise: the inputs, but for a transcoder.
+        forward_blocks: blocks in a pass with gradients, whose graph takes memory, and ablations in a pass without.
+        dtype: number format of the products after the hook point, such as bfloat16, in which they are quicker; None: the
+            model's own. What the encoder reads is in the model's in any case, and so is `exact`.
+
+    Raises:
+        UserError: the model predicts no next tokens.
+        ValueError: hook points and SAE differ in width.
+    """
+
+    def __init__(
+        self,
+        model: LanguageModel,
+        sae: SparseAutoencoder,
+        *,
+        inputs: Sequence[HookPoint],
+        targets: Sequence[HookPoint],
+        forward_blocks: int = 8,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        reason = no_effects_reason([model])
+        if reason is not None:
+            raise UserError(f"Effects on the loss cannot be estimated: {reason}. Collect without them.")
+        found = [sum(point.width for point in points) for points in (inputs, targets)]
+        if found != [sae.d_in, sae.d_out]:
+            raise ValueError(f"the SAE reads {sae.d_in} and writes {sae.d_out} dimensions, the hook points have {found}")
+        self.model, self.sae, self.inputs, self.targets = model, sae, tuple(inputs), tuple(targets)
+        self.forward_blocks, self.dtype = forward_blocks, dtype
+
+    @property
+    def widths(self) -> dict[str, int]:
+        """Name of what the encoder reads -> width."""
+        return {point.name: point.width for point in self.inputs}
+
+    def describe(self) -> dict[str, object]:
+        """What determines the estimates, for a manifest."""
+        return {
+            "targets": [point.name for point in self.targets],
+            "dtype": None if self.dtype is None else str(self.dtype).removeprefix("torch."),
+        }
+
+    def graph_bytes(self, rows: int) -> int:
+        """About the memory that the graph of a pass over so many rows takes, and the logits of a slice with their gradient.
+
+        Of a block the graph holds about what goes into and comes out of its matrices (38.6 kB a row of SmolLM2-135M in float32
+        against 40.7 kB by this count). A lower `dtype` saves nothing, since norms and sums stay as they were, and adds a copy
+        of the weights.
+        """
+        matrices = [weight for weight in self.model.module.get_submodule(blocks_path(self.model.module)).parameters()]
+        matrices = [weight for weight in matrices if weight.ndim == 2]
+        first = min((point.layer or 0) for point in self.targets)
+        share = 1 - first / self.model.num_layers
+        held = sum(sum(weight.shape) for weight in matrices) * rows * share * self.model.dtype.itemsize
+        copies = 0 if self.dtype is None else sum(weight.numel() for weight in matrices) * share * self.dtype.itemsize
+        return round(held + copies) + 4 * SLICE_LOGITS * 4
+
+    # -- to first order ------------------------------------------------------------------------------------------------
+
+    def run(self, blocks: TokenBlocks) -> EffectsPass:
+        """Activations, losses and gradients of some blocks: one pass forward, and one back to the earliest target."""
+        leaves: dict[str, Tensor] = {}
+        values: dict[str, Tensor] = {}
+        keep = blocks.keep.to(self.model.device)
+
+        def add_leaf(point: HookPoint, rows: Tensor) -> Tensor:
+            leaves[point.name] = torch.zeros_like(rows, requires_grad=True)
+            self._enter_dtype(stack)
+            return rows + leaves[point.name]
+
+        with self.model.lock, ExitStack() as stack:
+            for point in self.inputs:
+                module = self.model.module.get_submodule(point.module)
+                stack.callback(tap(module, point.tensor, partial(_take, values, point, blocks, keep)).remove)
+            for point in self.targets:
+                stack.enter_context(splice(self.model, point, partial(add_leaf, point), blocks.keep, gradients=True))
+            states = final_states(self.model, blocks.ids, blocks.attention, gradients=True)
+            losses, gradient = loss_gradients(self.model, states, blocks.ids, blocks.keep)
+            parts = torch.autograd.grad(states, [leaves[point.name] for point in self.targets], gradient)
+        return EffectsPass(values=values, gradients=torch.cat(parts, dim=1), losses=losses)
+
+    def gradients(self, blocks: TokenBlocks) -> Float[Tensor, "rows d_out"]:
+        """The gradients of `run` alone."""
+        return self.run(blocks).gradients
+
+    @torch.no_grad()
+    def estimate(
+        self, acts: SparseActs, gradients: Float[Tensor, "rows d_out"], x: Float[Tensor, "rows d_in"] | None = None
+    ) -> Float[Tensor, " nnz"]:
+        """Effect of each activation's removal, to first order.
+
+        Args:
+            acts: activations of the rows.
+            gradients: as `run` gives them.
+            x: what the encoder read; needed where the SAE normalises rows.
+
+        Returns:
+            -value * W_dec[latent] . gradient, in nats, on the CPU in float32.
+        """
+        table = self.sae.W_dec
+        indices, offsets = (part.to(table.device) for part in (acts.indices, acts.offsets))
+        pattern = SparsePattern(indices=indices, offsets=offsets, num_latents=acts.pattern.num_latents)
+        if len(indices) == 0:
+            return torch.zeros(0)
+        effects = -acts.values.to(table) * gathered_dots(gradients.to(table), table, pattern)
+        if self.sae.layer_norm:
+            effects = effects * self._deviation(x)[pattern.rows]
+        return effects.float().cpu()
+
+    def _enter_dtype(self, stack: ExitStack) -> None:
+        """From the first target on, products in the number format that was asked for."""
+        device = self.model.device.type
+        if self.dtype is not None and not torch.is_autocast_enabled(device):
+            stack.enter_context(torch.autocast(device, self.dtype))
+
+    def _deviation(self, x: Tensor | None) -> Float[Tensor, " rows"]:
+        """What the decoder's output of each row is multiplied by."""
+        if x is None:
+            raise ValueError("this SAE normalises rows: give x, what the encoder read")
+        return normal_rows(x.to(self.sae.W_dec))[2][:, 0]
+
+    # -- by removing it ------------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def exact(
+        self,
+        blocks: TokenBlocks,
+        block: Int[Tensor, " n"],
+        position: Int[Tensor, " n"],
+        latent: Int[Tensor, " n"],
+    ) -> Float[Tensor, " n"]:
+        """Effect of removing a latent at one position, by running the model without it: one row of a pass for each.
+
+        Args:
+            blocks: the text.
+            block: number of the block among `blocks`.
+            position: kept position in the block.
+            latent: which is removed there, and nowhere else.
+
+        Returns:
+            Loss of the block after less before, in nats, in float64 on the CPU; zero where the latent is not active.
+
+        Raises:
+            ValueError: a position is not a kept one.
+        """
+        block, position, latent = block.long(), position.long(), latent.long()
+        if not bool(blocks.keep[block, position].all()):
+            raise ValueError("a latent is removed at a position that holds a special token or padding")
+        if len(block) == 0:
+            return torch.zeros(0, dtype=torch.float64)
+        used, place = block.unique(return_inverse=True)
+        before, x = self._clean(blocks.select(used), place, position)
+        removed = self._written(x, latent)
+        after = []
+        for piece in torch.arange(len(block)).split(self.forward_blocks):
+            filled = self._filled(piece)
+            chosen = blocks.select(block[filled])
+            mask = torch.nn.functional.one_hot(position[filled], blocks.context_length).bool()
+            with ExitStack() as stack:
+                first = 0
+                for point in self.targets:
+                    part = removed[filled, first : first + point.width]
+                    stack.enter_context(splice(self.model, point, partial(torch.sub, other=part), mask))
+                    first += point.width
+                after.append(self._losses(chosen)[: len(piece)])
+        return torch.cat(after) - before[place]
+
+    def _clean(
+        self, blocks: TokenBlocks, place: Int[Tensor, " n"], position: Int[Tensor, " n"]
+    ) -> tuple[Float[Tensor, " blocks"], Float[Tensor, "n d_in"]]:
+        """Loss of each untouched block, and what the encoder reads at some places of them."""
+        losses, rows = [], []
+        everywhere = torch.ones(self.forward_blocks, blocks.context_length, dtype=torch.bool, device=self.model.device)
+        for piece in torch.arange(len(blocks)).split(self.forward_blocks):
+            values: dict[str, Tensor] = {}
+            chosen = blocks.select(self._filled(piece))
+            with self.model.lock, ExitStack() as stack:
+                for point in self.inputs:
+                    module = self.model.module.get_submodule(point.module)
+                    stack.callback(tap(module, point.tensor, partial(_take, values, point, chosen, everywhere)).remove)
+                losses.append(self._losses(chosen)[: len(piece)])
+            x = join_rows(values, list(self.widths)).unflatten(0, chosen.ids.shape)
+            here = (place >= piece[0]) & (place <= piece[-1])
+            rows.append((here.nonzero()[:, 0], x[place[here] - piece[0], position[here]]))
+        order = torch.cat([which for which, _ in rows]).argsort()
+        return torch.cat(losses), torch.cat([x for _, x in rows])[order]
+
+    def _written(self, x: Float[Tensor, "n d_in"], latent: Int[Tensor, " n"]) -> Float[Tensor, "n d_out"]:
+        """What the decoder writes for one latent of each row."""
+        acts = encode_positive(self.sae, x)
+        mine = acts.where(acts.indices == latent[acts.pattern.rows.long()])
+        value = mine.row_sums().to(self.sae.W_dec)
+        if self.sae.layer_norm:
+            value = value * self._deviation(x)
+        return (value[:, None] * self.sae.W_dec[latent.to(value.device)]).to(self.model.device)
+
+    def _losses(self, blocks: TokenBlocks) -> Float[Tensor, " blocks"]:
+        """Summed cross-entropy of each block, float64."""
+        states = final_states(self.model, blocks.ids, blocks.attention)
+        scores = score_next_tokens(self.model, {"clean": states}, blocks.ids, blocks.keep)["clean"].cross_entropy
+        which = scored_positions(blocks.keep).nonzero()[:, 0]
+        return torch.zeros(len(blocks), dtype=torch.float64).index_add(0, which, scores.cpu().double())
+
+    def _filled(self, piece: Int[Tensor, " some"]) -> Int[Tensor, " forward_blocks"]:
+        """A piece filled up with copies, so that all passes have one shape and differ by what is removed alone."""
+        return torch.cat([piece, piece[-1:].expand(self.forward_blocks - len(piece))])
+
+
+def _take(values: dict[str, Tensor], point: HookPoint, blocks: TokenBlocks, chosen: Tensor, hidden: Tensor) -> None:
+    value = as_blocks(hidden, *blocks.ids.shape)
+    assert value is not None, f"{point.name} is not [blocks, context, width]"
+    values[point.name] = value.detach()[chosen]
