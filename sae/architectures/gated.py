@@ -75,10 +75,7 @@ class GatedSAE(SparseAutoencoder):
 
     def _sparse_paths(self, product: EncoderProduct) -> tuple[SparseActs, SparseActs]:
         """Magnitudes and pre-activations of the gates that are open."""
-        with torch.no_grad():
-            opened = product.above(0.0)
-            values = opened.values - self._of(self.b_enc, opened)
-        shared = product.at(opened.pattern, values, bias=False)
+        shared = product.above(0.0, bias=False)
         magnitude = shared.map(lambda h: torch.relu(h * self._of(self.r_mag, shared).exp() + self._of(self.b_mag, shared)))
         return magnitude, shared.map(lambda h: h + self._of(self.b_enc, shared))
 

@@ -74,9 +74,19 @@ class EncoderProduct:
 
     # -- picking -------------------------------------------------------------------------------------------------------
 
-    def above(self, bound: Float[Tensor, " d_sae"] | float) -> SparseActs:
-        """The pre-activations above a bound, one for all latents or one for each."""
-        return self.at(*self._above(bound))
+    def above(self, bound: Float[Tensor, " d_sae"] | float, *, bias: bool = True) -> SparseActs:
+        """The pre-activations above a bound, one for all latents or one for each.
+
+        Args:
+            bound: see above.
+            bias: false: the values are those of the product without its bias; which are above is decided with it.
+        """
+        pattern, values = self._above(bound)
+        if bias:
+            return self.at(pattern, values)
+        # Taking a bias away again loses digits, of which a narrow type has none to spare.
+        narrow = self._weight.dtype.itemsize < torch.float32.itemsize
+        return self.at(pattern, None if narrow else values - self._bias.detach()[pattern.indices], bias=False)
 
     def top_k(self, k: int) -> SparseActs:
         """The k largest of each row, positive or not: the values hold k entries a row."""
