@@ -14,8 +14,8 @@ __all__ = ["CheckedOverrides", "as_hydra_takes_them", "check_overrides", "conf_f
 
 # Values of these keys are text that people type without quotes, whatever characters are in it.
 TEXT_KEY = re.compile(
-    r"[+]{0,2}(from|to|out|resume|init_from|(.*\.)?(cache_dir|column|document_end|document_start|entity|folder|licence|module|name"
-    r"|package|path|precision|project|revision|split))"
+    r"[+]{0,2}(from|to|out|resume|init_from|(.*\.)?(cache_dir|column|document_end|document_start|entity|explanations|folder|licence"
+    r"|module|name|package|path|precision|project|revision|split))"
 )
 NUMBERS = re.compile(r"(^|,)[+-]?\d+(\.\d*)?(e[+-]?\d{1,2})?".join(("(?:", ")+")), re.IGNORECASE)
 QUOTED = re.compile(r"'([^'\\]|\\.)*'|\"([^\"\\]|\\.)*\"", re.DOTALL)

@@ -1,4 +1,4 @@
-"""How far a harvest is: a bar at a terminal, a line now and then elsewhere, and an end where a signal came."""
+"""How far a long piece of work is: a bar at a terminal, a line now and then elsewhere, and an end where a signal came."""
 
 import sys
 import time
@@ -15,7 +15,7 @@ SECONDS_BETWEEN_LINES = 10.0
 
 
 class Interrupted(Exception):
-    """A signal came while activations were read."""
+    """A signal came while the work went on."""
 
 
 @final
@@ -24,10 +24,12 @@ class HarvestProgress:
 
     Args:
         signals: looked at on every call; None where Ctrl-C may end the process by Python's own means.
+        what: is worked on.
+        unit: that is counted, in the singular.
     """
 
-    def __init__(self, signals: StopSignals | None = None) -> None:
-        self._signals = signals
+    def __init__(self, signals: StopSignals | None = None, *, what: str = "activations", unit: str = "row") -> None:
+        self._signals, self._what, self._unit = signals, what, unit
         self._bar: tqdm[Any] | None = None
         self._last_line = time.monotonic()
 
@@ -42,14 +44,14 @@ class HarvestProgress:
             raise Interrupted
         if sys.stderr.isatty():
             if self._bar is None and done < total:
-                self._bar = tqdm(total=total, unit="row", unit_scale=True, desc="activations", dynamic_ncols=True)
+                self._bar = tqdm(total=total, unit=self._unit, unit_scale=True, desc=self._what, dynamic_ncols=True)
             if self._bar is not None:
                 self._bar.update(done - self._bar.n)
             if done == total:
                 self._close()
         elif time.monotonic() - self._last_line > SECONDS_BETWEEN_LINES and done < total:
             self._last_line = time.monotonic()
-            say(f"activations {done:,} of {total:,} rows")
+            say(f"{self._what} {done:,} of {total:,} {self._unit}s")
 
     def _close(self) -> None:
         if self._bar is not None:

@@ -90,6 +90,7 @@ class Manifest(TypedDict):
     layout: Literal["umap", "pca"] | None  # how x and y of the map were made
     has_scores: bool
     run_page: str | None  # file name of the run's page in the folder
+    sweep_page: str | None  # file name of the page that compares the runs of the sweep that the run belongs to
     made_with: str  # version of this project
 
 

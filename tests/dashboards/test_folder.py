@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from sae.dashboards.pages.folder import Dashboard, replaced, write_pages
+from sae.dashboards.pages.folder import Dashboard, new_pages, replaced
 from sae.errors import UserError
 
 FILES = [
@@ -13,6 +13,13 @@ FILES = [
     ("index/0", {"first": 0, "columns": {}, "strings": [], "explanations": {}}),
     ("manifest", {"num_latents": 3, "latents_size": 2, "index_size": 8}),
 ]
+
+
+def write_pages(folder, files, beside):
+    with new_pages(folder, beside=beside) as pages:
+        for key, payload in files:
+            pages.put(key, payload)
+    return pages.size
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -108,3 +115,13 @@ def test_damage_is_told(dashboard, damage, said):
     damage(dashboard)
     with pytest.raises(UserError, match=said):
         Dashboard(dashboard)
+
+
+def test_a_file_may_be_read_and_written_anew_before_the_end(tmp_path):
+    with new_pages(tmp_path, beside={}) as pages:
+        pages.put("latents/0", {"first": "long" * 100})
+        pages.put("latents/0", pages.get("latents/0") | {"first": 5})
+        with pytest.raises(UserError, match="is missing"):
+            pages.get("latents/1")
+    (path,) = (tmp_path / "data").rglob("*.js")
+    assert pages.size == path.stat().st_size

@@ -11,7 +11,7 @@ complete. A process that dies between the two renames leaves the old one beside;
 """
 
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, final
@@ -21,7 +21,7 @@ from sae.dashboards.schema import IndexShard, LatentShard, Manifest
 from sae.errors import UserError
 from sae.functional.files import write_whole
 
-__all__ = ["DATA", "Dashboard", "replaced", "write_pages"]
+__all__ = ["DATA", "Dashboard", "Pages", "new_pages", "replaced"]
 
 DATA = "data"
 
@@ -59,29 +59,71 @@ def _mend(folder: Path) -> None:
         _old(folder).rename(folder)
 
 
-def write_pages(folder: Path, files: Iterable[tuple[str, Any]], *, beside: Mapping[str, bytes]) -> int:
-    """Write the data files, and the app beside them.
+@final
+class Pages:
+    """Data files that are being written.
+
+    Args:
+        folder: where to.
+
+    Attributes:
+        size: bytes written.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.size = 0
+
+    def put(self, key: str, payload: Any) -> None:
+        """Write a file, or write it anew.
+
+        Args:
+            key: as in `sae.dashboards.pages.shards.script`.
+            payload: of one of the shapes in `sae.dashboards.schema`.
+
+        Raises:
+            OSError: the disk is full.
+        """
+        path = self._folder / f"{key}.js"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        before = path.stat().st_size if path.exists() else 0
+        self.size += path.write_bytes(script(key, payload)) - before
+
+    def get(self, key: str) -> Any:
+        """The payload of a file.
+
+        Args:
+            key: of the file.
+
+        Raises:
+            UserError: there is none, or it is damaged.
+        """
+        path = self._folder / f"{key}.js"
+        try:
+            content = path.read_bytes()
+        except FileNotFoundError:
+            raise UserError(f"{path} is missing: the dashboard is not whole. Build it again.") from None
+        found, payload = read_script(content)
+        if found != key:
+            raise UserError(f"{path} holds {found!r}, expected {key!r}: build the dashboard again")
+        return payload
+
+
+@contextmanager
+def new_pages(folder: Path, *, beside: Mapping[str, bytes]) -> Iterator[Pages]:
+    """Data files to be written, which take the place of the old ones when the block ends; the old ones stay if it raises.
 
     Args:
         folder: the dashboard's.
-        files: keys and payloads, as in `sae.dashboards.schema`; made while they are written.
-        beside: names and contents of the files at the top of the folder.
-
-    Returns:
-        Bytes of the data files.
+        beside: names and contents of the files at the top of the folder, written when the data is complete.
 
     Raises:
-        OSError: the disk is full or the folder cannot be written; the old pages stay.
+        OSError: the disk is full or the folder cannot be written.
     """
-    size = 0
     with replaced(folder / DATA) as aside:
-        for key, payload in files:
-            path = aside / f"{key}.js"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            size += path.write_bytes(script(key, payload))
+        yield Pages(aside)
         for name, content in beside.items():
             write_whole(folder / name, content)
-    return size
 
 
 @final
@@ -99,27 +141,16 @@ class Dashboard:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
         _mend(folder / DATA)
-        self.manifest: Manifest = self._payload("manifest")
+        self._pages = Pages(folder / DATA)
+        self.manifest: Manifest = self._pages.get("manifest")
 
     def latent_shards(self) -> Iterator[LatentShard]:
         """Every file of latents' pages, in order."""
         for number in range(-(-self.manifest["num_latents"] // self.manifest["latents_size"])):
-            yield self._payload(f"latents/{number}")
+            yield self._pages.get(f"latents/{number}")
 
     def index_shards(self) -> Iterator[IndexShard]:
         """Every file of the index, in order."""
         for number in range(-(-self.manifest["num_latents"] // self.manifest["index_size"])):
-            yield self._payload(f"index/{number}")
-
-    def _payload(self, key: str) -> Any:
-        path = self.folder / DATA / f"{key}.js"
-        try:
-            content = path.read_bytes()
-        except FileNotFoundError:
-            raise UserError(f"{path} is missing: {self.folder} holds no whole dashboard. Build it again.") from None
-        found, payload = read_script(content)
-        if found != key:
-            raise UserError(f"{path} holds {found!r}, expected {key!r}: build the dashboard again")
-        return payload
+            yield self._pages.get(f"index/{number}")
