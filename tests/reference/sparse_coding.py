@@ -1,0 +1,67 @@
+"""Twins of sparse coding, one row and one coordinate at a time, in numpy float64."""
+
+import numpy as np
+
+
+def objective(x, atoms, code, l1):
+    """1/2 ||x - a D||^2 + l1 sum(a), with loops."""
+    recon = np.zeros(len(x))
+    for number, act in enumerate(code):
+        recon = recon + act * atoms[number]
+    return 0.5 * sum((x - recon) ** 2) + l1 * sum(code)
+
+
+def coordinate_descent(x, atoms, l1, sweeps=3000):
+    """The code of one row: each activation in turn to the best value given the others, until nothing moves."""
+    code = np.zeros(len(atoms))
+    residual = x.astype(np.float64).copy()
+    for _ in range(sweeps):
+        moved = 0.0
+        for j, atom in enumerate(atoms):
+            square = atom @ atom
+            if square == 0:
+                continue
+            new = max(0.0, code[j] + (residual @ atom - l1) / square)
+            residual = residual - (new - code[j]) * atom
+            moved, code[j] = max(moved, abs(new - code[j])), new
+        if moved < 1e-14:
+            break
+    return code
+
+
+def dual_value(x, theta):
+    """1/2 ||x||^2 - 1/2 ||x - theta||^2."""
+    return 0.5 * (x @ x) - 0.5 * ((x - theta) @ (x - theta))
+
+
+def gap(x, atoms, code, l1):
+    """P(a) - dual at the best allowed multiple of the residual, that multiple found by trying many."""
+    residual = x - code @ atoms
+    most = max(atom @ residual for atom in atoms)
+    limit = l1 / most if most > 0 else 1e6
+    best = max(dual_value(x, scale * residual) for scale in np.linspace(0, min(limit, 3.0), 2_001))
+    return objective(x, atoms, code, l1) - best
+
+
+def fista(x, atoms, l1, iterations):
+    """The loop as Yun et al. 2021 write it, with column vectors: Phi [d_in, d_sae]."""
+    phi = atoms.T
+    eta = 1 / np.linalg.eigvalsh(phi @ phi.T).max()
+    a, y, t = np.zeros(len(atoms)), np.zeros(len(atoms)), 1.0
+    for _ in range(iterations):
+        r = x - phi @ y
+        u = y + eta * phi.T @ r
+        a_new = np.maximum(u - eta * l1, 0)
+        t_new = (1 + np.sqrt(1 + 4 * t**2)) / 2
+        y = a_new + (t - 1) / t_new * (a_new - a)
+        a, t = a_new, t_new
+    return a
+
+
+def ista(x, atoms, l1, iterations):
+    """Proximal gradient steps alone."""
+    eta = 1 / np.linalg.eigvalsh(atoms @ atoms.T).max()
+    a = np.zeros(len(atoms))
+    for _ in range(iterations):
+        a = np.maximum(a + eta * (atoms @ (x - a @ atoms) - l1), 0)
+    return a
