@@ -151,10 +151,30 @@ def window(firing, own, blocks, settings):
 
 
 def jaccard(found):
-    """Rows where both latents fire over rows where either does [latents, latents]; NaN on the diagonal and without rows."""
+    """Rows where both latents fire over rows where either does [latents, latents]; NaN where there is none, and for itself."""
     rows = [{firing["row"] for firing in own} for own in found]
     result = np.full((len(rows), len(rows)), np.nan)
     for i, j in combinations(range(len(rows)), 2):
-        if rows[i] | rows[j]:
+        if rows[i] & rows[j]:
             result[i, j] = result[j, i] = len(rows[i] & rows[j]) / len(rows[i] | rows[j])
     return result
+
+
+def best(numbered, count):
+    """Pairs (number, value) with the largest values, of equal ones the first number first; NaN left out."""
+    ordered = sorted(((number, value) for number, value in numbered if value == value), key=lambda pair: (-pair[1], pair[0]))
+    return ordered[:count]
+
+
+def cosines(W_dec, latent, count):
+    """Latents by cosine of decoder rows."""
+    norms = [math.sqrt(float(row @ row)) for row in W_dec]
+    others = [other for other in range(len(W_dec)) if other != latent and norms[other] and norms[latent]]
+    return best(((other, float(W_dec[latent] @ W_dec[other]) / norms[latent] / norms[other]) for other in others), count)
+
+
+def neurons(row, count):
+    """Dimensions as (dimension, weight, share of the absolute sum), the largest absolute weight first."""
+    total = sum(abs(weight) for weight in row)
+    sizes = best(((dimension, abs(weight)) for dimension, weight in enumerate(row) if weight), count)
+    return [(dimension, row[dimension], size / total) for dimension, size in sizes]

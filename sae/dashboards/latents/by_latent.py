@@ -17,7 +17,7 @@ from sae.dashboards.latents.text import Text
 from sae.functional.sparse import SparseActs
 from sae.tokens.blocks import TokenBlocks
 
-__all__ = ["Codes", "LatentEntries", "buckets", "count_firings", "gather"]
+__all__ = ["Codes", "Counted", "LatentEntries", "buckets", "count", "gather"]
 
 ENTRY_BYTES = 12  # row, value, effect
 
@@ -106,14 +106,31 @@ class LatentEntries:
         )
 
 
-def count_firings(codes: Codes) -> tuple[Int[np.ndarray, " d_sae"], Text]:
-    """On how many rows each latent fires, and the text: the first reading of the codes."""
-    counts, blocks = np.zeros(codes.num_latents, dtype=np.int64), []
+@final
+@dataclass(frozen=True, kw_only=True)
+class Counted:
+    """What a first reading of the codes shows.
+
+    Attributes:
+        fired: rows on which each latent is active.
+        active: latents on each row.
+        text: what the codes were read on.
+    """
+
+    fired: Int[np.ndarray, " d_sae"]
+    active: Int[np.ndarray, " rows"]
+    text: Text
+
+
+def count(codes: Codes) -> Counted:
+    """Read all codes and count."""
+    fired, active, blocks = np.zeros(codes.num_latents, dtype=np.int64), [], []
     for number in range(len(codes)):
         chunk = codes.chunk(number)
-        counts += np.bincount(chunk.acts.indices.numpy(), minlength=codes.num_latents)
+        fired += np.bincount(chunk.acts.indices.numpy(), minlength=codes.num_latents)
+        active.append(np.diff(chunk.acts.offsets.numpy()))
         blocks.append(chunk.blocks)
-    return counts, Text.of(blocks)
+    return Counted(fired=fired, active=np.concatenate(active), text=Text.of(blocks))
 
 
 def buckets(counts: Int[np.ndarray, " d_sae"], *, step: int, memory_bytes: int) -> list[tuple[int, int]]:

@@ -49,13 +49,13 @@ class LatentIndex:
 
     def add(self, parts: LatentParts) -> None:
         """Take in the pages of some latents."""
-        span = slice(parts.first, parts.first + len(parts.decoder_norm))
+        span = slice(parts.first, parts.first + len(parts))
         activations, tokens = parts.activations, parts.tokens
         for name in ("density", "max", "mean", "effect"):
             self.columns[name][span] = getattr(activations, name)
         for name in ("concentration", "entropy"):
             self.columns[name][span] = getattr(tokens, name)
-        self.columns["decoder_norm"][span] = parts.decoder_norm
+        self.columns["decoder_norm"][span] = parts.weights.norm
         some = np.flatnonzero(np.diff(tokens.offsets))
         self.top_token[parts.first + some] = tokens.token[tokens.offsets[some]]
         self.tokens[span] = np.split(tokens.token, tokens.offsets[1:-1])

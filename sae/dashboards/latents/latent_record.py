@@ -5,16 +5,27 @@ from dataclasses import dataclass
 from typing import Any, Literal, final
 
 import numpy as np
-from jaxtyping import Float
 
 from sae.dashboards.latents.examples import Examples, Windows
 from sae.dashboards.latents.explanations import Explanations
+from sae.dashboards.latents.logits import DirectLogits
+from sae.dashboards.latents.neighbours import Listed
 from sae.dashboards.latents.rounding import optional, rounded
 from sae.dashboards.latents.settings import PageSettings
 from sae.dashboards.latents.statistics import ActivationStatistics
 from sae.dashboards.latents.strings import Strings
 from sae.dashboards.latents.token_statistics import TokenStatistics
-from sae.dashboards.schema import Bars, Example, ExampleGroup, LatentRecord, TokenEntry
+from sae.dashboards.latents.weight_parts import WeightParts
+from sae.dashboards.schema import (
+    Bars,
+    Example,
+    ExampleGroup,
+    LatentRecord,
+    LogitWeights,
+    NeighbourEntry,
+    NeuronEntry,
+    TokenEntry,
+)
 
 __all__ = ["LatentParts", "latent_records"]
 
@@ -29,11 +40,18 @@ class LatentParts:
     tokens: TokenStatistics
     examples: Examples
     windows: Windows
-    decoder_norm: Float[np.ndarray, " latents"]
+    coactive: Listed
+    weights: WeightParts
 
-    def strings_of(self) -> list[np.ndarray]:
-        """All token ids."""
-        return [self.tokens.token, self.windows.tokens]
+    def __len__(self) -> int:
+        """Number of latents."""
+        return len(self.activations.fired)
+
+    def token_ids(self) -> list[np.ndarray]:
+        """All token ids, some of them often."""
+        logits = self.weights.logits
+        weighed = [] if logits is None else [logits.raised.number, logits.lowered.number]
+        return [self.tokens.token, self.windows.tokens, *(numbers[numbers >= 0] for numbers in weighed)]
 
 
 def latent_records(
@@ -43,20 +61,23 @@ def latent_records(
     activations = parts.activations
     numbers = {name: optional(getattr(activations, name)) for name in ("density", "max", "mean", "std", "skewness", "kurtosis")}
     numbers |= {name: optional(getattr(parts.tokens, name)) for name in ("concentration", "entropy")}
-    numbers["decoder_norm"] = optional(parts.decoder_norm)
+    numbers["decoder_norm"] = optional(parts.weights.norm)
     tokens = _token_entries(parts.tokens, strings)
     groups = _groups(parts, settings, _examples(parts.windows, strings))
     histograms = _histograms(activations, settings.bins)
+    logits = _logits(parts.weights.logits, strings, len(parts))
+    by_decoder, by_firings = _neighbours(parts.weights.neighbours), _neighbours(parts.coactive)
+    neurons = _neurons(parts.weights)
     return [
         LatentRecord(
             latent=parts.first + i,
             fired=fired,
             histogram=histograms[i],
             tokens=tokens[i],
-            logits=None,
-            decoder_neighbours=[],
-            coactive_neighbours=[],
-            neurons=[],
+            logits=logits[i],
+            decoder_neighbours=by_decoder[i],
+            coactive_neighbours=by_firings[i],
+            neurons=neurons[i],
             groups=groups[i] if fired else [],
             explanations=explanations.texts.get(parts.first + i, []),
             scores=explanations.scores.get(parts.first + i, []),
@@ -79,6 +100,36 @@ def _token_entries(tokens: TokenStatistics, strings: Strings) -> list[list[Token
         for token, count, share, mean in zip(*(column.tolist() for column in columns), strict=True)
     ]
     return _cut(entries, tokens.offsets)
+
+
+def _logits(logits: DirectLogits | None, strings: Strings, latents: int) -> list[LogitWeights | None]:
+    if logits is None:
+        return [None] * latents
+    bins = logits.histogram.shape[1]
+    edges = rounded(logits.low[:, None] + (logits.high - logits.low)[:, None] * np.arange(bins + 1) / bins).tolist()
+    raised, lowered = (_pairs(listed, strings.places(listed.number)) for listed in (logits.raised, logits.lowered))
+    return [
+        LogitWeights(raised=raised[i], lowered=lowered[i], histogram=Bars(edges=edges[i], counts=counts))
+        for i, counts in enumerate(logits.histogram.tolist())
+    ]
+
+
+def _neighbours(listed: Listed) -> list[list[NeighbourEntry]]:
+    return [[NeighbourEntry(latent=latent, value=value) for latent, value in own] for own in _pairs(listed, listed.number)]
+
+
+def _neurons(weights: WeightParts) -> list[list[NeuronEntry]]:
+    shares = rounded(weights.neuron_shares).tolist()
+    return [
+        [NeuronEntry(dimension=dimension, weight=weight, share=shares[i][j]) for j, (dimension, weight) in enumerate(own)]
+        for i, own in enumerate(_pairs(weights.neurons, weights.neurons.number))
+    ]
+
+
+def _pairs(listed: Listed, numbers: np.ndarray) -> list[list[tuple[int, float]]]:
+    """Numbers as they stand in the file, and values, as far as each list goes."""
+    rows = zip(numbers.tolist(), rounded(listed.value).tolist(), (listed.number >= 0).sum(axis=1).tolist(), strict=True)
+    return [list(zip(own[:end], values[:end], strict=True)) for own, values, end in rows]
 
 
 def _examples(windows: Windows, strings: Strings) -> list[Example]:

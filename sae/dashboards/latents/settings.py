@@ -26,8 +26,9 @@ class PageSettings:
         neighbours: nearest latents listed, by decoder and by co-activation.
         neurons: dimensions of the decoder row listed.
         seed: of everything that is drawn.
-        memory_bytes: for the entries and their temporaries; the tokens of the text, the weights and the unembedding come on
-            top, and a file's worth of latents (`latents_size`) is worked on whole, however often they fire.
+        memory_bytes: for the entries of a bucket of latents and what is made of them; it changes no result. On top come 20
+            bytes a token of the text, codes in row order (256 MiB at most), lists for each latent, a copy of the weights, and
+            blocks of products (512 MiB at most). A file's worth of latents is worked on whole, however often they fire.
         pairs: pairs of latents on one row that are counted for co-activation; where there are more, a sample of rows is.
         layout: how the map is made; auto: UMAP where umap-learn is installed, else PCA.
         ultra_low: density below which a latent is ultra-low.

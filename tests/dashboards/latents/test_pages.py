@@ -4,12 +4,17 @@ import json
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from sae.architectures.relu import ReLUSAE
 from sae.dashboards.latents.records import LatentPages, PageSettings
+from sae.errors import UserError
 from tests.cases import ramp
-from tests.dashboards.latents.synthetic import some_codes
+from tests.dashboards.latents.synthetic import MemoryCodes, some_blocks, some_codes
 from tests.reference import dashboards as twin
 
 SETTINGS = PageSettings(
@@ -90,6 +95,38 @@ def check_example(example, ids, firing, own, blocks, settings):
     assert effects is None or all(map(near, example["effects"], effects))
 
 
+def test_pages_hold_what_weights_and_co_activation_say():
+    codes, settings = some_codes(), replace(SETTINGS, neighbours=3, neurons=2, logits=4)
+    sae, unembedding = relu(codes.num_latents), ramp(19, D_IN, phase=1).float()
+    found = pages(codes, settings, sae=sae, unembedding=unembedding)
+    W_dec, together = sae.W_dec.detach().double().numpy(), twin.jaccard(twin.firings(codes))
+    for record, ids in records(found.latent_shards()):
+        i = record["latent"]
+        assert near(record["decoder_norm"], math.sqrt(sum(weight * weight for weight in W_dec[i])))
+        check_pairs([(one["latent"], one["value"]) for one in record["decoder_neighbours"]], twin.cosines(W_dec, i, 3))
+        coactive = [(one["latent"], one["value"]) for one in record["coactive_neighbours"]]
+        check_pairs(coactive, twin.best(enumerate(together[i]), 3))
+        neurons = [(one["dimension"], one["weight"], one["share"]) for one in record["neurons"]]
+        for one, expected in zip(neurons, twin.neurons(W_dec[i], 2), strict=True):
+            assert one[0] == expected[0]
+            assert near(one[1], expected[1])
+            assert near(one[2], expected[2])
+        weights = unembedding.double().numpy() @ W_dec[i]
+        raised, lowered = ([(ids[token], weight) for token, weight in record["logits"][name]] for name in ("raised", "lowered"))
+        check_pairs(raised, twin.best(enumerate(weights), 4))
+        check_pairs(lowered, [(token, -weight) for token, weight in twin.best(enumerate(-weights), 4)])
+        bars = record["logits"]["histogram"]
+        assert near(bars["edges"][0], weights.min())
+        assert near(bars["edges"][-1], weights.max())
+        assert bars["counts"] == np.histogram(weights, bins=settings.bins)[0].tolist()
+
+
+def check_pairs(pairs, expected):
+    assert [number for number, _ in pairs] == [number for number, _ in expected]
+    for (_, value), (_, other) in zip(pairs, expected, strict=True):
+        assert near(value, other)
+
+
 def test_the_text_has_what_is_hard():
     """A dead latent, one that fires once, equal activations, groups with more firings than blocks, padding, special tokens."""
     codes = some_codes()
@@ -118,7 +155,7 @@ def test_buckets_change_nothing(memory):
     parted = pages(codes, replace(SETTINGS, memory_bytes=memory))
     assert [list(parted.latent_shards()), list(parted.index_shards()), list(parted.search_shards())] == expected
     if memory == 1:
-        assert codes.read - reads == 4 * len(codes)  # to count, and for each of three buckets
+        assert codes.read - reads == 5 * len(codes)  # to count, for co-activation, and for each of three buckets
 
 
 def test_chunks_change_nothing():
@@ -159,5 +196,45 @@ def test_records_are_json_without_nan():
 
 
 def test_codes_of_another_sae_are_refused():
-    with pytest.raises(ValueError, match="The codes are of 11 latents, the SAE has 12"):
+    with pytest.raises(UserError, match="The codes are of 11 latents, the SAE has 12"):
         pages(some_codes(), sae=relu(12))
+
+
+def test_an_unembedding_of_another_width_is_refused():
+    with pytest.raises(UserError, match="The SAE writes 6 dimensions, the residual stream has 7"):
+        pages(some_codes(), unembedding=torch.zeros(19, 7))
+
+
+def test_a_text_on_which_nothing_fires():
+    blocks = some_blocks()
+    codes = MemoryCodes(blocks, torch.zeros(blocks.num_rows, 3), effects=True, chunk_blocks=5)
+    found = pages(codes)
+    (shard,) = found.latent_shards()
+    assert [record["fired"] for record in shard["latents"]] == [0, 0, 0]
+    assert all(record["groups"] == [] and record["max"] is None for record in shard["latents"])
+    (index,) = found.index_shards()
+    assert sorted(index["columns"]) == ["decoder_norm", "density", "top_token"]
+    assert found.map[1] is None
+
+
+@settings(max_examples=20)
+@given(
+    blocks=st.integers(1, 9),
+    context=st.integers(7, 20),
+    seed=st.integers(0, 2**32),
+    before=st.integers(0, 7),
+    after=st.integers(0, 7),
+    intervals=st.integers(1, 4),
+    chunk_blocks=st.integers(1, 4),
+)
+def test_groups_of_any_text_equal_their_twin(blocks, context, seed, before, after, intervals, chunk_blocks):
+    codes = some_codes(blocks=blocks, context=context, seed=seed % 2**31, chunk_blocks=chunk_blocks)
+    chosen = replace(
+        SETTINGS, seed=seed, window_before=before, window_after=after, intervals=intervals, top=3, per_interval=2, random=4
+    )
+    found = twin.firings(codes)
+    for record, _ in records(pages(codes, chosen).latent_shards()):
+        expected = twin.groups(found[record["latent"]], record["latent"], chosen)
+        for group, (*_, firings) in zip(record["groups"], expected, strict=True):
+            seen = [(example["block"], example["start"] + example["peak"]) for example in group["examples"]]
+            assert seen == [(firing["block"], firing["position"]) for firing in firings]
