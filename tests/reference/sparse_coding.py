@@ -65,3 +65,34 @@ def ista(x, atoms, l1, iterations):
     for _ in range(iterations):
         a = np.maximum(a + eta * (atoms @ (x - a @ atoms) - l1), 0)
     return a
+
+
+def statistics(codes, rows, weights=None):
+    """Sums over rows of w a^T a and w a^T x."""
+    weights = np.ones(len(rows)) if weights is None else weights
+    second, cross = np.zeros((codes.shape[1], codes.shape[1])), np.zeros((codes.shape[1], rows.shape[1]))
+    for code, row, weight in zip(codes, rows, weights, strict=True):
+        second += weight * np.outer(code, code)
+        cross += weight * np.outer(code, row)
+    return second, cross
+
+
+def block_coordinate_descent(atoms, second, cross, sweeps):
+    """Mairal et al. 2009, algorithm 2, with atoms of norm 1."""
+    atoms = atoms.copy()
+    for _ in range(sweeps):
+        for j in range(len(atoms)):
+            if second[j, j] > 0:
+                u = (cross[j] - second[j] @ atoms) / second[j, j] + atoms[j]
+                atoms[j] = u / np.linalg.norm(u)
+    return atoms
+
+
+def diagonal_hessian_step(phi, hessian, residuals, codes, weights, *, rate, history, floor):
+    """The step as Yun et al. 2021 write it, with column vectors: phi [d_in, d_sae]; returns phi and the Hessian."""
+    hessian = hessian * (history - 1) / history + (codes**2).mean(axis=0) / history
+    gradient = np.zeros_like(phi)
+    for residual, code, weight in zip(residuals, codes, weights, strict=True):
+        gradient += np.outer(residual * weight, code)
+    phi = phi + rate * gradient / len(codes) / (hessian + floor)
+    return phi / np.linalg.norm(phi, axis=0), hessian
