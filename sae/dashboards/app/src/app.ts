@@ -1,0 +1,174 @@
+/** The dashboard as a whole: reads the address, shows the page that it names, and keeps what pages share. */
+
+import { readCatalogue } from "./catalogue";
+import type { Context } from "./context";
+import { glossary } from "./definitions";
+import { type Child, h, replace } from "./dom";
+import { helpBox, listen } from "./keys";
+import { findLive } from "./live";
+import { lookButton } from "./look";
+import type { Manifest } from "./schema";
+import { latentsFile, manifestFile, textFile } from "./store";
+import { hideTip, startTips } from "./tip";
+import { latentTitle, latentView, type Neighbours } from "./views/latent";
+import { type IndexView, indexView } from "./views/list";
+import { liveView } from "./views/live";
+import { textView } from "./views/text";
+import { visible } from "./visible";
+
+const RUN_PAGE = /^[\w.-]+\.html$/; // a file beside this one: the manifest cannot lead elsewhere
+
+export class App {
+  private readonly main = h("main", { id: "main", tabindex: -1 });
+  private readonly links = h("nav", { "aria-label": "Pages" });
+  private readonly help = helpBox();
+  private readonly context: Context = { manifest: null, catalogue: null, live: null, base: "" };
+  private index: IndexView | null = null;
+  private indexAddress = "#/";
+  private around: Neighbours | null = null;
+  private shows = 0;
+
+  constructor(private readonly root: HTMLElement) {}
+
+  async start(): Promise<void> {
+    const skip = h("a", { class: "skip", href: "#main", onclick: (event: Event) => {
+      event.preventDefault();
+      this.main.focus();
+    } }, "Skip to the page");
+    const help = h("button", { type: "button", class: "quiet-button", "aria-label": "Keys", title: "Keys (?)", onclick: () => this.help.showModal() }, "?");
+    replace(this.root, skip, h("div", { class: "top" }, this.links, h("span", { class: "tools" }, lookButton(document.documentElement), help)), this.main, glossary(), this.help);
+    startTips(this.root);
+    replace(this.main, h("p", { class: "quiet" }, "Reading the dashboard"));
+    try {
+      this.context.manifest = await manifestFile();
+    } catch (error) {
+      return this.fail(error);
+    }
+    this.showLinks();
+    window.addEventListener("hashchange", () => void this.show());
+    listen({ step: (by) => this.step(by), search: () => this.search(), index: () => (location.hash = this.indexAddress) }, this.help);
+    await Promise.all([this.show(), this.goLive()]);
+  }
+
+  private get manifest(): Manifest {
+    return this.context.manifest!;
+  }
+
+  private async goLive(): Promise<void> {
+    this.context.live = await findLive();
+    if (!this.context.live) return;
+    this.showLinks();
+    if (location.hash.startsWith("#/live") || location.hash.startsWith("#/latent/")) await this.show();
+  }
+
+  private showLinks(): void {
+    const { texts, run_page } = this.manifest;
+    const here = location.hash.split("/")[1] ?? "";
+    const link = (href: string, words: string, current: boolean): Child => h("a", { href, "aria-current": current ? "page" : null }, words);
+    replace(this.links, link(this.indexAddress, "Latents", here === "" || here.startsWith("?")), texts.length > 0 && link("#/texts", "Texts", here.startsWith("text")),
+      this.context.live && link("#/live", "Live", here === "live"), run_page && RUN_PAGE.test(run_page) && link(run_page, "Run", false));
+  }
+
+  private async show(): Promise<void> {
+    const own = ++this.shows;
+    hideTip();
+    const [path = "", query = ""] = location.hash.replace(/^#\/?/, "").split("?");
+    const [page = "", number = ""] = path.split("/");
+    try {
+      const [title, element] = await this.page(page, number, query);
+      if (own !== this.shows) return;
+      document.title = `${title}: ${visible(this.manifest.title, 80)}`;
+      replace(this.main, element);
+      this.showLinks();
+      window.scrollTo(0, 0);
+      if (own > 1) this.main.querySelector<HTMLElement>("h1")?.focus({ preventScroll: true });
+    } catch (error) {
+      if (own === this.shows) this.fail(error);
+    }
+  }
+
+  private async page(page: string, number: string, query: string): Promise<[string, HTMLElement]> {
+    if (page === "latent") return this.latent(place(number, this.manifest.num_latents, "latent"));
+    if (page === "texts") return ["Texts", this.texts()];
+    if (page === "text") return this.text(place(number, this.manifest.texts.length, "text"));
+    if (page === "live") return ["Live", this.context.live ? liveView(this.context, this.context.live) : notLive()];
+    if (page === "") return ["Latents", await this.list(query)];
+    throw new Error(`There is no page “${visible(page)}” here.`);
+  }
+
+  private async list(query: string): Promise<HTMLElement> {
+    this.context.catalogue ??= await readCatalogue(this.manifest);
+    if (this.index && this.indexAddress === `#/${query ? `?${query}` : ""}`) return this.index.element;
+    this.indexAddress = `#/${query ? `?${query}` : ""}`;
+    const keep = (words: string): void => {
+      this.indexAddress = `#/${words ? `?${words}` : ""}`;
+      history.replaceState(null, "", this.indexAddress);
+    };
+    this.index = indexView(this.context, this.manifest, this.context.catalogue, new URLSearchParams(query), keep);
+    return this.index.element;
+  }
+
+  private async latent(latent: number): Promise<[string, HTMLElement]> {
+    const shard = await latentsFile(Math.floor(latent / this.manifest.latents_size));
+    const record = shard.latents[latent - shard.first];
+    if (!record) throw new Error(`Latent ${latent} is missing from its file.`);
+    this.context.catalogue ??= await readCatalogue(this.manifest);
+    this.around = this.neighbours(latent);
+    return [latentTitle(record), latentView(this.context, record, shard.strings, this.around)];
+  }
+
+  /** Before and after: in the list as it was last filtered and sorted if the latent is in it, else by number. */
+  private neighbours(latent: number): Neighbours {
+    const order = this.index?.order();
+    const at = order ? order.indexOf(latent) : -1;
+    if (order && at >= 0) {
+      return { previous: order[at - 1] ?? null, next: order[at + 1] ?? null, words: `${(at + 1).toLocaleString("en")} of ${order.length.toLocaleString("en")} listed` };
+    }
+    const last = this.manifest.num_latents - 1;
+    return { previous: latent > 0 ? latent - 1 : null, next: latent < last ? latent + 1 : null, words: `0 to ${last.toLocaleString("en")}` };
+  }
+
+  private texts(): HTMLElement {
+    return h("div", {}, h("h1", { tabindex: -1 }, "Texts"), h("ul", { class: "texts" }, this.manifest.texts.map((title, number) =>
+      h("li", {}, h("a", { href: `#/text/${number}` }, h("bdi", {}, visible(title, 200)))))));
+  }
+
+  private async text(number: number): Promise<[string, HTMLElement]> {
+    const page = await textFile(number);
+    this.context.catalogue ??= await readCatalogue(this.manifest);
+    return [visible(page.title, 80), h("div", {}, h("h1", { tabindex: -1 }, h("bdi", {}, visible(page.title, 200))), textView(this.context, page))];
+  }
+
+  private step(by: number): void {
+    const page = location.hash.split("/")[1] ?? "";
+    if (page === "latent") {
+      const to = by > 0 ? this.around?.next : this.around?.previous;
+      if (to != null) location.hash = `#/latent/${to}`;
+    } else if (page === "" || page.startsWith("?")) this.index?.step(by);
+    else if (page === "text") {
+      const to = Number(location.hash.split("/")[2]) + by;
+      if (to >= 0 && to < this.manifest.texts.length) location.hash = `#/text/${to}`;
+    }
+  }
+
+  private search(): void {
+    if (!this.index?.element.isConnected) {
+      window.addEventListener("hashchange", () => requestAnimationFrame(() => this.index?.focusSearch()), { once: true });
+      location.hash = this.indexAddress;
+    } else this.index.focusSearch();
+  }
+
+  private fail(error: unknown): void {
+    replace(this.main, h("h1", { tabindex: -1 }, "This page cannot be shown"), h("p", { role: "alert" }, (error as Error).message), h("p", {}, h("a", { href: "#/" }, "To the index")));
+  }
+}
+
+function place(words: string, size: number, what: string): number {
+  const number = Number(words);
+  if (!/^\d+$/.test(words) || number >= size) throw new Error(`There is no ${what} “${visible(words)}”: they are numbered from 0 to ${size - 1}.`);
+  return number;
+}
+
+function notLive(): HTMLElement {
+  return h("div", {}, h("h1", { tabindex: -1 }, "Live"), h("p", {}, "This page needs the model: start it with “python scripts/dashboard.py serve=true”."));
+}

@@ -1,0 +1,66 @@
+/** What every number means, once; pages refer to it. */
+
+import { h } from "./dom";
+
+export interface Definition {
+  name: string;
+  means: string;
+}
+
+export const DEFINITIONS = {
+  latent: { name: "Latent", means: "Number of the latent in the dictionary, from 0." },
+  density: { name: "Density", means: "Share of the tokens read on which the latent is active (above zero)." },
+  fired: { name: "Fired on", means: "Number of tokens on which the latent is active." },
+  max: { name: "Maximum", means: "Largest activation on the text that was read." },
+  mean: { name: "Mean", means: "Mean of the activations above zero." },
+  std: { name: "Standard deviation", means: "Standard deviation of the activations above zero." },
+  skewness: { name: "Skewness", means: "Third standardised moment of the activations above zero: positive where the tail is to the right." },
+  kurtosis: { name: "Kurtosis", means: "Fourth standardised moment of the activations above zero; 3 for a normal distribution." },
+  decoder_norm: { name: "Decoder norm", means: "Euclidean length of the latent's decoder row." },
+  concentration: { name: "Concentration", means: "Share of the latent's firings that fall on its commonest token." },
+  entropy: { name: "Entropy", means: "Entropy, in bits, of the distribution of its firings over tokens: 0 where it fires on one token alone." },
+  effect: {
+    name: "Effect",
+    means: "Largest effect on the loss, in nats, of removing the latent at one token, whatever its sign: estimated to first order by the gradient.",
+  },
+  score: { name: "Score", means: "Best score among the latent's explanations: how well the words predict its activations." },
+  top_token: { name: "Top token", means: "The token on which the latent fires most often." },
+  explanation: { name: "Explanation", means: "Words for what the latent fires on, where there are any." },
+  cosine: { name: "Cosine", means: "Cosine of the angle between the two latents' decoder rows." },
+  jaccard: { name: "Jaccard", means: "Tokens on which both latents are active over tokens on which either is." },
+  neuron_weight: { name: "Weight", means: "Component of the decoder row along this dimension of the activation space." },
+  neuron_share: { name: "Share", means: "Size of that component over the sum of the sizes of all components of the row." },
+  logit_weight: {
+    name: "Logit weight",
+    means: "Decoder row times the unembedding, with the final norm's weights: what one unit of activation adds directly to the token's logit, later layers left out.",
+  },
+  token_share: { name: "Share", means: "Share of the latent's firings that fall on this token." },
+  token_mean: { name: "Mean there", means: "Mean activation of the latent where it fires on this token." },
+  activation: { name: "Activation", means: "The latent's value on this token." },
+  quantile: {
+    name: "Quantile",
+    means: "Share of the latent's firings on the dashboard's text that are weaker than this one.",
+  },
+  loss_effect: {
+    name: "Loss effect",
+    means: "What the summed loss of all later predictions gains, in nats, when the latent is removed at this token; to first order. Positive: the latent helps to predict.",
+  },
+  logit_effect: {
+    name: "Logit effect",
+    means: "Activation times the direct logit weight of the token that comes next.",
+  },
+  loss: { name: "Loss", means: "Nats, of predicting this token from those before it." },
+} satisfies Record<string, Definition>;
+
+export type Term = keyof typeof DEFINITIONS;
+
+/** The name of a number, with its definition behind it: shown on hover and focus, read out by screen readers. */
+export function term(key: Term, label: string = DEFINITIONS[key].name): HTMLElement {
+  return h("button", { type: "button", class: "term", "data-term": key, "aria-describedby": `means-${key}` }, label);
+}
+
+/** All definitions, hidden; `term` refers to them. One stands in every page. */
+export function glossary(): HTMLElement {
+  const entries = Object.entries(DEFINITIONS).map(([key, { means }]) => h("span", { id: `means-${key}` }, means));
+  return h("div", { hidden: true }, entries);
+}

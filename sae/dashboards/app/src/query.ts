@@ -1,0 +1,101 @@
+/** What the index shows: which latents, in which order. It stands in the address, so that a view can be kept and sent on. */
+
+import type { Catalogue } from "./catalogue";
+import type { Range } from "./histogram";
+
+export type Kind = "active" | "ultra-low" | "dead" | "all";
+export const KINDS: Kind[] = ["active", "ultra-low", "dead", "all"];
+
+export interface Query {
+  kind: Kind;
+  sort: string;
+  descending: boolean;
+  token: string;
+  text: string;
+  explained: boolean;
+  ranges: Record<string, Range>;
+}
+
+const PLAIN: Query = { kind: "active", sort: "latent", descending: false, token: "", text: "", explained: false, ranges: {} };
+
+export function parseQuery(parameters: URLSearchParams): Query {
+  const kind = parameters.get("kind") as Kind | null;
+  const query: Query = {
+    kind: kind && KINDS.includes(kind) ? kind : PLAIN.kind,
+    sort: parameters.get("sort") ?? PLAIN.sort,
+    descending: parameters.get("order") === "descending",
+    token: parameters.get("token") ?? "",
+    text: parameters.get("text") ?? "",
+    explained: parameters.has("explained"),
+    ranges: {},
+  };
+  for (const [name, value] of parameters) {
+    const match = /^(.*)\.\.(.*)$/.exec(value);
+    if (match) query.ranges[name] = [number(match[1]!, -Infinity), number(match[2]!, Infinity)];
+  }
+  return query;
+}
+
+function number(text: string, otherwise: number): number {
+  return text.trim() === "" || Number.isNaN(Number(text)) ? otherwise : Number(text);
+}
+
+export function formatQuery(query: Query): string {
+  const parameters = new URLSearchParams();
+  if (query.kind !== PLAIN.kind) parameters.set("kind", query.kind);
+  if (query.sort !== PLAIN.sort) parameters.set("sort", query.sort);
+  if (query.descending) parameters.set("order", "descending");
+  if (query.token) parameters.set("token", query.token);
+  if (query.text) parameters.set("text", query.text);
+  if (query.explained) parameters.set("explained", "");
+  for (const [name, [low, high]] of Object.entries(query.ranges)) {
+    parameters.set(name, `${Number.isFinite(low) ? shortest(low) : ""}..${Number.isFinite(high) ? shortest(high) : ""}`);
+  }
+  return parameters.toString();
+}
+
+function shortest(value: number): string {
+  return String(Number(value.toPrecision(4)));
+}
+
+/** Which kind a latent is of, by its density. */
+export function kindOf(density: number, ultraLow: number): Exclude<Kind, "all"> {
+  if (!(density > 0)) return "dead";
+  return density < ultraLow ? "ultra-low" : "active";
+}
+
+/** How many latents are of each kind. */
+export function kindCounts(catalogue: Catalogue, ultraLow: number): Record<Kind, number> {
+  const counts: Record<Kind, number> = { active: 0, "ultra-low": 0, dead: 0, all: catalogue.size };
+  for (const density of catalogue.column("density")) counts[kindOf(density, ultraLow)] += 1;
+  return counts;
+}
+
+/** The latents that a query asks for, in its order; latents without the number that is sorted by come last. */
+export function select(catalogue: Catalogue, ultraLow: number, query: Query, found: Uint8Array | null): Uint32Array {
+  const density = catalogue.column("density");
+  const ranges = Object.entries(query.ranges).filter(([name]) => catalogue.has(name));
+  const limits = ranges.map(([name, range]) => [catalogue.column(name), ...range] as const);
+  const kept = new Uint32Array(catalogue.size);
+  let count = 0;
+  for (let latent = 0; latent < catalogue.size; latent++) {
+    if (query.kind !== "all" && kindOf(density[latent]!, ultraLow) !== query.kind) continue;
+    if (found && !found[latent]) continue;
+    if (query.explained && catalogue.explanation(latent) === null) continue;
+    if (limits.some(([column, low, high]) => !(column[latent]! >= low && column[latent]! <= high))) continue;
+    kept[count++] = latent;
+  }
+  return sorted(catalogue, kept.subarray(0, count), query);
+}
+
+function sorted(catalogue: Catalogue, latents: Uint32Array, { sort, descending }: Query): Uint32Array {
+  if (!catalogue.has(sort)) return descending ? latents.reverse() : latents;
+  const column = catalogue.column(sort);
+  const sign = descending ? -1 : 1;
+  return latents.sort((a, b) => {
+    const [x, y] = [column[a]!, column[b]!];
+    if (x === y) return a - b;
+    if (Number.isNaN(x)) return Number.isNaN(y) ? a - b : 1;
+    return Number.isNaN(y) ? -1 : sign * (x - y);
+  });
+}

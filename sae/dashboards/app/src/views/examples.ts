@@ -1,0 +1,156 @@
+/** Examples of a latent: stretches of text whose tokens are coloured by activation and underlined by effect on the loss. */
+
+import type { Context } from "../context";
+import { h, replace } from "../dom";
+import { short, signed, whole } from "../numbers";
+import { legend, step, underline } from "../scale";
+import type { Example, ExampleGroup, LatentRecord, TokenText } from "../schema";
+import { hideTip, tip } from "../tip";
+import { shown, token } from "../visible";
+
+type Layout = "line" | "wrapped";
+
+let layout: Layout = "line"; // as last chosen, for all latents
+
+export function examplesView(context: Context, record: LatentRecord, strings: TokenText[]): HTMLElement {
+  const all = record.groups.flatMap((group) => group.examples);
+  const effects = all.some((example) => example.effects !== null || Object.keys(example.exact).length > 0);
+  const largestEffect = Math.max(1e-12, ...all.flatMap((example) => [...(example.effects ?? []), ...Object.values(example.exact)]).map(Math.abs));
+  const draw = (example: Example): HTMLElement => new ExampleView(context, record, strings, example, largestEffect).element;
+  const body = h("div", { class: "groups" });
+  const buttons = (["line", "wrapped"] as const).map((kind) =>
+    h("button", { type: "button", onclick: () => choose(kind) }, kind === "line" ? "One line" : "Wrapped"),
+  );
+
+  function choose(kind: Layout): void {
+    layout = kind;
+    body.className = `groups ${kind}`;
+    buttons.forEach((button, i) => button.setAttribute("aria-pressed", String((i === 0) === (kind === "line"))));
+    if (kind === "line") requestAnimationFrame(() => body.querySelectorAll<HTMLElement>(".tokens").forEach(centre));
+  }
+
+  const intervals = record.groups.filter((group) => group.kind === "interval").length;
+  let interval = 0;
+  replace(body, record.groups.map((group) => groupView(group, group.kind === "interval" ? ++interval : 0, intervals, draw)));
+  choose(layout);
+  return h(
+    "section", { class: "examples", "aria-labelledby": "examples-title" },
+    h("div", { class: "bar-title" }, h("h2", { id: "examples-title" }, "Examples"), h("div", { class: "kinds", role: "group", "aria-label": "Layout of examples" }, buttons)),
+    all.length ? [legend(record.max, effects), body] : h("p", { class: "quiet" }, "No token of the text makes this latent fire."),
+  );
+}
+
+/** Scrolls a single line so that the chosen token stands in the middle. */
+function centre(line: HTMLElement): void {
+  const peak = line.querySelector<HTMLElement>(".peak");
+  if (peak) line.scrollLeft = peak.offsetLeft - line.clientWidth / 2 + peak.offsetWidth / 2;
+}
+
+function groupView(group: ExampleGroup, number: number, of: number, draw: (example: Example) => HTMLElement): HTMLElement | null {
+  if (!group.examples.length && group.kind !== "interval") return null;
+  const range = group.low !== null && group.high !== null ? `${short(group.low)} to ${short(group.high)}` : "";
+  const title = { top: "Strongest", interval: `Interval ${of - number + 1} of ${of}: activation ${range}`, random: "Random firings" }[group.kind];
+  return h(
+    "section", { class: "group" },
+    h("h3", {}, title, h("small", {}, ` ${whole(group.examples.length)} of ${whole(group.count)}`)),
+    group.examples.length ? h("ol", {}, group.examples.map((example) => h("li", {}, draw(example)))) : null,
+  );
+}
+
+/** One example: its tokens can be gone through with the arrow keys. */
+class ExampleView {
+  readonly element: HTMLElement;
+  private readonly spans: HTMLElement[];
+  private readonly acts = new Map<number, number>();
+  private readonly effects = new Map<number, number>();
+  private at: number;
+
+  constructor(
+    private readonly context: Context,
+    private readonly record: LatentRecord,
+    private readonly strings: TokenText[],
+    private readonly example: Example,
+    private readonly largestEffect: number,
+  ) {
+    example.places.forEach((place, i) => {
+      this.acts.set(place, example.acts[i] ?? 0);
+      if (example.effects) this.effects.set(place, example.effects[i] ?? 0);
+    });
+    this.at = example.peak;
+    this.spans = example.tokens.map((place, offset) => this.span(place, offset));
+    const line = h("div", { class: "tokens", dir: "ltr" }, this.spans);
+    line.addEventListener("keydown", (event) => this.key(event));
+    line.addEventListener("focusin", (event) => (this.at = this.spans.indexOf(event.target as HTMLElement)));
+    this.element = h("div", { class: "example" }, h("span", { class: "value" }, short(this.acts.get(example.peak))), line, context.live && this.measure());
+  }
+
+  private span(place: number, offset: number): HTMLElement {
+    const chosen = offset === this.example.peak;
+    const span = h("span", { class: this.classes(offset), tabindex: chosen ? 0 : -1 }, shown(this.strings[place]?.text ?? "", true));
+    tip(span, () => this.details(place, offset));
+    return span;
+  }
+
+  private classes(offset: number): string {
+    const effect = this.example.exact[offset] ?? this.effects.get(offset);
+    const names = ["t", `a${step(this.acts.get(offset) ?? 0, this.record.max)}`];
+    if (offset === this.example.peak) names.push("peak");
+    if (effect !== undefined) names.push(underline(effect, this.largestEffect));
+    return names.join(" ").trim();
+  }
+
+  private details(place: number, offset: number): HTMLElement[] {
+    const { example } = this;
+    const text = this.strings[place];
+    const act = this.acts.get(offset);
+    const lines: HTMLElement[] = [h("p", {}, token(text?.text ?? ""), ` token ${text?.id ?? "?"}`)];
+    lines.push(h("p", {}, act === undefined ? "not active" : `activation ${short(act)}, ${short((100 * act) / this.record.max)} % of the largest`));
+    const [estimate, exact] = [this.effects.get(offset), example.exact[offset]];
+    if (estimate !== undefined) lines.push(effectLine(estimate, "estimated to first order"));
+    if (exact !== undefined) lines.push(effectLine(exact, "exact: removed, and the model run again"));
+    if (offset === example.peak) lines.push(h("p", {}, "the example was chosen for this token"));
+    lines.push(h("p", { class: "quiet" }, `document ${example.document}, block ${example.block}, position ${example.start + offset}`));
+    return lines;
+  }
+
+  private key(event: KeyboardEvent): void {
+    const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+    if (!by || event.ctrlKey || event.metaKey || event.altKey) return;
+    event.preventDefault();
+    event.stopPropagation();
+    const next = this.spans[this.at + by];
+    if (!next) return;
+    this.spans[this.at]?.setAttribute("tabindex", "-1");
+    next.setAttribute("tabindex", "0");
+    next.focus();
+  }
+
+  /** Asks the server for the exact effect at the token last gone to where it fires, else at the chosen one. */
+  private measure(): HTMLElement {
+    const button = h("button", { type: "button", class: "small" }, "exact effect");
+    button.title = "Removes the latent at the chosen token and runs the model again";
+    const said = h("output", {});
+    button.addEventListener("click", async () => {
+      const offset = this.acts.has(this.at) ? this.at : this.example.peak;
+      button.disabled = true;
+      said.textContent = "running";
+      try {
+        const place = { block: this.example.block, position: this.example.start + offset, latent: this.record.latent };
+        const effect = await this.context.live!.ablate(place);
+        this.example.exact[offset] = effect;
+        this.spans[offset]!.className = this.classes(offset);
+        said.textContent = `${signed(effect)} nats, exact`;
+      } catch (error) {
+        said.textContent = (error as Error).message;
+      }
+      button.disabled = false;
+      hideTip();
+    });
+    return h("span", { class: "measure" }, button, said);
+  }
+}
+
+function effectLine(effect: number, how: string): HTMLElement {
+  const words = effect > 0 ? `raises the loss by ${short(effect)}` : `lowers the loss by ${short(-effect)}`;
+  return h("p", {}, h("span", { class: effect > 0 ? "raises-word" : "lowers-word" }, `removing it here ${words} nats`), ` (${how})`);
+}

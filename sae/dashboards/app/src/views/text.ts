@@ -1,0 +1,128 @@
+/** A text's page: every token with its strongest latents, by the measure that is chosen. */
+
+import { type Context, latentLink } from "../context";
+import { type Term, term } from "../definitions";
+import { type Child, h, replace } from "../dom";
+import { percent, short, signed } from "../numbers";
+import { scaleLegend, step } from "../scale";
+import type { TextLatent, TextPage, TextToken } from "../schema";
+import { tip } from "../tip";
+import { shown, token, visible } from "../visible";
+
+const SHOWN = 6;
+
+interface Measure {
+  key: keyof TextLatent & ("activation" | "quantile" | "effect" | "logit_effect");
+  term: Term;
+  label: string;
+  write: (value: number | null) => string;
+  /** What the order is by: the size, for measures that have a sign. */
+  size: (value: number) => number;
+}
+
+const MEASURES: Measure[] = [
+  { key: "activation", term: "activation", label: "Activation", write: short, size: (v) => v },
+  { key: "quantile", term: "quantile", label: "Quantile", write: percent, size: (v) => v },
+  { key: "effect", term: "loss_effect", label: "Loss effect", write: signed, size: Math.abs },
+  { key: "logit_effect", term: "logit_effect", label: "Logit effect", write: signed, size: Math.abs },
+];
+
+export function textView(context: Context, page: TextPage, clamp: ((latent: TextLatent) => void) | null = null): HTMLElement {
+  const measures = MEASURES.filter(({ key }) => page.tokens.some((entry) => entry.latents.some((latent) => latent[key] !== null)));
+  let measure = measures[0] ?? MEASURES[0]!;
+  let lit: number | null = null;
+  let kept: number | null = null;
+
+  const words = h("div", { class: "text-tokens tokens", dir: "ltr" });
+  const note = h("div", { class: "lit legend" });
+  const list = h("ol", { class: "token-rows" });
+  const spans = page.tokens.map((entry, at) => textToken(entry, at));
+  const buttons = measures.map((one) => h("button", { type: "button", onclick: () => choose(one) }, one.label));
+
+  function textToken(entry: TextToken, at: number): HTMLElement {
+    const span = h("a", { class: "t", href: null, role: "button", tabindex: at ? -1 : 0, onclick: () => go(at) }, shown(entry.text, true));
+    span.addEventListener("keydown", (event) => {
+      const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+      if (event.key === "Enter" || event.key === " ") go(at);
+      else if (by && spans[at + by]) {
+        span.tabIndex = -1;
+        spans[at + by]!.tabIndex = 0;
+        spans[at + by]!.focus();
+      } else return;
+      event.preventDefault();
+      event.stopPropagation();
+    });
+    tip(span, () => [
+      h("p", {}, token(entry.text), ` token ${entry.id}, position ${at}`),
+      entry.loss !== null && h("p", {}, `loss ${short(entry.loss)} nats`),
+      h("p", {}, entry.kept ? `${entry.latents.length} latents listed` : "a special token, on which the SAE is not read"),
+      lit !== null && h("p", {}, `latent ${lit}: ${short(activationOf(entry, lit))}`),
+    ]);
+    return span;
+  }
+
+  function go(at: number): void {
+    const row = list.children[at] as HTMLElement | undefined;
+    row?.scrollIntoView({ block: "center" });
+    row?.focus({ preventScroll: true });
+  }
+
+  /** Colours the text by one latent. */
+  function light(latent: number | null): void {
+    lit = latent;
+    const acts = page.tokens.map((entry) => (latent === null ? 0 : activationOf(entry, latent)));
+    const largest = Math.max(1e-12, ...acts);
+    spans.forEach((span, at) => (span.className = `t a${step(acts[at]!, largest)}`));
+    if (latent === null) replace(note, "Point at a latent below to colour the text by it; its square keeps the colours.");
+    else replace(note, h("span", {}, "Latent ", latentLink(context, latent)), scaleLegend(largest), kept !== null && h("button", { type: "button", class: "small", onclick: () => keep(null) }, "take colours off"));
+  }
+
+  function keep(latent: number | null): void {
+    kept = latent;
+    light(latent);
+  }
+
+  function chip(entry: TextLatent): HTMLElement {
+    const value = entry[measure.key];
+    const top = context.catalogue?.topToken(entry.latent);
+    const [on, off] = [() => light(entry.latent), () => light(kept)];
+    return h("li", { class: "chip", onpointerenter: on, onpointerleave: off, onfocusin: on, onfocusout: off },
+      latentLink(context, entry.latent), top && h("span", { class: "gist" }, h("bdi", {}, visible(top.text.trim(), 12))), h("span", { class: "number" }, measure.write(value)),
+      h("button", { type: "button", class: "small keep", "aria-label": `Keep the text coloured by latent ${entry.latent}`, onclick: () => keep(entry.latent) }, h("span", { class: "swatch a7" })),
+      clamp && h("button", { type: "button", class: "small", "aria-label": `Clamp latent ${entry.latent}`, onclick: () => clamp(entry) }, "clamp"));
+  }
+
+  function row(entry: TextToken, at: number): HTMLElement {
+    const known = entry.latents.filter((latent) => latent[measure.key] !== null);
+    const sorted = known.sort((a, b) => measure.size(b[measure.key]!) - measure.size(a[measure.key]!));
+    const chips = h("ul", { class: "chips" }, sorted.slice(0, SHOWN).map(chip));
+    const others = sorted.length - SHOWN;
+    const more: Child = others > 0 && h("button", { type: "button", class: "small more", onclick: (event: Event) => {
+      (event.currentTarget as Element).remove();
+      sorted.slice(SHOWN).forEach((latent) => chips.append(chip(latent)));
+    } }, `${others} more`);
+    return h("li", { tabindex: -1 }, h("span", { class: "place" }, at), h("span", { class: "row-token" }, token(entry.text)),
+      h("div", {}, sorted.length ? [chips, more] : h("span", { class: "quiet" }, entry.kept ? "none" : "special token")));
+  }
+
+  function choose(one: Measure): void {
+    measure = one;
+    buttons.forEach((button, i) => button.setAttribute("aria-pressed", String(measures[i] === one)));
+    replace(list, page.tokens.map(row));
+  }
+
+  replace(words, spans);
+  light(null);
+  choose(measure);
+  return h(
+    "div", { class: "text-page" },
+    h("div", { class: "text-box" }, words, note),
+    h("div", { class: "bar-title" }, h("h2", {}, "Strongest latents on each token"), h("div", { class: "kinds", role: "group", "aria-label": "Order of latents" }, buttons)),
+    h("p", { class: "quiet measures" }, "By ", measures.map((one, i) => [i > 0 && ", ", term(one.term, one.label.toLowerCase())]), page.effects && "; effects on the loss are estimated to first order", "."),
+    list,
+  );
+}
+
+function activationOf(entry: TextToken, latent: number): number {
+  return entry.latents.find((one) => one.latent === latent)?.activation ?? 0;
+}
