@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from sae.activations.texts import token_blocks as token_blocks
     from sae.architectures.base import SparseAutoencoder as SparseAutoencoder
     from sae.commands.fit import fit as fit
+    from sae.commands.show import show as show
     from sae.errors import UserError as UserError
     from sae.evaluation.suite import evaluate as evaluate
     from sae.formats.native import load as load
@@ -30,6 +31,7 @@ _MODULE_OF = {
     "load_model": "sae.models.loading",
     "resolve_hook_point": "sae.models.hook_points",
     "save": "sae.formats.native",
+    "show": "sae.commands.show",
     "splice": "sae.models.splice",
     "token_blocks": "sae.activations.texts",
 }
@@ -44,6 +46,7 @@ __all__ = [
     "load_model",
     "resolve_hook_point",
     "save",
+    "show",
     "splice",
     "token_blocks",
 ]

@@ -104,7 +104,8 @@ def read_ablation(fields: Mapping[str, Any], limits: Limits) -> Ablation:
         UserError: a field is missing, unknown, of another kind or beyond its limits.
     """
     _known(fields, ("text", "block", "position", "latents"))
-    if ("text" in fields) == ("block" in fields):
+    text, block = (fields.get(name) is not None for name in ("text", "block"))
+    if text == block:
         raise UserError("Give either text or block: the token is one of a text, or one of a block of the collected text.")
     latents = [
         _whole({f"latents[{place}]": entry}, f"latents[{place}]", 0, MOST_SEED)
@@ -113,8 +114,8 @@ def read_ablation(fields: Mapping[str, Any], limits: Limits) -> Ablation:
     if not latents:
         raise UserError("latents is empty or missing. Expected a list of one or more latents, as in [3, 17].")
     return Ablation(
-        text=_text(fields) if "text" in fields else None,
-        block=_whole(fields, "block", 0, MOST_SEED) if "block" in fields else None,
+        text=_text(fields) if text else None,
+        block=_whole(fields, "block", 0, MOST_SEED) if block else None,
         position=_whole(fields, "position", 0, MOST_SEED),
         latents=latents,
     )

@@ -27,19 +27,14 @@ from torch import Tensor
 from sae.architectures.base import SparseAutoencoder
 from sae.dashboards.live.answers import Answers
 from sae.dashboards.live.guard import Guard, is_loopback, names_of
-from sae.dashboards.live.quantiles import QUANTILES, ActivationQuantiles
+from sae.dashboards.live.reader import COLLECTED, reader_of
 from sae.dashboards.live.requests import LIMITS, body_limit, read_object
-from sae.dashboards.live.subject import Subject
-from sae.dashboards.live.text_page import TextReader, TextTooLong
-from sae.dashboards.pages.display import displayed
+from sae.dashboards.live.text_page import TextTooLong
 from sae.errors import UserError
 from sae.models.hook_points import HookPoint
 from sae.models.language_model import LanguageModel
 
-__all__ = ["COLLECTED", "application", "serve"]
-
-COLLECTED = "collected"
-"""Name, in a dashboard's folder, of the folder of collected codes."""
+__all__ = ["application", "serve"]
 
 PAGE = "index.html"
 SECONDS_TO_END = 5  # that requests in progress get after Ctrl-C
@@ -84,17 +79,8 @@ def serve(
         raise UserError(f"{folder} holds no dashboard ({PAGE} is missing): build it first, without serve=true.")
     listening = _listen(host, port)
     with listening:
-        collected = folder / COLLECTED
-        known = (collected / QUANTILES).exists()
-        reader = TextReader(
-            Subject(model=model, sae=sae, inputs=tuple(inputs), targets=tuple(targets)),
-            text_of=displayed(model.tokenizer),
-            quantiles=ActivationQuantiles.read(collected, num_latents=sae.d_sae) if known else None,
-            unembedding=unembedding,
-            max_characters=LIMITS["characters"],
-            max_tokens=LIMITS["tokens"],
-        )
-        app = application(folder, Answers(reader, limits=LIMITS, collected=collected), host=host)
+        reader = reader_of(folder, sae=sae, model=model, inputs=inputs, targets=targets, unembedding=unembedding)
+        app = application(folder, Answers(reader, limits=LIMITS, collected=folder / COLLECTED), host=host)
         address = _address(host, listening.getsockname()[1])
         say(f"Serving {folder} at {address} (Ctrl-C ends it)")
         if not is_loopback(host):

@@ -108,7 +108,9 @@ def test_ablation_of_a_text(folder):
     position = next(place for place in (3, 4, 5, 6) if len(page["tokens"][place]["latents"]) > 1)
     latents = [entry["latent"] for entry in page["tokens"][position]["latents"][:2]]
     silent = next(latent for latent in range(13) if latent not in [e["latent"] for e in page["tokens"][position]["latents"]])
-    answer = client.post("/api/ablate", json={"text": TEXT, "position": position, "latents": [*latents, silent]}).json()
+    answer = client.post(
+        "/api/ablate", json={"text": TEXT, "block": None, "position": position, "latents": [*latents, silent]}
+    ).json()
     blocks, count = answers.reader.blocks(TEXT), torch.zeros(2, dtype=torch.long)
     expected = answers.reader.effects.exact(blocks, count, count + position, torch.tensor(latents)).tolist()
     assert answer["effects"] == [*expected, 0.0]
@@ -300,6 +302,7 @@ def test_bad_steering_is_answered_in_words(client, fields, words):
     ("fields", "words"),
     [
         ({"latents": [1]}, "Give either text or block"),
+        ({"text": None, "block": None, "position": 1, "latents": [1]}, "Give either text or block"),
         ({"text": TEXT, "block": 1, "position": 1, "latents": [1]}, "Give either text or block"),
         ({"text": TEXT, "position": 1}, "latents is empty or missing"),
         ({"text": TEXT, "position": 1, "latents": [13]}, "There is no latent 13"),
