@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# From a bare machine to a trained SAE of a real model: installs what is needed, trains, evaluates, shows where all is.
+# From a bare machine to a trained SAE of a real model and its dashboard: installs what is needed, trains, evaluates, writes pages
+# for every latent, shows where all is.
 #
 #   bash scripts/quickstart.sh                       the default SAE, in runs/quickstart; a second call shows its results
 #   bash scripts/quickstart.sh sae.expansion=16      anything that scripts/train.py takes, in a run folder of its own
@@ -28,14 +29,21 @@ else
     "$python" scripts/train.py run.name=quickstart run.if_exists=resume
 fi
 
+if [ ! -s "$run/dashboard/data/manifest.js" ]; then
+    # Part of the text, to be quick; without dashboard.tokens= it is all of it, up to 500,000 tokens.
+    "$python" scripts/dashboard.py "from=$run" dashboard.tokens=100000
+fi
+
 cat <<TEXT
 
 Where everything is:
-  $run/report.html      curves and numbers: open it in a browser
-  $run/report.json      the numbers
-  $run/saes/            the trained SAE, its settings and model card
-  $run/metrics.jsonl    what was measured while training
+  $run/dashboard/index.html   what every latent fires on, and more: open it in a browser
+  $run/report.html            curves and numbers: open it in a browser
+  $run/report.json            the numbers
+  $run/saes/                  the trained SAE, its settings and model card
+  $run/metrics.jsonl          what was measured while training
 Next:
+  $python scripts/dashboard.py from=$run serve=true     type any text, see its latents, hold some of them
   $python scripts/train.py --help
   $python scripts/train.py model=minilm hook.layer=3
 TEXT

@@ -202,7 +202,8 @@ def _parts(sae: str, parts: Any) -> str:
 def _next_commands(folder: str, saes: Sequence[str], config: Mapping[str, Any]) -> str:
     """What one would type now, ready to copy."""
     trained = config.get("train", {}).get("tokens") if isinstance(config.get("train"), Mapping) else None
-    commands = [f"python scripts/evaluate.py {shlex.quote(f'from={folder}/saes/{sae}')}" for sae in saes]
+    commands = [f"python scripts/dashboard.py {shlex.quote(f'from={folder}/saes/{sae}')}" for sae in saes]
+    commands += [f"python scripts/evaluate.py {shlex.quote(f'from={folder}/saes/{sae}')}" for sae in saes]
     if isinstance(trained, int):
         commands.append(f"python scripts/train.py {shlex.quote(f'resume={folder}')} train.tokens={2 * trained}")
     if saes:

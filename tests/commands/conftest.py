@@ -2,7 +2,7 @@
 
 import random
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -20,9 +20,9 @@ ENCODER_SPECIAL = ["[UNK]", "[CLS]", "[SEP]", "[PAD]"]
 SIZES = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 4, "num_attention_heads": 2}
 
 
-def save_model(folder: Path, module: PreTrainedModel, special: dict[str, str]) -> Path:
+def save_model(folder: Path, module: PreTrainedModel, special: dict[str, str], words: Sequence[str] = WORDS) -> Path:
     """A folder as `model=local` wants it."""
-    vocabulary = {token: number for number, token in enumerate([*special.values(), *WORDS])}
+    vocabulary = {token: number for number, token in enumerate([*special.values(), *words])}
     backend = Tokenizer(models.WordLevel(vocabulary, unk_token=next(iter(special.values()))))
     backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     PreTrainedTokenizerFast(tokenizer_object=backend, **special).save_pretrained(folder)

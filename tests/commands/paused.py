@@ -1,6 +1,6 @@
-"""`scripts/train.py` in a process that halts at a chosen moment, so that it can be killed exactly there.
+"""A script in a process that halts at a chosen moment, so that it can be killed exactly there.
 
-    python -m tests.commands.paused MOMENT CALL SIGNS [arguments of scripts/train.py]
+    python -m tests.commands.paused MOMENT CALL SIGNS [arguments of the script]
 
 At the CALL-th time of MOMENT (counted from 1) the file SIGNS/halted appears, and nothing goes on in that thread until SIGNS/go
 does. Whatever the signal does meanwhile is the program's own affair: nothing else in it is touched.
@@ -14,6 +14,9 @@ from pathlib import Path
 import torch
 
 from sae.activations.harvest import Harvester
+from sae.commands import dashboard_plan
+from sae.dashboards.collect import collector
+from sae.dashboards.pages.folder import Pages
 from sae.training.learner import Learner
 
 # Moment -> the function and whether to halt before or after it.
@@ -23,7 +26,13 @@ MOMENTS = {
     "checkpoint": (torch, "save", "after"),  # written aside, not yet in its place
     "before resampling": (Learner, "resample", "before"),
     "after resampling": (Learner, "resample", "after"),
+    "a chunk of codes": (collector, "write_chunk", "before"),
+    "after a chunk of codes": (collector, "write_chunk", "after"),
+    "a file of pages": (Pages, "put", "before"),
+    "between two renames": (Path, "rename", "after"),
 }
+OF_DASHBOARDS = list(MOMENTS)[-4:]  # of scripts/dashboard.py; the others of scripts/train.py
+CHUNK_ROWS = 512  # eight chunks of the tiny text
 
 
 def halt_at(moment: str, number: int, signs: Path) -> None:
@@ -52,6 +61,8 @@ def halt(signs: Path) -> None:
 if __name__ == "__main__":
     moment, number, signs, *arguments = sys.argv[1:]
     halt_at(moment, int(number), Path(signs))
-    script = Path(__file__).parent.parent.parent / "scripts" / "train.py"
+    dashboard_plan.CHUNK_ROWS = CHUNK_ROWS
+    name = "dashboard.py" if moment in OF_DASHBOARDS else "train.py"
+    script = Path(__file__).parent.parent.parent / "scripts" / name
     sys.argv = [str(script), *arguments]
     runpy.run_path(str(script), run_name="__main__")

@@ -15,6 +15,10 @@ from omegaconf.errors import ConfigAttributeError
 
 import sae
 from sae.commands import settings
+from sae.commands.binding import bind as mistakes_of
+from sae.commands.binding import parameters_of, typed
+from sae.commands.dashboard_job import ShowNode
+from sae.commands.dashboard_node import DashboardNode
 from sae.commands.entry import compose, value_at
 from sae.commands.hook_node import HookNode
 from sae.commands.nodes import ActivationsNode, DataNode, EvaluationNode, TrainerNode
@@ -111,6 +115,15 @@ def test_every_command_composes_and_binds(name, bind):
 def test_a_choice_holds_every_keyword_of_its_owner(path):
     """A key that no YAML holds could not be typed."""
     assert set(yaml.safe_load((CONF / path).read_text())) == parameters(OWNERS[path.parent.name])
+
+
+def test_the_dashboard_s_file_holds_every_keyword_and_nothing_else():
+    tree = yaml.safe_load((CONF / "dashboard.yaml").read_text())
+    assert set(tree["dashboard"]) == parameters(DashboardNode)
+    assert set(tree) - {"defaults", "dashboard", "from", "seed"} == parameters(ShowNode)
+    assert mistakes_of("dashboard", tree["dashboard"], parameters_of(DashboardNode)) == []
+    assert DashboardNode() == DashboardNode(**typed(tree["dashboard"], parameters_of(DashboardNode)))
+    assert ShowNode() == ShowNode(**{key: tree[key] for key in parameters(ShowNode)})
 
 
 @pytest.mark.parametrize("path", [path for path in CHOICES if path.parent.name == "data"], ids=str)

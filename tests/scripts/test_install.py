@@ -189,20 +189,28 @@ def test_two_at_once_take_turns(copy, tmp_path):
     assert sum("install" in line for line in calls.read_text().splitlines()) == 3
 
 
-def test_quickstart_trains_once_and_then_shows_the_results(script, copy, tmp_path):
+def test_quickstart_trains_and_builds_a_dashboard_once_and_then_shows_the_results(script, copy, tmp_path):
     fake_installation(copy, tmp_path / "calls")
     (copy / "scripts" / "train.py").write_text("import sys; print('trained with', *sys.argv[1:])")
+    (copy / "scripts" / "dashboard.py").write_text("import sys; print('dashboard with', *sys.argv[1:])")
     first = script("quickstart.sh")
     assert first.returncode == 0, first.stderr
     assert "trained with run.name=quickstart run.if_exists=resume" in first.stdout
+    assert "dashboard with from=runs/quickstart dashboard.tokens=100000" in first.stdout
     assert "runs/quickstart/report.html" in first.stdout
+    assert "runs/quickstart/dashboard/index.html" in first.stdout
 
     report = copy / "runs" / "quickstart" / "report.json"
     report.parent.mkdir(parents=True)
     report.write_text('{"saes": {"relu": {"fvu": 0.25, "l0": 51.0, "dead_fraction": null, "density_histogram": {}}}}')
+    pages = copy / "runs" / "quickstart" / "dashboard" / "data" / "manifest.js"
+    pages.parent.mkdir(parents=True)
+    pages.write_text("whole")
     second = script("quickstart.sh")
     assert second.returncode == 0, second.stderr
     assert "trained with" not in second.stdout
+    assert "dashboard with" not in second.stdout
+    assert "runs/quickstart/dashboard/index.html" in second.stdout
     assert "relu: fvu 0.25, l0 51" in second.stdout
 
     other = script("quickstart.sh", "sae.expansion=16", "data.path=a b")

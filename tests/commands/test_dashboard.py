@@ -1,0 +1,450 @@
+"""`scripts/dashboard.py` from what is typed to the folder: whole, resumable, in parts, and refusing what makes no sense."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import webbrowser
+from pathlib import Path
+
+import pytest
+from pyarrow import parquet as pq
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from sae.commands import dashboard_plan
+from sae.commands.dashboard import main
+from sae.dashboards.collect import collector
+from sae.dashboards.collect.codes import CollectedCodes
+from sae.dashboards.pages.folder import Dashboard, Pages
+from tests.commands.conftest import DECODER_SPECIAL, SIZES, WORDS, save_model
+from tests.commands.paused import CHUNK_ROWS
+from tests.commands.test_kill import kill, start
+
+# What is killed when; each begins where the one before was killed.
+KILLS = [
+    ("a chunk of codes", 3, signal.SIGKILL, -9),
+    ("after a chunk of codes", 2, signal.SIGTERM, 143),
+    ("a file of pages", 2, signal.SIGKILL, -9),
+    ("a file of pages", 3, signal.SIGTERM, 143),
+]
+
+
+@pytest.fixture(autouse=True)
+def small_chunks(monkeypatch):
+    monkeypatch.setattr(dashboard_plan, "CHUNK_ROWS", CHUNK_ROWS)
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def built(finished_run, tmp_path_factory):
+    """A dashboard that was built in one go; to be read only."""
+    out = tmp_path_factory.mktemp("built") / "dashboard"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dashboard_plan, "CHUNK_ROWS", CHUNK_ROWS)
+        assert main([f"from={finished_run}", f"out={out}"]) == 0
+    return out
+
+
+def test_the_folder_has_everything_and_its_numbers_are_right(finished_run, built):
+    names = content(built)
+    assert {"index.html", "app.js", "app.css", "run.html", "data/manifest.js", "data/latents/0.js"} <= set(names)
+    assert names["run.html"] == (finished_run / "report.html").read_bytes()
+    assert not [name for name in names if Path(name).name.startswith(".")]
+    found = Dashboard(built)
+    codes = CollectedCodes(built / "collected")
+    manifest, report = found.manifest, json.loads((finished_run / "report.json").read_text())["saes"]["relu"]
+    assert manifest["title"] == "tiny"
+    assert manifest["hook_point"] == "layers.0.resid_post"
+    assert (manifest["rows"], manifest["num_latents"]) == (codes.num_rows, 32)
+    assert 3900 < manifest["rows"] <= 4000  # all of the text, held out or not
+    assert manifest["documents"] == 100
+    assert manifest["sae"]["l0"] == report["l0"]
+    assert manifest["effects"] == "gradient"
+    assert (manifest["run_page"], manifest["sweep_page"]) == ("run.html", None)
+    fired = {record["latent"]: record["fired"] for shard in found.latent_shards() for record in shard["latents"]}
+    assert list(fired) == list(range(32))
+    assert sum(fired.values()) == codes.num_entries
+    assert manifest["dead"] == sum(not count for count in fired.values())
+
+
+def test_the_strongest_effects_are_measured_too(built):
+    examples = [
+        example
+        for shard in Dashboard(built).latent_shards()
+        for record in shard["latents"]
+        for group in record["groups"]
+        for example in group["examples"]
+    ]
+    sizes = {True: [], False: []}
+    for example in examples:
+        for place, effect in zip(example["places"], example["effects"], strict=True):
+            sizes[str(place) in example["exact"]].append(abs(effect))
+    assert len(sizes[True]) >= 256
+    assert min(sizes[True]) >= max(sizes[False])
+
+
+def test_built_again_it_says_so_and_is_the_same_to_the_byte(finished_run, built, tmp_path, capsys):
+    out = Path(shutil.copytree(built, tmp_path / "dashboard"))
+    chunk = next((out / "collected").glob("chunk-*"))
+    time = chunk.stat().st_mtime_ns
+    assert main([f"from={finished_run}", f"out={out}"]) == 0
+    assert "only the pages are written again" in capsys.readouterr().err
+    assert content(out) == content(built)
+    assert chunk.stat().st_mtime_ns == time
+
+
+def test_from_may_be_left_out_inside_a_run(run_folder, monkeypatch, capsys):
+    for folder in (run_folder, run_folder / "saes" / "relu"):
+        monkeypatch.chdir(folder)
+        assert main(["dashboard.tokens=300", "dashboard.effects=none"]) == 0
+        assert Dashboard(run_folder / "dashboard").manifest["title"] == "tiny"
+        assert "dashboard/index.html" in capsys.readouterr().out
+        shutil.rmtree(run_folder / "dashboard")
+
+
+def test_a_dry_run_says_what_it_would_take_and_writes_nothing(run_folder, capsys):
+    before = content(run_folder.parent)
+    assert main([f"from={run_folder}", "dry_run=true"]) == 0
+    assert "GB of memory" in capsys.readouterr().err
+    assert content(run_folder.parent) == before
+
+
+class TestStopped:
+    @pytest.mark.parametrize(("owner", "name", "call"), [(collector, "write_chunk", 3), (Pages, "put", 1), (Pages, "put", 3)])
+    def test_it_goes_on_and_ends_the_same_to_the_byte(
+        self, finished_run, built, tmp_path, monkeypatch, capsys, owner, name, call
+    ):
+        out, calls, function = tmp_path / "dashboard", [], getattr(owner, name)
+
+        def stopping(*args, **kwargs):
+            calls.append(1)
+            if len(calls) == call:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return function(*args, **kwargs)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, name, stopping)
+            assert main([f"from={finished_run}", f"out={out}"]) == 143
+        assert "the same command goes on" in capsys.readouterr().err
+        assert not (out / "data").exists()
+        assert main([f"from={finished_run}", f"out={out}"]) == 0
+        assert content(out) == content(built)
+
+    def test_old_pages_stay_until_new_ones_of_other_settings_are_there(self, finished_run, built, tmp_path, monkeypatch):
+        out = Path(shutil.copytree(built, tmp_path / "dashboard"))
+        before, changed = (
+            content(out),
+            [f"from={finished_run}", f"out={out}", "dashboard.tokens=1500", "dashboard.effects=none"],
+        )
+
+        def fails(*args):
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Pages, "put", fails)
+            assert main(changed) == 130
+        after = content(out)
+        assert {name: after[name] for name in before} == before
+        assert main(changed) == 0
+        found, codes = Dashboard(out), CollectedCodes(out / "collected")
+        assert found.manifest["rows"] == codes.num_rows <= 1500
+        assert found.manifest["effects"] is None
+        assert not list(out.glob(".*"))
+
+    def test_codes_that_were_damaged_are_made_anew(self, finished_run, built, tmp_path):
+        out = Path(shutil.copytree(built, tmp_path / "dashboard"))
+        (out / "collected" / "chunk-00002.safetensors").write_bytes(b"x")
+        assert main([f"from={finished_run}", f"out={out}"]) == 0
+        assert content(out) == content(built)
+
+
+def test_parts_made_by_several_processes_are_the_same_to_the_byte(finished_run, built, tmp_path, capsys):
+    out = tmp_path / "dashboard"
+    for part in ("2/3", "1/3"):
+        assert main([f"from={finished_run}", f"out={out}", f"dashboard.shard={part}"]) == 0
+        assert f"Part {part}" in capsys.readouterr().err
+        assert not (out / "data").exists()
+    assert main([f"from={finished_run}", f"out={out}", "dashboard.shard=3/3"]) == 0
+    assert content(out) == content(built)
+
+
+def test_another_process_is_kept_out(finished_run, tmp_path, monkeypatch, capsys):
+    from filelock import FileLock
+
+    out = tmp_path / "dashboard"
+    with FileLock(tmp_path / ".dashboard.lock"):
+        assert main([f"from={finished_run}", f"out={out}", "dashboard.tokens=300"]) == 2
+    assert "another process is writing" in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_held_out_text_alone(finished_run, tmp_path):
+    out = tmp_path / "dashboard"
+    assert main([f"from={finished_run}", f"out={out}", "dashboard.split=held_out", "dashboard.effects=none"]) == 0
+    assert 0 < Dashboard(out).manifest["documents"] < 30
+
+
+def test_prompts_have_pages(finished_run, tmp_path):
+    out = tmp_path / "dashboard"
+    assert main([f"from={finished_run}", f"out={out}", "dashboard.tokens=600", 'dashboard.texts=["w1 w2, w3", "w4 ="]']) == 0
+    assert Dashboard(out).manifest["texts"] == ["w1 w2, w3", "w4 ="]
+    assert (out / "data" / "texts" / "1.js").is_file()
+
+
+def test_exports_are_written_and_hold_the_same_latents(finished_run, built, tmp_path, capsys):
+    out = Path(shutil.copytree(built, tmp_path / "dashboard"))
+    lines = [f"from={finished_run}", f"out={out}", "dashboard.export=[neuronpedia,delphi,parquet]"]
+    assert main([*lines, "dashboard.neuronpedia_set=my-set"]) == 0
+    exports = out / "exports"
+    assert pq.read_table(exports / "parquet" / "activations.parquet").num_rows == CollectedCodes(out / "collected").num_entries
+    assert (exports / "neuronpedia" / "tiny-llama" / "0-my-set" / "source.jsonl").is_file()
+    assert (exports / "delphi" / "layers.0.resid_post" / "config.json").is_file()
+    printed = capsys.readouterr().out
+    assert all(str(exports / kind) in printed for kind in ("neuronpedia", "delphi", "parquet"))
+
+
+def test_explanations_reach_index_and_pages(finished_run, tmp_path):
+    file, out = tmp_path / "words, of mine.jsonl", tmp_path / "dashboard"
+    file.write_text(
+        '{"latent": 5, "text": "</script>", "source": "me", "score": 0.7}\n{"latent": 5, "name": "f1", "value": 1}\n'
+    )
+    lines = [f"from={finished_run}", f"out={out}", "dashboard.tokens=600", "dashboard.effects=none"]
+    assert main([*lines, f"dashboard.explanations={file}"]) == 0
+    found = Dashboard(out)
+    assert next(found.index_shards())["explanations"] == {"5": "</script>"}
+    assert found.manifest["has_scores"]
+    assert next(found.latent_shards())["latents"][5]["scores"] == [{"name": "f1", "value": 1.0}]
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ([], "from= must be given"),
+        (["from=nowhere"], "there is no folder nowhere"),
+        (["from={run}", "dashboard.tokns=3"], "Did you mean 'dashboard.tokens'"),
+        (["from={run}", "tokens=3"], "Did you mean 'dashboard.tokens'"),
+        (["from={run}", "dashboard.top=0", "port=70000"], "dashboard.top must be at least 1"),
+        (["from={run}", "dashboard.top=0", "port=70000"], "port must lie between"),
+        (["from={run}", "open=maybe"], "open: expected true or false"),
+        (["from={run}", "dashboard.shard=3/2"], "expected a part and how many there are"),
+        (["from={run}", "dashboard.export=[excel]"], "'neuronpedia', 'delphi', 'parquet'"),
+        (["from={run}", "dashboard.export=[neuronpedia]", "dashboard.neuronpedia_set=A_b"], "neuronpedia_set='A_b'"),
+        (["from={run}", "dashboard.explanations=nowhere"], "Explanations could not be read"),
+        (["from={run}", "dashboard.tokens=3"], "fewer rows than one block"),
+        (["from={run}", "out={run}"], "is no dashboard's folder"),
+        (["from={run}", "hook.layer=9"], "4 layers, numbered 0 to 3"),
+        (["from={run}", "hook.module=model.layers.0.mlp.gate_proj"], "the SAE reads 16 dimensions"),
+    ],
+)
+def test_mistakes(lines, message, run_folder, capsys):
+    before = content(run_folder.parent)
+    assert main([line.format(run=run_folder) for line in lines]) == 2
+    assert message in capsys.readouterr().err
+    assert content(run_folder.parent) == before
+
+
+def test_a_full_disk_is_told_before(run_folder, monkeypatch, capsys):
+    usage = shutil.disk_usage(run_folder)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
+    assert main([f"from={run_folder}"]) == 2
+    assert "GB free" in capsys.readouterr().err
+
+
+class TestOtherKinds:
+    """What has no effects, or no direct way to the logits, has pages without them."""
+
+    def build(self, job, train, tmp_path, *lines):
+        assert train(job(*lines)) == 0
+        run = tmp_path / "runs" / "tiny"
+        assert main([f"from={run}", "dashboard.tokens=600"]) == 0
+        return Dashboard(run / "dashboard")
+
+    def test_an_encoder(self, job, train, tmp_path, encoder, capsys):
+        found = self.build(job, train, tmp_path, f"model.path={encoder}")
+        assert found.manifest["effects"] is None
+        assert next(found.latent_shards())["latents"][0]["logits"] is None
+        assert main([f"from={tmp_path / 'runs' / 'tiny'}", "dashboard.effects=gradient"]) == 2
+        assert "no language modelling head" in capsys.readouterr().err
+
+    def test_a_transcoder(self, job, train, tmp_path):
+        found = self.build(job, train, tmp_path, "sae=transcoder", "sae.k=4", "hook.layer=1")
+        assert found.manifest["hook_point"] == "layers.1.mlp_in -> layers.1.mlp_out"
+        assert found.manifest["effects"] == "gradient"
+        assert next(found.latent_shards())["latents"][0]["logits"] is not None
+
+    def test_a_crosscoder(self, job, train, tmp_path):
+        found = self.build(job, train, tmp_path, "sae=crosscoder", "sae.l1_coefficient=0.1")
+        assert found.manifest["hook_point"].count(" + ") == 2
+        assert next(found.latent_shards())["latents"][0]["logits"] is None
+
+    def test_a_place_off_the_stream(self, job, train, tmp_path):
+        found = self.build(job, train, tmp_path, "hook.site=attn_z")
+        assert next(found.latent_shards())["latents"][0]["logits"] is None
+
+
+def test_several_saes_of_a_run_have_dashboards_of_their_own(run_folder, capsys):
+    shutil.copytree(run_folder / "saes" / "relu", run_folder / "saes" / "other")
+    assert main([f"from={run_folder}"]) == 2
+    assert "name one of them" in capsys.readouterr().err
+    assert main([f"from={run_folder / 'saes' / 'other'}", "dashboard.tokens=600", "dashboard.effects=none"]) == 0
+    found = Dashboard(run_folder / "dashboards" / "other")
+    assert found.manifest["title"] == "tiny: other"
+
+
+def test_an_sae_alone_has_its_dashboard_inside(run_folder, tmp_path):
+    alone = Path(shutil.copytree(run_folder / "saes" / "relu", tmp_path / "mine"))
+    assert main([f"from={alone}", "dashboard.tokens=600", "dashboard.effects=none"]) == 0
+    assert Dashboard(alone / "dashboard").manifest["run_page"] is None
+
+
+def test_the_sweep_s_page_comes_along(run_folder):
+    sweep = run_folder.parent / "sweeps" / "2026-01-02"
+    sweep.mkdir(parents=True)
+    (sweep / "sweep.csv").write_text("run,sae.lr,fvu\nother,1,0.5\ntiny,2,0.5\n")
+    (sweep / "sweep.html").write_text("<p>sweep")
+    assert main([f"from={run_folder}", "dashboard.tokens=600", "dashboard.effects=none"]) == 0
+    assert Dashboard(run_folder / "dashboard").manifest["sweep_page"] == "sweep.html"
+    assert (run_folder / "dashboard" / "sweep.html").read_text() == "<p>sweep"
+
+
+class TestShown:
+    @pytest.fixture
+    def served(self, monkeypatch):
+        from sae.dashboards.live import server
+
+        calls = []
+        monkeypatch.setattr(server, "serve", lambda folder, **settings: calls.append((folder, settings)) or 0)
+        return calls
+
+    def test_serving_builds_what_is_not_there_and_no_more(self, run_folder, served, capsys):
+        lines = [f"from={run_folder}", "serve=true", "port=0", "dashboard.tokens=600", "dashboard.effects=none"]
+        assert main(lines) == 0
+        assert "served as it is" not in capsys.readouterr().err
+        before = content(run_folder)
+        assert main(lines[:3]) == 0  # whatever it was built with
+        assert "served as it is" in capsys.readouterr().err
+        assert content(run_folder) == before
+        folders, settings = zip(*served, strict=True)
+        assert set(folders) == {run_folder / "dashboard"}
+        assert settings[0]["host"] == "127.0.0.1"
+        assert settings[0]["port"] == 0
+        assert settings[0]["unembedding"].shape == (44, 16)
+
+    def test_open_shows_the_page(self, run_folder, monkeypatch):
+        opened = []
+        monkeypatch.setattr(webbrowser, "open", opened.append)
+        assert main([f"from={run_folder}", "open=true", "dashboard.tokens=600", "dashboard.effects=none"]) == 0
+        assert opened == [(run_folder / "dashboard" / "index.html").absolute().as_uri()]
+
+
+HOSTILE = [
+    "</script><script>alert(1)</script>",
+    "<img/src=x/onerror=alert(2)>",
+    "\"'`${x}\\",
+    "a\u200bb\u2060",
+    "\u202etxet\u2066",
+    "\u05e9\u05dc\u05d5\u05dd",
+    "\U0001f600\u200d\U0001f525",
+    "x" * 1_000_000,
+]
+
+
+def test_hostile_text_is_shown_as_text_in_files_of_plain_ascii(job, train, tmp_path):
+    """Words of a vocabulary, a document with half a character, prompts, explanations and names."""
+    words = [*WORDS[:20], *HOSTILE]
+    special = dict(zip(("unk_token", "bos_token", "eos_token", "pad_token"), DECODER_SPECIAL, strict=True))
+    config = LlamaConfig(vocab_size=len(special) + len(words), bos_token_id=1, eos_token_id=2, pad_token_id=3, **SIZES)
+    model = save_model(tmp_path / "</script>", LlamaForCausalLM(config), special, words)
+    draw = random.Random(0)
+    documents = [" ".join(draw.choices(words, k=30)) for _ in range(60)]
+    lines = [json.dumps({"text": text}) for text in documents] + ['{"text": "w1 \\ud800 w2 w3 w4 w5 w6"}']
+    (tmp_path / "text.jsonl").write_text("\n".join(lines))
+    (tmp_path / "words.jsonl").write_text(json.dumps({"latent": 0, "text": "".join(HOSTILE[:7]), "source": HOSTILE[0]}))
+    source = ["data=jsonl", f"data.path={tmp_path / 'text.jsonl'}", "train.tokens=1024"]
+    given = [line for line in job(f"model.path={model}", *source, "run.name=<b>") if not line.startswith("data.split_on")]
+    assert train([line for line in given if line != "data=text"]) == 0
+    run = tmp_path / "runs" / "<b>"
+    prompt = json.dumps(" ".join(HOSTILE[:7]), ensure_ascii=False).replace("\\\\", "\\")
+    extra = [f"dashboard.explanations={tmp_path / 'words.jsonl'}", f"dashboard.texts=[{prompt}]", "dashboard.export=[parquet]"]
+    assert main([f"from={run}", *extra]) == 0
+    files = content(run / "dashboard" / "data")
+    assert len(files) == 5
+    for data in files.values():
+        assert data.isascii()
+        assert b"<" not in data
+        assert len(data) < 300_000  # the word of a megabyte is not in them
+    (shard,) = Dashboard(run / "dashboard").latent_shards()
+    shown = {entry["text"] for entry in shard["strings"]}
+    assert {f" {word}" for word in HOSTILE[:7]} <= shown
+    assert any("1,000,001 characters" in text for text in shown)
+    assert shard["latents"][0]["explanations"][0]["text"] == "".join(HOSTILE[:7])
+    assert Dashboard(run / "dashboard").manifest["title"] == "<b>"
+
+
+@pytest.mark.slow
+def test_processes_that_are_killed_again_and_again_end_the_same_to_the_byte(finished_run, built, tmp_path):
+    out, log = tmp_path / "dashboard", tmp_path / "log"
+    arguments = [f"from={finished_run}", f"out={out}"]
+    for number, (moment, call, sent, status) in enumerate(KILLS):
+        signs = tmp_path / f"signs-{number}"
+        signs.mkdir()
+        process = start(arguments, log, moment, call, signs)
+        try:
+            assert kill(process, sent, signs) == status, (moment, log.read_text()[-3000:])
+        finally:
+            process.kill()
+            process.wait()
+        assert not (out / "data").exists()
+    assert main(arguments) == 0
+    assert content(out) == content(built)
+    assert "Traceback" not in log.read_text()
+
+
+@pytest.mark.slow
+def test_between_two_renames_the_old_pages_are_kept(finished_run, built, tmp_path):
+    out, log, signs = Path(shutil.copytree(built, tmp_path / "dashboard")), tmp_path / "log", tmp_path / "signs"
+    signs.mkdir()
+    arguments = [f"from={finished_run}", f"out={out}"]
+    process = start(arguments, log, "between two renames", 1, signs)
+    try:
+        assert kill(process, signal.SIGKILL, signs) == -9, log.read_text()[-3000:]
+    finally:
+        process.kill()
+        process.wait()
+    assert not (out / "data").exists()
+    assert Dashboard(out).manifest == Dashboard(built).manifest  # put back by whoever reads
+    assert main(arguments) == 0
+    assert content(out) == content(built)
+
+
+@pytest.mark.slow
+def test_the_packaged_model(tmp_path):
+    """Real tokens, real text, effects on the loss: of latents that point in arbitrary directions."""
+    import torch
+
+    import sae
+    from sae.architectures.initialise import initialise_
+    from sae.architectures.relu import ReLUSAE
+
+    dictionary = ReLUSAE(d_in=576, d_sae=64)
+    initialise_(dictionary, decoder_norm=1.0, tied=True, generator=torch.Generator().manual_seed(0))
+    sae.save(dictionary, tmp_path / "mine")
+    lines = [f"from={tmp_path / 'mine'}", "dashboard.tokens=2000", "dashboard.exact_effects=4"]
+    assert main([*lines, 'dashboard.texts=["The Eiffel Tower stands in"]', "dashboard.export=[neuronpedia]"]) == 0
+    found = Dashboard(tmp_path / "mine" / "dashboard")
+    assert "Wikipedia" in found.manifest["source"] or "wikipedia" in found.manifest["source"]
+    assert found.manifest["effects"] == "gradient"
+    (index,) = found.index_shards()
+    shards = list(found.latent_shards())
+    strings = {entry["text"] for shard in shards for entry in shard["strings"]}
+    assert {" the", " of", "\n"} <= strings
+    assert not [text for text in strings if "Ġ" in text or "Ċ" in text]
+    records = [record for shard in shards for record in shard["latents"]]
+    assert all(len(record["logits"]["raised"]) == 10 for record in records if record["fired"])
+    exact = [one for record in records for group in record["groups"] for one in group["examples"] if one["exact"]]
+    assert exact
+    assert index["first"] == 0
