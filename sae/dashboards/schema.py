@@ -299,8 +299,8 @@ class Clamp(TypedDict):
     value: float  # in the units of activations; 0 removes the latent
 
 
-class SteerRequest(TypedDict):
-    """`POST /api/steer`: go on with a text, with latents held and without. All but `text` may be left out."""
+class SteerRequest(TypedDict, total=False):
+    """`POST /api/steer`: go on with a text, with latents held and without; only `text` is required."""
 
     text: str
     clamps: list[Clamp]
@@ -324,15 +324,15 @@ class SteerAnswer(TypedDict):
     clamped: Continuation
 
 
-class AblateRequest(TypedDict):
+class AblateRequest(TypedDict, total=False):
     """`POST /api/ablate`: the exact effect on the loss of removing latents, one at a time, at one token.
 
     The token is given by `text` and `position`, a place in the tokens of its `TextPage`; or by `block` and `position` (of an
-    `Example`: `start` plus an offset), where the dashboard's collected text still stands in its folder. The other is null.
+    `Example`: `start` plus an offset), where the dashboard's collected text still stands in its folder.
     """
 
-    text: str | None
-    block: int | None
+    text: str
+    block: int
     position: int
     latents: list[int]
 
