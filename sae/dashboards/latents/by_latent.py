@@ -10,12 +10,10 @@ from typing import Protocol, final, runtime_checkable
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
 
+from sae.dashboards.collect.codes import CodeChunk
 from sae.dashboards.latents.segments import starts
 from sae.dashboards.latents.text import Text
-from sae.functional.sparse import SparseActs
-from sae.tokens.blocks import TokenBlocks
 
 __all__ = ["Codes", "Counted", "LatentEntries", "buckets", "count", "gather"]
 
@@ -23,28 +21,8 @@ ENTRY_BYTES = 12  # row, value, effect
 
 
 @runtime_checkable
-class Chunk(Protocol):
-    """What is read of `sae.dashboards.collect.codes.CodeChunk`."""
-
-    @property
-    def blocks(self) -> TokenBlocks:
-        """Token blocks."""
-        ...
-
-    @property
-    def acts(self) -> SparseActs:
-        """Activations above zero of the kept positions, in row-major order."""
-        ...
-
-    @property
-    def effects(self) -> Float[Tensor, " nnz"] | None:
-        """Estimated effect of each on the loss, nats."""
-        ...
-
-
-@runtime_checkable
 class Codes(Protocol):
-    """What is read of `sae.dashboards.collect.codes.CollectedCodes`."""
+    """What is read of `sae.dashboards.collect.codes.CollectedCodes`: codes may lie elsewhere than in a folder."""
 
     @property
     def num_latents(self) -> int:
@@ -60,7 +38,7 @@ class Codes(Protocol):
         """Number of chunks."""
         ...
 
-    def chunk(self, number: int) -> Chunk:
+    def chunk(self, number: int) -> CodeChunk:
         """One of them."""
         ...
 

@@ -1,18 +1,10 @@
 """Codes in memory with what pages must cope with: dead latents, one firing, ties, dense and bursty latents, padding."""
 
-from dataclasses import dataclass
-
 import torch
 
+from sae.dashboards.collect.codes import CodeChunk
 from sae.functional.sparse import SparseActs, SparsePattern, sparse_from_dense
 from sae.tokens.blocks import TokenBlocks
-
-
-@dataclass(frozen=True)
-class MemoryChunk:
-    blocks: TokenBlocks
-    acts: SparseActs
-    effects: torch.Tensor | None
 
 
 class MemoryCodes:
@@ -30,12 +22,12 @@ class MemoryCodes:
             pattern = SparsePattern(indices=indices, offsets=acts.offsets, num_latents=self.num_latents)
             acts = SparseActs(values=acts.values, pattern=pattern)
             effect = torch.sin(37 * acts.values + acts.indices) if effects else None
-            self._chunks.append(MemoryChunk(part, acts, effect))
+            self._chunks.append(CodeChunk(blocks=part, acts=acts, effects=effect))
 
     def __len__(self) -> int:
         return len(self._chunks)
 
-    def chunk(self, number: int) -> MemoryChunk:
+    def chunk(self, number: int) -> CodeChunk:
         self.read += 1
         return self._chunks[number]
 
