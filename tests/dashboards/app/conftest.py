@@ -22,9 +22,14 @@ FLAGS = (
 LOCAL = ("file", "data", "blob", "about")
 
 
+def find_browser() -> str | None:
+    """A Chromium or Chrome on the path."""
+    return next((path for name in BROWSERS if (path := shutil.which(name))), None)
+
+
 @pytest.fixture(scope="session")
 def browser_path() -> str:
-    found = next((path for name in BROWSERS if (path := shutil.which(name))), None)
+    found = find_browser()
     if found is None:
         pytest.skip(f"No browser: none of {', '.join(BROWSERS)} is on the path. On Debian and Ubuntu: apt-get install chromium")
     return found

@@ -138,6 +138,7 @@ def manifest(numbers: Numbers, *, sizes: tuple[int, int, int], texts: list[str])
         "layout": "umap",
         "has_scores": False,
         "run_page": "report.html",
+        "sweep_page": None,
         "made_with": "0.1.0",
     }
 
@@ -213,14 +214,14 @@ def record(numbers: Numbers, latent: int) -> LatentRecord:
         "latent": latent,
         "fired": fired,
         "density": at["density"],
-        "max": largest,
-        "mean": 0.0 if dead else at["mean"],
-        "std": 0.0 if dead else 1.31,
-        "skewness": 0.0 if dead else 1.8,
-        "kurtosis": 0.0 if dead else 6.9,
+        "max": None if dead else largest,
+        "mean": None if dead else at["mean"],
+        "std": None if dead else 1.31,
+        "skewness": None if dead else 1.8,
+        "kurtosis": None if dead else 6.9,
         "decoder_norm": at["decoder_norm"],
-        "concentration": 0.0 if dead else at["concentration"],
-        "entropy": 0.0 if dead else at["entropy"],
+        "concentration": None if dead else at["concentration"],
+        "entropy": None if dead else at["entropy"],
         "histogram": {"edges": [float(edge) for edge in edges], "counts": [0 if dead else int(n) for n in counts]},
         "tokens": []
         if dead

@@ -17,7 +17,7 @@ def interfaces() -> dict[str, dict[str, str]]:
     """Fields and types of each interface of schema.ts."""
     text = (SOURCES / "schema.ts").read_text()
     found = re.findall(r"^export interface (\w+) \{\n(.*?)^\}", text, re.MULTILINE | re.DOTALL)
-    return {name: dict(re.findall(r"^  (\w+): (.+);$", body, re.MULTILINE)) for name, body in found}
+    return {name: dict(re.findall(r"^  (\w+\??): (.+);$", body, re.MULTILINE)) for name, body in found}
 
 
 def typescript_type(hint: object) -> str:
@@ -43,7 +43,10 @@ def typescript_type(hint: object) -> str:
 def test_typescript_and_python_have_the_same_schema():
     dictionaries = {name: value for name, value in vars(schema).items() if is_typeddict(value)}
     wanted = {
-        name: {field: typescript_type(hint) for field, hint in get_type_hints(value).items()}
+        name: {
+            f"{field}{'?' * (field in value.__optional_keys__)}": typescript_type(hint)
+            for field, hint in get_type_hints(value).items()
+        }
         for name, value in dictionaries.items()
     }
     assert interfaces() == wanted

@@ -47,7 +47,7 @@ def test_pointing_at_a_latent_colours_the_text(open_page: Open):
     coloured = page.locator(".text-tokens .t:not(.a0)")
     expect(coloured).to_have_count(0)
     chip.hover()
-    chip.get_by_role("button", name="Keep the text coloured").click()
+    chip.get_by_role("button", name="keep the text coloured").click()
     page.mouse.move(0, 0)
     page.get_by_role("heading", level=1).click()
     expect(coloured).to_have_count(sum(lit))

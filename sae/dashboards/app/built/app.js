@@ -146,7 +146,7 @@ var dashboard = (() => {
     for (const child of children) {
       if (Array.isArray(child)) append(parent, child);
       else if (child instanceof Node) parent.appendChild(child);
-      else if (child != null && child !== false) parent.appendChild(document.createTextNode(String(child)));
+      else if (child != null && typeof child !== "boolean") parent.appendChild(document.createTextNode(String(child)));
     }
   }
   function h(tag, attributes = {}, ...children) {
@@ -279,27 +279,31 @@ var dashboard = (() => {
     const words = await response.text();
     let reason = words.slice(0, 500) || response.statusText;
     try {
-      reason = String(JSON.parse(words).error ?? reason);
+      reason = JSON.parse(words).error ?? reason;
     } catch {
     }
-    throw new Error(`The server refused: ${reason}`);
+    throw new Error(reason);
   }
   var Live = class {
-    text(text2) {
-      return ask("text", { text: text2 });
+    constructor(hello) {
+      this.hello = hello;
     }
-    steer(steering) {
-      return ask("steer", steering);
+    hello;
+    text(request) {
+      return ask("text", request);
     }
-    async ablate(place2) {
-      return (await ask("ablate", place2)).effect;
+    steer(request) {
+      return ask("steer", request);
+    }
+    async ablate(request) {
+      return (await ask("ablate", request)).effects;
     }
   };
   async function findLive() {
     if (!location.protocol.startsWith("http")) return null;
     try {
       const response = await fetch("api/hello");
-      return response.ok && (await response.json()).live === true ? new Live() : null;
+      return response.ok ? new Live(await response.json()) : null;
     } catch {
       return null;
     }
@@ -398,7 +402,7 @@ var dashboard = (() => {
   }
   function startTips(root2) {
     box = h("div", { id: "tip", role: "tooltip", hidden: true });
-    root2.append(box);
+    (root2.querySelector("main") ?? root2).append(box);
     root2.addEventListener("pointerover", (event) => {
       if (box?.contains(event.target)) return clearTimeout(hiding);
       const element = ownerOf(event.target);
@@ -810,7 +814,7 @@ var dashboard = (() => {
       "section",
       { class: "examples", "aria-labelledby": "examples-title" },
       h("div", { class: "bar-title" }, h("h2", { id: "examples-title" }, "Examples"), h("div", { class: "kinds", role: "group", "aria-label": "Layout of examples" }, buttons)),
-      all.length ? [legend(record.max, effects), body] : h("p", { class: "quiet" }, "No token of the text makes this latent fire.")
+      all.length ? [legend(record.max ?? 0, effects), body] : h("p", { class: "quiet" }, "No token of the text makes this latent fire.")
     );
   }
   function centre(line) {
@@ -844,7 +848,7 @@ var dashboard = (() => {
       const line = h("div", { class: "tokens", dir: "ltr" }, this.spans);
       line.addEventListener("keydown", (event) => this.key(event));
       line.addEventListener("focusin", (event) => this.at = this.spans.indexOf(event.target));
-      this.element = h("div", { class: "example" }, h("span", { class: "value" }, short(this.acts.get(example.peak))), line, context.live && this.measure());
+      this.element = h("div", { class: "example" }, h("span", { class: "value" }, short(this.acts.get(example.peak))), line, context.live?.hello.ablate && this.measure());
     }
     context;
     record;
@@ -864,7 +868,7 @@ var dashboard = (() => {
     }
     classes(offset) {
       const effect = this.example.exact[offset] ?? this.effects.get(offset);
-      const names = ["t", `a${step(this.acts.get(offset) ?? 0, this.record.max)}`];
+      const names = ["t", `a${step(this.acts.get(offset) ?? 0, this.record.max ?? 0)}`];
       if (offset === this.example.peak) names.push("peak");
       if (effect !== void 0) names.push(underline(effect, this.largestEffect));
       return names.join(" ").trim();
@@ -874,7 +878,7 @@ var dashboard = (() => {
       const text2 = this.strings[place2];
       const act = this.acts.get(offset);
       const lines = [h("p", {}, token(text2?.text ?? ""), ` token ${text2?.id ?? "?"}`)];
-      lines.push(h("p", {}, act === void 0 ? "not active" : `activation ${short(act)}, ${short(100 * act / this.record.max)} % of the largest`));
+      lines.push(h("p", {}, act === void 0 ? "not active" : `activation ${short(act)}, ${short(100 * act / (this.record.max ?? NaN))} % of the largest`));
       const [estimate, exact] = [this.effects.get(offset), example.exact[offset]];
       if (estimate !== void 0) lines.push(effectLine(estimate, "estimated to first order"));
       if (exact !== void 0) lines.push(effectLine(exact, "exact: removed, and the model run again"));
@@ -903,8 +907,7 @@ var dashboard = (() => {
         button.disabled = true;
         said.textContent = "running";
         try {
-          const place2 = { block: this.example.block, position: this.example.start + offset, latent: this.record.latent };
-          const effect = await this.context.live.ablate(place2);
+          const [effect = NaN] = await this.context.live.ablate({ block: this.example.block, position: this.example.start + offset, latents: [this.record.latent] });
           this.example.exact[offset] = effect;
           this.spans[offset].className = this.classes(offset);
           said.textContent = `${signed(effect)} nats, exact`;
@@ -1011,6 +1014,7 @@ var dashboard = (() => {
 
   // sae/dashboards/app/src/map.ts
   var SHADES = 5;
+  var MARGIN_PIXELS = 24;
   var REACH_PIXELS = 14;
   var RADIUS_PIXELS = 2.2;
   var RADIUS_OF_FEW = 3.4;
@@ -1020,6 +1024,9 @@ var dashboard = (() => {
       this.catalogue = catalogue;
       this.open = open;
       [this.x, this.y] = [catalogue.column("x"), catalogue.column("y")];
+      const [left, right] = limits(this.x);
+      const [low, high] = limits(this.y);
+      this.extent = { left, right, low, high };
       const density = catalogue.column("density");
       const { shade, lowest, highest } = shades(density);
       this.shade = shade;
@@ -1057,6 +1064,7 @@ var dashboard = (() => {
     ring = h("span", { class: "swatch ring", hidden: true });
     x;
     y;
+    extent;
     shade;
     chosen = null;
     pointed = -1;
@@ -1080,8 +1088,8 @@ var dashboard = (() => {
       });
       canvas.addEventListener("pointermove", (event) => {
         if (from && (from.moved || Math.hypot(event.offsetX - from.x, event.offsetY - from.y) > 4)) {
-          const view = this.current();
-          this.view = { ...view, x: view.x - (event.offsetX - from.x) / view.scale, y: view.y + (event.offsetY - from.y) / view.scale };
+          const { x, y, scale } = this.frame();
+          this.view = { x: x - (event.offsetX - from.x) / scale, y: y + (event.offsetY - from.y) / scale, scale };
           from = { x: event.offsetX, y: event.offsetY, moved: true };
           hideTip();
           this.redraw();
@@ -1118,30 +1126,27 @@ var dashboard = (() => {
       this.view = null;
       this.redraw();
     }
-    zoom(by, px = this.canvas.clientWidth / 2, py = this.canvas.clientHeight / 2) {
-      const view = this.current();
-      const [dx, dy] = [px - this.canvas.clientWidth / 2, this.canvas.clientHeight / 2 - py];
-      const scale = view.scale * by;
-      this.view = { x: view.x + dx / view.scale - dx / scale, y: view.y + dy / view.scale - dy / scale, scale };
+    /** Zooms about a place on the canvas, its middle where none is given. */
+    zoom(by, px, py) {
+      const frame = this.frame();
+      const [dx, dy] = [(px ?? frame.width / 2) - frame.width / 2, frame.height / 2 - (py ?? frame.height / 2)];
+      const scale = frame.scale * by;
+      this.view = { x: frame.x + dx / frame.scale - dx / scale, y: frame.y + dy / frame.scale - dy / scale, scale };
       this.redraw();
     }
     /** The view that was chosen, or else one that holds every point. */
-    current() {
-      if (this.view) return this.view;
-      const [left, right] = limits(this.x);
-      const [low, high] = limits(this.y);
-      const [width, height] = [this.canvas.clientWidth - 24, this.canvas.clientHeight - 24];
-      const scale = Math.min(width / (right - left || 1), height / (high - low || 1));
-      return { x: (left + right) / 2, y: (low + high) / 2, scale };
+    frame() {
+      const [width, height] = [this.canvas.clientWidth, this.canvas.clientHeight];
+      if (this.view) return { ...this.view, width, height };
+      const { left, right, low, high } = this.extent;
+      const scale = Math.min((width - MARGIN_PIXELS) / (right - left || 1), (height - MARGIN_PIXELS) / (high - low || 1));
+      return { x: (left + right) / 2, y: (low + high) / 2, scale, width, height };
     }
-    place(latent2, view) {
-      return [
-        (this.x[latent2] - view.x) * view.scale + this.canvas.clientWidth / 2,
-        (view.y - this.y[latent2]) * view.scale + this.canvas.clientHeight / 2
-      ];
+    place(latent2, frame) {
+      return [(this.x[latent2] - frame.x) * frame.scale + frame.width / 2, (frame.y - this.y[latent2]) * frame.scale + frame.height / 2];
     }
     nearest(px, py) {
-      const view = this.current();
+      const view = this.frame();
       let [best, least] = [-1, REACH_PIXELS ** 2];
       for (let latent2 = 0; latent2 < this.x.length; latent2++) {
         if (this.chosen && !this.chosen[latent2]) continue;
@@ -1153,8 +1158,8 @@ var dashboard = (() => {
     }
     /** The nearest point in a direction: within 45 degrees of it. */
     neighbour(dx, dy) {
-      const view = this.current();
-      const [px, py] = this.pointed >= 0 ? this.place(this.pointed, view) : [this.canvas.clientWidth / 2, this.canvas.clientHeight / 2];
+      const view = this.frame();
+      const [px, py] = this.pointed >= 0 ? this.place(this.pointed, view) : [view.width / 2, view.height / 2];
       let [best, least] = [this.pointed, Infinity];
       for (let latent2 = 0; latent2 < this.x.length; latent2++) {
         if (latent2 === this.pointed || this.chosen && !this.chosen[latent2]) continue;
@@ -1173,7 +1178,7 @@ var dashboard = (() => {
       this.redraw();
       if (latent2 < 0) return hideTip();
       const box2 = this.canvas.getBoundingClientRect();
-      const [x, y] = this.place(latent2, this.current());
+      const [x, y] = this.place(latent2, this.frame());
       showAt(box2.left + x + 8, box2.top + y - 8, box2.top + y + 8, summary(this.catalogue, latent2));
     }
     colour(swatch) {
@@ -1182,12 +1187,12 @@ var dashboard = (() => {
     draw() {
       const { canvas } = this;
       const ratio = window.devicePixelRatio || 1;
-      const [width, height] = [canvas.clientWidth, canvas.clientHeight];
+      const view = this.frame();
+      const { width, height } = view;
       [canvas.width, canvas.height] = [Math.round(width * ratio), Math.round(height * ratio)];
       const pen = canvas.getContext("2d");
       if (!pen || !width) return;
       pen.scale(ratio, ratio);
-      const view = this.current();
       const radius = this.radius();
       for (let shade = 0; shade <= SHADES; shade++) {
         pen.fillStyle = this.colour(shade ? this.swatches[shade - 1] : this.faint);
@@ -1221,8 +1226,8 @@ var dashboard = (() => {
       return this.chosen && !this.chosen[latent2] ? 0 : this.shade[latent2];
     }
     svg() {
-      const [width, height] = [this.canvas.clientWidth, this.canvas.clientHeight];
-      const view = this.current();
+      const view = this.frame();
+      const { width, height } = view;
       const colours = [this.faint, ...this.swatches].map((swatch) => this.colour(swatch));
       const groups = colours.map((fill2, shade) => {
         const group = s("g", { fill: fill2 });
@@ -1320,15 +1325,19 @@ var dashboard = (() => {
     }
     return sorted(catalogue, kept3.subarray(0, count), query);
   }
+  var MOST_LATENTS = 2 ** 21;
   function sorted(catalogue, latents, { sort, descending }) {
     if (!catalogue.has(sort)) return descending ? latents.reverse() : latents;
-    const column = catalogue.column(sort);
-    const sign2 = descending ? -1 : 1;
-    return latents.sort((a, b) => {
-      const [x, y] = [column[a], column[b]];
-      if (x === y) return a - b;
-      if (Number.isNaN(x)) return Number.isNaN(y) ? a - b : 1;
-      return Number.isNaN(y) ? -1 : sign2 * (x - y);
+    const ranks = ranked(catalogue.column(sort), descending);
+    const packed = Float64Array.from(latents, (latent2) => ranks[latent2] * MOST_LATENTS + latent2).sort();
+    return Uint32Array.from(packed, (value) => value % MOST_LATENTS);
+  }
+  function ranked(column, descending) {
+    const bits = new Uint32Array(column.slice().buffer);
+    return bits.map((own, at) => {
+      if (Number.isNaN(column[at])) return 4294967295;
+      const rank = (own & 2147483648 ? ~own : own | 2147483648) >>> 0;
+      return descending ? 4294967294 - rank : rank;
     });
   }
 
@@ -1382,7 +1391,8 @@ var dashboard = (() => {
         return head2;
       });
       const grid = h("div", { role: "table", class: "grid-table", "aria-label": name }, h("div", { role: "rowgroup", class: "heads" }, h("div", { role: "row", class: "row" }, heads)), this.body);
-      grid.style.setProperty("--columns", columns.map((column) => column.width).join(" "));
+      grid.style.setProperty("--columns", columns.map(({ width, grows }) => grows ? `minmax(${width}rem, ${grows}fr)` : `${width}rem`).join(" "));
+      grid.style.minWidth = `${columns.reduce((sum, { width }) => sum + width, 0)}rem`;
       this.element = h("div", { class: "table-scroll", tabindex: 0, role: "region", "aria-label": `${name}, scrolls` }, grid);
       const refresh = eachFrame(() => this.refresh());
       this.element.addEventListener("scroll", refresh, { passive: true });
@@ -1546,7 +1556,7 @@ var dashboard = (() => {
       ["Made with", manifest.made_with]
     ];
     return h(
-      "header",
+      "div",
       { class: "head" },
       h("h1", { tabindex: -1 }, h("bdi", {}, manifest.title)),
       h("p", { class: "quiet" }, h("bdi", {}, `${manifest.model}, ${manifest.hook_point}`)),
@@ -1556,20 +1566,20 @@ var dashboard = (() => {
   }
   function tableColumns(context, catalogue) {
     const columns = [
-      { key: "latent", name: "number", label: term("latent"), width: "5.4rem", numeric: true, cell: (latent2) => [latentLink(context, latent2)] }
+      { key: "latent", name: "number", label: term("latent"), width: 5.4, numeric: true, cell: (latent2) => [latentLink(context, latent2)] }
     ];
     if (catalogue.has("top_token")) {
-      columns.push({ key: "top_token", name: "top token", label: term("top_token"), width: "minmax(8rem, 1fr)", numeric: false, cell: (latent2) => {
+      columns.push({ key: "top_token", name: "top token", label: term("top_token"), width: 8, grows: 1, numeric: false, cell: (latent2) => {
         const top = catalogue.topToken(latent2);
         return top ? [token(top.text)] : [];
       } });
     }
     if (catalogue.explained) {
-      columns.push({ key: "explanation", name: "explanation", label: term("explanation"), width: "minmax(13rem, 4fr)", numeric: false, cell: (latent2) => [h("bdi", {}, catalogue.explanation(latent2) ?? "")] });
+      columns.push({ key: "explanation", name: "explanation", label: term("explanation"), width: 13, grows: 4, numeric: false, cell: (latent2) => [h("bdi", {}, catalogue.explanation(latent2) ?? "")] });
     }
     for (const key of NUMBERS.filter((name) => catalogue.has(name))) {
       const write = SHARES.has(key) ? percent : short;
-      columns.push({ key, name: DEFINITIONS[key].name.toLowerCase(), label: term(key), width: WIDE.has(key) ? "8.4rem" : "6.7rem", numeric: true, cell: (latent2) => [write(catalogue.value(key, latent2))] });
+      columns.push({ key, name: DEFINITIONS[key].name.toLowerCase(), label: term(key), width: WIDE.has(key) ? 8.4 : 6.7, numeric: true, cell: (latent2) => [write(catalogue.value(key, latent2))] });
     }
     return columns;
   }
@@ -1698,11 +1708,12 @@ var dashboard = (() => {
     { key: "effect", term: "loss_effect", label: "Loss effect", write: signed, size: Math.abs },
     { key: "logit_effect", term: "logit_effect", label: "Logit effect", write: signed, size: Math.abs }
   ];
-  function textView(context, page, clamp = null) {
+  function textView(context, page, { clamp, ablate } = { clamp: null, ablate: null }) {
     const measures = MEASURES.filter(({ key }) => page.tokens.some((entry) => entry.latents.some((latent2) => latent2[key] !== null)));
     let measure = measures[0] ?? MEASURES[0];
     let lit = null;
     let kept3 = null;
+    const exact = page.tokens.map(() => /* @__PURE__ */ new Map());
     const words = h("div", { class: "text-tokens tokens", dir: "ltr" });
     const note = h("div", { class: "lit legend" });
     const list = h("ol", { class: "token-rows" });
@@ -1739,43 +1750,59 @@ var dashboard = (() => {
       const acts = page.tokens.map((entry) => latent2 === null ? 0 : activationOf(entry, latent2));
       const largest = Math.max(1e-12, ...acts);
       spans.forEach((span, at) => span.className = `t a${step(acts[at], largest)}`);
-      if (latent2 === null) replace(note, "Point at a latent below to colour the text by it; its square keeps the colours.");
+      if (latent2 === null) replace(note, "Point at a latent below to colour the text by it; a click on the token beside its number keeps the colours.");
       else replace(note, h("span", {}, "Latent ", latentLink(context, latent2)), scaleLegend(largest), kept3 !== null && h("button", { type: "button", class: "small", onclick: () => keep(null) }, "take colours off"));
     }
     function keep(latent2) {
       kept3 = latent2;
       light(latent2);
     }
-    function chip(entry) {
-      const value = entry[measure.key];
-      const top = context.catalogue?.topToken(entry.latent);
+    function valueOf(entry, at) {
+      return (measure.key === "effect" ? exact[at].get(entry.latent) : void 0) ?? entry[measure.key];
+    }
+    function chip(entry, at) {
+      const measured = measure.key === "effect" && exact[at].has(entry.latent);
+      const gist = visible(context.catalogue?.topToken(entry.latent)?.text.trim() ?? "", 12) || "colour";
       const [on, off] = [() => light(entry.latent), () => light(kept3)];
       return h(
         "li",
         { class: "chip", onpointerenter: on, onpointerleave: off, onfocusin: on, onfocusout: off },
         latentLink(context, entry.latent),
-        top && h("span", { class: "gist" }, h("bdi", {}, visible(top.text.trim(), 12))),
-        h("span", { class: "number" }, measure.write(value)),
-        h("button", { type: "button", class: "small keep", "aria-label": `Keep the text coloured by latent ${entry.latent}`, onclick: () => keep(entry.latent) }, h("span", { class: "swatch a7" })),
+        h("button", { type: "button", class: "gist", "aria-label": `${gist}: keep the text coloured by latent ${entry.latent}`, onclick: () => keep(entry.latent) }, h("bdi", {}, gist)),
+        h("span", { class: "number" }, measure.write(valueOf(entry, at)), measured && " exact"),
         clamp && h("button", { type: "button", class: "small", "aria-label": `Clamp latent ${entry.latent}`, onclick: () => clamp(entry) }, "clamp")
       );
     }
     function row(entry, at) {
-      const known = entry.latents.filter((latent2) => latent2[measure.key] !== null);
-      const sorted2 = known.sort((a, b) => measure.size(b[measure.key]) - measure.size(a[measure.key]));
-      const chips = h("ul", { class: "chips" }, sorted2.slice(0, SHOWN).map(chip));
+      const known = entry.latents.filter((latent2) => valueOf(latent2, at) !== null);
+      const sorted2 = known.sort((a, b) => measure.size(valueOf(b, at)) - measure.size(valueOf(a, at)));
+      const chips = h("ul", { class: "chips" }, sorted2.slice(0, SHOWN).map((latent2) => chip(latent2, at)));
       const others = sorted2.length - SHOWN;
       const more = others > 0 && h("button", { type: "button", class: "small more", onclick: (event) => {
         event.currentTarget.remove();
-        sorted2.slice(SHOWN).forEach((latent2) => chips.append(chip(latent2)));
+        sorted2.slice(SHOWN).forEach((latent2) => chips.append(chip(latent2, at)));
       } }, `${others} more`);
       return h(
         "li",
         { tabindex: -1 },
         h("span", { class: "place" }, at),
         h("span", { class: "row-token" }, token(entry.text)),
-        h("div", {}, sorted2.length ? [chips, more] : h("span", { class: "quiet" }, entry.kept ? "none" : "special token"))
+        h("div", {}, sorted2.length ? [chips, more, measure.key === "effect" && ablate && measureButton(sorted2, at)] : h("span", { class: "quiet" }, entry.kept ? "none" : "special token"))
       );
+    }
+    function measureButton(latents, at) {
+      const button = h("button", { type: "button", class: "small more", "aria-label": `Exact effects of removing the latents at token ${at}` }, "Exact effects");
+      button.addEventListener("click", async () => {
+        button.disabled = true;
+        try {
+          const effects = await ablate(at, latents.map(({ latent: latent2 }) => latent2));
+          effects.forEach((effect, i) => exact[at].set(latents[i].latent, effect));
+          list.children[at].replaceWith(row(page.tokens[at], at));
+        } catch (error) {
+          button.replaceWith(h("span", { role: "alert" }, error.message));
+        }
+      });
+      return button;
     }
     function choose(one) {
       measure = one;
@@ -1800,15 +1827,19 @@ var dashboard = (() => {
 
   // sae/dashboards/app/src/views/live.ts
   function liveView(context, live) {
-    const text2 = h("textarea", { id: "live-text", rows: 4, spellcheck: "false" });
+    const { limits: limits2, steer } = live.hello;
+    const text2 = h("textarea", { id: "live-text", rows: 4, spellcheck: "false", maxlength: limits2.characters });
     const said = h("p", { class: "status", role: "status" });
     const result = h("div", {});
-    const steering = new SteeringPanel(context, live, () => text2.value);
+    const steering = steer ? new SteeringPanel(context, live, () => text2.value) : null;
     async function read() {
       said.textContent = "Reading";
       try {
-        const page = await live.text(text2.value);
-        replace(result, textView(context, page, (latent2) => steering.add({ latent: latent2.latent, value: latent2.activation * 2 })));
+        const page = await live.text({ text: text2.value });
+        replace(result, textView(context, page, {
+          clamp: steering && ((latent2) => steering.add({ latent: latent2.latent, value: latent2.activation * FIRST_CLAMP })),
+          ablate: ablation(live, page)
+        }));
         said.textContent = `${page.tokens.length} tokens`;
       } catch (error) {
         said.textContent = error.message;
@@ -1818,9 +1849,24 @@ var dashboard = (() => {
       event.preventDefault();
       void read();
     } }, h("label", { for: "live-text" }, "Text"), text2, h("p", {}, h("button", { type: "submit", class: "main" }, "Show latents")));
-    return h("div", { class: "live" }, h("h1", { tabindex: -1 }, "Live"), form, said, steering.element, result);
+    return h(
+      "div",
+      { class: "live" },
+      h("h1", { tabindex: -1 }, "Live"),
+      h("p", { class: "quiet" }, h("bdi", {}, `${live.hello.model}, ${live.hello.hook_point}`)),
+      form,
+      said,
+      steering?.element,
+      result
+    );
+  }
+  function ablation(live, page) {
+    if (!live.hello.ablate) return null;
+    return (position, latents) => live.ablate({ text: page.text, position, latents: latents.slice(0, live.hello.limits.ablations) });
   }
   var LONGEST_CONTINUATION = 1e5;
+  var FIRST_TOKENS = 40;
+  var FIRST_CLAMP = 2;
   var SteeringPanel = class {
     constructor(context, live, text2) {
       this.context = context;
@@ -1839,6 +1885,7 @@ var dashboard = (() => {
         this.said,
         this.outcome
       );
+      this.tokens.input.value = String(Math.min(FIRST_TOKENS, live.hello.limits.new_tokens));
       this.show();
     }
     context;
@@ -1851,7 +1898,7 @@ var dashboard = (() => {
     said = h("p", { class: "status", role: "status" });
     latent = field("Latent", "steer-latent", "0");
     value = field("Value", "steer-value", "1");
-    tokens = field("Tokens", "steer-tokens", "40");
+    tokens = field("Tokens", "steer-tokens", "");
     temperature = field("Temperature", "steer-temperature", "0.8");
     seed = field("Seed", "steer-seed", "0");
     add(clamp) {
@@ -1865,7 +1912,7 @@ var dashboard = (() => {
         "latent ",
         latentLink(this.context, clamp.latent),
         ` at ${short(clamp.value)} `,
-        h("button", { type: "button", class: "small", "aria-label": `Take the clamp off latent ${clamp.latent}`, onclick: () => {
+        h("button", { type: "button", class: "small", "aria-label": `Take off the clamp of latent ${clamp.latent}`, onclick: () => {
           this.clamps = this.clamps.filter((one) => one !== clamp);
           this.show();
         } }, "take off")
@@ -1873,17 +1920,26 @@ var dashboard = (() => {
     }
     async run() {
       this.said.textContent = "Writing";
+      const request = {
+        text: this.text(),
+        clamps: this.clamps,
+        new_tokens: number2(this.tokens),
+        temperature: number2(this.temperature),
+        seed: number2(this.seed)
+      };
       try {
-        const settings = { tokens: number2(this.tokens), temperature: number2(this.temperature), seed: number2(this.seed) };
-        const { text: text2, plain } = await this.live.steer({ text: this.text(), clamps: this.clamps, ...settings });
-        const part = (title, words) => h("div", {}, h("h3", {}, title), h("div", { class: "continuation", dir: "auto" }, shown(words, true, LONGEST_CONTINUATION)));
-        replace(this.outcome, part("As the model is", plain), part("With the clamps", text2));
+        const { own, clamped } = await this.live.steer(request);
+        replace(this.outcome, outcome("As the model is", own), outcome("With the clamps", clamped));
         this.said.textContent = "";
       } catch (error) {
         this.said.textContent = error.message;
       }
     }
   };
+  function outcome(title, { text: text2, ended }) {
+    const end = ended && h("span", { class: "sign named" }, "end");
+    return h("div", {}, h("h3", {}, title), h("div", { class: "continuation", dir: "auto" }, shown(text2, true, LONGEST_CONTINUATION), end));
+  }
   function field(label, id, value) {
     const input = h("input", { id, type: "text", inputmode: "decimal", size: 7, value });
     return { element: h("div", { class: "field" }, h("label", { for: id }, label), input), input };
@@ -1893,13 +1949,14 @@ var dashboard = (() => {
   }
 
   // sae/dashboards/app/src/app.ts
-  var RUN_PAGE = /^[\w.-]+\.html$/;
+  var PAGE_BESIDE = /^[\w.-]+\.html$/;
   var App = class {
     constructor(root2) {
       this.root = root2;
     }
     root;
-    main = h("main", { id: "main", tabindex: -1 });
+    page = h("div", {});
+    main = h("main", { id: "main", tabindex: -1 }, this.page);
     links = h("nav", { "aria-label": "Pages" });
     help = helpBox();
     context = { manifest: null, catalogue: null, live: null, base: "" };
@@ -1913,9 +1970,9 @@ var dashboard = (() => {
         this.main.focus();
       } }, "Skip to the page");
       const help = h("button", { type: "button", class: "quiet-button", "aria-label": "Keys", title: "Keys (?)", onclick: () => this.help.showModal() }, "?");
-      replace(this.root, skip, h("div", { class: "top" }, this.links, h("span", { class: "tools" }, lookButton(document.documentElement), help)), this.main, glossary(), this.help);
+      replace(this.root, skip, h("header", { class: "top" }, this.links, h("span", { class: "tools" }, lookButton(document.documentElement), help)), this.main, glossary(), this.help);
       startTips(this.root);
-      replace(this.main, h("p", { class: "quiet" }, "Reading the dashboard"));
+      replace(this.page, h("p", { class: "quiet" }, "Reading the dashboard"));
       try {
         this.context.manifest = await manifestFile();
       } catch (error) {
@@ -1936,7 +1993,7 @@ var dashboard = (() => {
       if (location.hash.startsWith("#/live") || location.hash.startsWith("#/latent/")) await this.show();
     }
     showLinks() {
-      const { texts, run_page } = this.manifest;
+      const { texts, run_page, sweep_page } = this.manifest;
       const here = location.hash.split("/")[1] ?? "";
       const link = (href, words, current) => h("a", { href, "aria-current": current ? "page" : null }, words);
       replace(
@@ -1944,7 +2001,7 @@ var dashboard = (() => {
         link(this.indexAddress, "Latents", here === "" || here.startsWith("?")),
         texts.length > 0 && link("#/texts", "Texts", here.startsWith("text")),
         this.context.live && link("#/live", "Live", here === "live"),
-        run_page && RUN_PAGE.test(run_page) && link(run_page, "Run", false)
+        [[run_page, "Run"], [sweep_page, "Sweep"]].map(([file2, words]) => file2 && PAGE_BESIDE.test(file2) && link(file2, words, false))
       );
     }
     async show() {
@@ -1953,10 +2010,10 @@ var dashboard = (() => {
       const [path = "", query = ""] = location.hash.replace(/^#\/?/, "").split("?");
       const [page = "", number3 = ""] = path.split("/");
       try {
-        const [title, element] = await this.page(page, number3, query);
+        const [title, element] = await this.view(page, number3, query);
         if (own !== this.shows) return;
         document.title = `${title}: ${visible(this.manifest.title, 80)}`;
-        replace(this.main, element);
+        replace(this.page, element);
         this.showLinks();
         window.scrollTo(0, 0);
         if (own > 1) this.main.querySelector("h1")?.focus({ preventScroll: true });
@@ -1964,7 +2021,7 @@ var dashboard = (() => {
         if (own === this.shows) this.fail(error);
       }
     }
-    async page(page, number3, query) {
+    async view(page, number3, query) {
       if (page === "latent") return this.latent(place(number3, this.manifest.num_latents, "latent"));
       if (page === "texts") return ["Texts", this.texts()];
       if (page === "text") return this.text(place(number3, this.manifest.texts.length, "text"));
@@ -2027,7 +2084,7 @@ var dashboard = (() => {
       } else this.index.focusSearch();
     }
     fail(error) {
-      replace(this.main, h("h1", { tabindex: -1 }, "This page cannot be shown"), h("p", { role: "alert" }, error.message), h("p", {}, h("a", { href: "#/" }, "To the index")));
+      replace(this.page, h("h1", { tabindex: -1 }, "This page cannot be shown"), h("p", { role: "alert" }, error.message), h("p", {}, h("a", { href: "#/" }, "To the index")));
     }
   };
   function place(words, size, what) {

@@ -16,10 +16,11 @@ import { liveView } from "./views/live";
 import { textView } from "./views/text";
 import { visible } from "./visible";
 
-const RUN_PAGE = /^[\w.-]+\.html$/; // a file beside this one: the manifest cannot lead elsewhere
+const PAGE_BESIDE = /^[\w.-]+\.html$/; // a file beside this one: the manifest cannot lead elsewhere
 
 export class App {
-  private readonly main = h("main", { id: "main", tabindex: -1 });
+  private readonly page = h("div", {});
+  private readonly main = h("main", { id: "main", tabindex: -1 }, this.page);
   private readonly links = h("nav", { "aria-label": "Pages" });
   private readonly help = helpBox();
   private readonly context: Context = { manifest: null, catalogue: null, live: null, base: "" };
@@ -36,9 +37,9 @@ export class App {
       this.main.focus();
     } }, "Skip to the page");
     const help = h("button", { type: "button", class: "quiet-button", "aria-label": "Keys", title: "Keys (?)", onclick: () => this.help.showModal() }, "?");
-    replace(this.root, skip, h("div", { class: "top" }, this.links, h("span", { class: "tools" }, lookButton(document.documentElement), help)), this.main, glossary(), this.help);
+    replace(this.root, skip, h("header", { class: "top" }, this.links, h("span", { class: "tools" }, lookButton(document.documentElement), help)), this.main, glossary(), this.help);
     startTips(this.root);
-    replace(this.main, h("p", { class: "quiet" }, "Reading the dashboard"));
+    replace(this.page, h("p", { class: "quiet" }, "Reading the dashboard"));
     try {
       this.context.manifest = await manifestFile();
     } catch (error) {
@@ -62,11 +63,11 @@ export class App {
   }
 
   private showLinks(): void {
-    const { texts, run_page } = this.manifest;
+    const { texts, run_page, sweep_page } = this.manifest;
     const here = location.hash.split("/")[1] ?? "";
     const link = (href: string, words: string, current: boolean): Child => h("a", { href, "aria-current": current ? "page" : null }, words);
     replace(this.links, link(this.indexAddress, "Latents", here === "" || here.startsWith("?")), texts.length > 0 && link("#/texts", "Texts", here.startsWith("text")),
-      this.context.live && link("#/live", "Live", here === "live"), run_page && RUN_PAGE.test(run_page) && link(run_page, "Run", false));
+      this.context.live && link("#/live", "Live", here === "live"), [[run_page, "Run"], [sweep_page, "Sweep"]].map(([file, words]) => file && PAGE_BESIDE.test(file) && link(file, words!, false)));
   }
 
   private async show(): Promise<void> {
@@ -75,10 +76,10 @@ export class App {
     const [path = "", query = ""] = location.hash.replace(/^#\/?/, "").split("?");
     const [page = "", number = ""] = path.split("/");
     try {
-      const [title, element] = await this.page(page, number, query);
+      const [title, element] = await this.view(page, number, query);
       if (own !== this.shows) return;
       document.title = `${title}: ${visible(this.manifest.title, 80)}`;
-      replace(this.main, element);
+      replace(this.page, element);
       this.showLinks();
       window.scrollTo(0, 0);
       if (own > 1) this.main.querySelector<HTMLElement>("h1")?.focus({ preventScroll: true });
@@ -87,7 +88,7 @@ export class App {
     }
   }
 
-  private async page(page: string, number: string, query: string): Promise<[string, HTMLElement]> {
+  private async view(page: string, number: string, query: string): Promise<[string, HTMLElement]> {
     if (page === "latent") return this.latent(place(number, this.manifest.num_latents, "latent"));
     if (page === "texts") return ["Texts", this.texts()];
     if (page === "text") return this.text(place(number, this.manifest.texts.length, "text"));
@@ -159,7 +160,7 @@ export class App {
   }
 
   private fail(error: unknown): void {
-    replace(this.main, h("h1", { tabindex: -1 }, "This page cannot be shown"), h("p", { role: "alert" }, (error as Error).message), h("p", {}, h("a", { href: "#/" }, "To the index")));
+    replace(this.page, h("h1", { tabindex: -1 }, "This page cannot be shown"), h("p", { role: "alert" }, (error as Error).message), h("p", {}, h("a", { href: "#/" }, "To the index")));
   }
 }
 

@@ -1,6 +1,6 @@
 /** Builds elements. Text enters the page only here and as text nodes: no string ever becomes markup. */
 
-export type Child = Node | string | number | null | undefined | false | Child[];
+export type Child = Node | string | number | boolean | null | undefined | Child[];
 type Listener = (event: never) => void;
 type Attributes = Record<string, string | number | boolean | null | undefined | Listener>;
 
@@ -21,7 +21,7 @@ export function append(parent: Element | DocumentFragment, children: Child[]): v
   for (const child of children) {
     if (Array.isArray(child)) append(parent, child);
     else if (child instanceof Node) parent.appendChild(child);
-    else if (child != null && child !== false) parent.appendChild(document.createTextNode(String(child)));
+    else if (child != null && typeof child !== "boolean") parent.appendChild(document.createTextNode(String(child)));
   }
 }
 

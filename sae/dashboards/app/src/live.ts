@@ -1,30 +1,6 @@
 /** What a running server answers; from disk there is none. */
 
-import type { TextPage } from "./schema";
-
-export interface Clamp {
-  latent: number;
-  value: number;
-}
-
-export interface Steering {
-  text: string;
-  clamps: Clamp[];
-  tokens: number;
-  temperature: number;
-  seed: number;
-}
-
-export interface Continuation {
-  text: string;
-  plain: string;
-}
-
-export interface Place {
-  block: number;
-  position: number;
-  latent: number;
-}
+import type { AblateAnswer, AblateRequest, ErrorAnswer, HelloAnswer, SteerAnswer, SteerRequest, TextPage, TextRequest } from "./schema";
 
 async function ask<T>(name: string, body: unknown): Promise<T> {
   const response = await fetch(`api/${name}`, {
@@ -36,24 +12,27 @@ async function ask<T>(name: string, body: unknown): Promise<T> {
   const words = await response.text();
   let reason = words.slice(0, 500) || response.statusText;
   try {
-    reason = String((JSON.parse(words) as { error?: unknown }).error ?? reason);
+    reason = (JSON.parse(words) as ErrorAnswer).error ?? reason;
   } catch {
     // not JSON: the words themselves
   }
-  throw new Error(`The server refused: ${reason}`);
+  throw new Error(reason);
 }
 
+/** A server that has said what it can do. */
 export class Live {
-  text(text: string): Promise<TextPage> {
-    return ask("text", { text });
+  constructor(readonly hello: HelloAnswer) {}
+
+  text(request: TextRequest): Promise<TextPage> {
+    return ask("text", request);
   }
 
-  steer(steering: Steering): Promise<Continuation> {
-    return ask("steer", steering);
+  steer(request: SteerRequest): Promise<SteerAnswer> {
+    return ask("steer", request);
   }
 
-  async ablate(place: Place): Promise<number> {
-    return (await ask<{ effect: number }>("ablate", place)).effect;
+  async ablate(request: AblateRequest): Promise<number[]> {
+    return (await ask<AblateAnswer>("ablate", request)).effects;
   }
 }
 
@@ -62,7 +41,7 @@ export async function findLive(): Promise<Live | null> {
   if (!location.protocol.startsWith("http")) return null;
   try {
     const response = await fetch("api/hello");
-    return response.ok && ((await response.json()) as { live?: unknown }).live === true ? new Live() : null;
+    return response.ok ? new Live((await response.json()) as HelloAnswer) : null;
   } catch {
     return null;
   }

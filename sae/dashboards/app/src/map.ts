@@ -8,16 +8,23 @@ import { download } from "./save";
 import { hideTip, showAt } from "./tip";
 
 const SHADES = 5;
+const MARGIN_PIXELS = 24;
 const REACH_PIXELS = 14;
 const RADIUS_PIXELS = 2.2;
 const RADIUS_OF_FEW = 3.4;
 const FEW = 2000;
 
+/** What is seen: the middle in data, and pixels of the canvas for one unit. */
 interface View {
-  /** Middle in data, and pixels of the canvas for one unit. */
   x: number;
   y: number;
   scale: number;
+}
+
+/** The same on the canvas as large as it is: asking the page for its size is slow, so it is asked once a drawing. */
+interface Frame extends View {
+  width: number;
+  height: number;
 }
 
 export class LatentMap {
@@ -28,6 +35,7 @@ export class LatentMap {
   private readonly ring = h("span", { class: "swatch ring", hidden: true });
   private readonly x: Float32Array;
   private readonly y: Float32Array;
+  private readonly extent: { left: number; right: number; low: number; high: number };
   private readonly shade: Uint8Array;
   private chosen: Uint8Array | null = null;
   private pointed = -1;
@@ -40,6 +48,9 @@ export class LatentMap {
     private readonly open: (latent: number) => void,
   ) {
     [this.x, this.y] = [catalogue.column("x"), catalogue.column("y")];
+    const [left, right] = limits(this.x);
+    const [low, high] = limits(this.y);
+    this.extent = { left, right, low, high };
     const density = catalogue.column("density");
     const { shade, lowest, highest } = shades(density);
     this.shade = shade;
@@ -79,8 +90,8 @@ export class LatentMap {
     });
     canvas.addEventListener("pointermove", (event) => {
       if (from && (from.moved || Math.hypot(event.offsetX - from.x, event.offsetY - from.y) > 4)) {
-        const view = this.current();
-        this.view = { ...view, x: view.x - (event.offsetX - from.x) / view.scale, y: view.y + (event.offsetY - from.y) / view.scale };
+        const { x, y, scale } = this.frame();
+        this.view = { x: x - (event.offsetX - from.x) / scale, y: y + (event.offsetY - from.y) / scale, scale };
         from = { x: event.offsetX, y: event.offsetY, moved: true };
         hideTip();
         this.redraw();
@@ -120,33 +131,30 @@ export class LatentMap {
     this.redraw();
   }
 
-  private zoom(by: number, px = this.canvas.clientWidth / 2, py = this.canvas.clientHeight / 2): void {
-    const view = this.current();
-    const [dx, dy] = [px - this.canvas.clientWidth / 2, this.canvas.clientHeight / 2 - py];
-    const scale = view.scale * by;
-    this.view = { x: view.x + dx / view.scale - dx / scale, y: view.y + dy / view.scale - dy / scale, scale };
+  /** Zooms about a place on the canvas, its middle where none is given. */
+  private zoom(by: number, px?: number, py?: number): void {
+    const frame = this.frame();
+    const [dx, dy] = [(px ?? frame.width / 2) - frame.width / 2, frame.height / 2 - (py ?? frame.height / 2)];
+    const scale = frame.scale * by;
+    this.view = { x: frame.x + dx / frame.scale - dx / scale, y: frame.y + dy / frame.scale - dy / scale, scale };
     this.redraw();
   }
 
   /** The view that was chosen, or else one that holds every point. */
-  private current(): View {
-    if (this.view) return this.view;
-    const [left, right] = limits(this.x);
-    const [low, high] = limits(this.y);
-    const [width, height] = [this.canvas.clientWidth - 24, this.canvas.clientHeight - 24];
-    const scale = Math.min(width / (right - left || 1), height / (high - low || 1));
-    return { x: (left + right) / 2, y: (low + high) / 2, scale };
+  private frame(): Frame {
+    const [width, height] = [this.canvas.clientWidth, this.canvas.clientHeight];
+    if (this.view) return { ...this.view, width, height };
+    const { left, right, low, high } = this.extent;
+    const scale = Math.min((width - MARGIN_PIXELS) / (right - left || 1), (height - MARGIN_PIXELS) / (high - low || 1));
+    return { x: (left + right) / 2, y: (low + high) / 2, scale, width, height };
   }
 
-  private place(latent: number, view: View): [number, number] {
-    return [
-      (this.x[latent]! - view.x) * view.scale + this.canvas.clientWidth / 2,
-      (view.y - this.y[latent]!) * view.scale + this.canvas.clientHeight / 2,
-    ];
+  private place(latent: number, frame: Frame): [number, number] {
+    return [(this.x[latent]! - frame.x) * frame.scale + frame.width / 2, (frame.y - this.y[latent]!) * frame.scale + frame.height / 2];
   }
 
   private nearest(px: number, py: number): number {
-    const view = this.current();
+    const view = this.frame();
     let [best, least] = [-1, REACH_PIXELS ** 2];
     for (let latent = 0; latent < this.x.length; latent++) {
       if (this.chosen && !this.chosen[latent]) continue;
@@ -159,8 +167,8 @@ export class LatentMap {
 
   /** The nearest point in a direction: within 45 degrees of it. */
   private neighbour(dx: number, dy: number): number {
-    const view = this.current();
-    const [px, py] = this.pointed >= 0 ? this.place(this.pointed, view) : [this.canvas.clientWidth / 2, this.canvas.clientHeight / 2];
+    const view = this.frame();
+    const [px, py] = this.pointed >= 0 ? this.place(this.pointed, view) : [view.width / 2, view.height / 2];
     let [best, least] = [this.pointed, Infinity];
     for (let latent = 0; latent < this.x.length; latent++) {
       if (latent === this.pointed || (this.chosen && !this.chosen[latent])) continue;
@@ -180,7 +188,7 @@ export class LatentMap {
     this.redraw();
     if (latent < 0) return hideTip();
     const box = this.canvas.getBoundingClientRect();
-    const [x, y] = this.place(latent, this.current());
+    const [x, y] = this.place(latent, this.frame());
     showAt(box.left + x + 8, box.top + y - 8, box.top + y + 8, summary(this.catalogue, latent));
   }
 
@@ -191,12 +199,12 @@ export class LatentMap {
   private draw(): void {
     const { canvas } = this;
     const ratio = window.devicePixelRatio || 1;
-    const [width, height] = [canvas.clientWidth, canvas.clientHeight];
+    const view = this.frame();
+    const { width, height } = view;
     [canvas.width, canvas.height] = [Math.round(width * ratio), Math.round(height * ratio)];
     const pen = canvas.getContext("2d");
     if (!pen || !width) return;
     pen.scale(ratio, ratio);
-    const view = this.current();
     const radius = this.radius();
     for (let shade = 0; shade <= SHADES; shade++) {
       pen.fillStyle = this.colour(shade ? this.swatches[shade - 1]! : this.faint);
@@ -233,8 +241,8 @@ export class LatentMap {
   }
 
   private svg(): string {
-    const [width, height] = [this.canvas.clientWidth, this.canvas.clientHeight];
-    const view = this.current();
+    const view = this.frame();
+    const { width, height } = view;
     const colours = [this.faint, ...this.swatches].map((swatch) => this.colour(swatch));
     const groups = colours.map((fill, shade) => {
       const group = s("g", { fill });

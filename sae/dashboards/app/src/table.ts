@@ -10,7 +10,9 @@ export interface TableColumn {
   key: string;
   label: Child;
   name: string;
-  width: string;
+  /** Least width in rem, and its part of what is left over. */
+  width: number;
+  grows?: number;
   numeric: boolean;
   cell: (row: number) => Child[];
 }
@@ -41,7 +43,8 @@ export class Table {
       return head;
     });
     const grid = h("div", { role: "table", class: "grid-table", "aria-label": name }, h("div", { role: "rowgroup", class: "heads" }, h("div", { role: "row", class: "row" }, heads)), this.body);
-    grid.style.setProperty("--columns", columns.map((column) => column.width).join(" "));
+    grid.style.setProperty("--columns", columns.map(({ width, grows }) => (grows ? `minmax(${width}rem, ${grows}fr)` : `${width}rem`)).join(" "));
+    grid.style.minWidth = `${columns.reduce((sum, { width }) => sum + width, 0)}rem`;
     this.element = h("div", { class: "table-scroll", tabindex: 0, role: "region", "aria-label": `${name}, scrolls` }, grid);
     const refresh = eachFrame(() => this.refresh());
     this.element.addEventListener("scroll", refresh, { passive: true });

@@ -74,10 +74,10 @@ function hideSoon(): void {
   hiding = window.setTimeout(hideTip, HIDE_AFTER_MS);
 }
 
-/** Makes the box inside `root` and listens there. */
+/** Makes the box, inside the main part of `root`, and listens. */
 export function startTips(root: HTMLElement): void {
   box = h("div", { id: "tip", role: "tooltip", hidden: true });
-  root.append(box);
+  (root.querySelector("main") ?? root).append(box);
   root.addEventListener("pointerover", (event) => {
     if (box?.contains(event.target as Node)) return clearTimeout(hiding);
     const element = ownerOf(event.target);

@@ -36,7 +36,7 @@ export function examplesView(context: Context, record: LatentRecord, strings: To
   return h(
     "section", { class: "examples", "aria-labelledby": "examples-title" },
     h("div", { class: "bar-title" }, h("h2", { id: "examples-title" }, "Examples"), h("div", { class: "kinds", role: "group", "aria-label": "Layout of examples" }, buttons)),
-    all.length ? [legend(record.max!, effects), body] : h("p", { class: "quiet" }, "No token of the text makes this latent fire."),
+    all.length ? [legend(record.max ?? 0, effects), body] : h("p", { class: "quiet" }, "No token of the text makes this latent fire."),
   );
 }
 
@@ -81,7 +81,7 @@ class ExampleView {
     const line = h("div", { class: "tokens", dir: "ltr" }, this.spans);
     line.addEventListener("keydown", (event) => this.key(event));
     line.addEventListener("focusin", (event) => (this.at = this.spans.indexOf(event.target as HTMLElement)));
-    this.element = h("div", { class: "example" }, h("span", { class: "value" }, short(this.acts.get(example.peak))), line, context.live && this.measure());
+    this.element = h("div", { class: "example" }, h("span", { class: "value" }, short(this.acts.get(example.peak))), line, context.live?.hello.ablate && this.measure());
   }
 
   private span(place: number, offset: number): HTMLElement {
@@ -93,7 +93,7 @@ class ExampleView {
 
   private classes(offset: number): string {
     const effect = this.example.exact[offset] ?? this.effects.get(offset);
-    const names = ["t", `a${step(this.acts.get(offset) ?? 0, this.record.max!)}`];
+    const names = ["t", `a${step(this.acts.get(offset) ?? 0, this.record.max ?? 0)}`];
     if (offset === this.example.peak) names.push("peak");
     if (effect !== undefined) names.push(underline(effect, this.largestEffect));
     return names.join(" ").trim();
@@ -104,7 +104,7 @@ class ExampleView {
     const text = this.strings[place];
     const act = this.acts.get(offset);
     const lines: HTMLElement[] = [h("p", {}, token(text?.text ?? ""), ` token ${text?.id ?? "?"}`)];
-    lines.push(h("p", {}, act === undefined ? "not active" : `activation ${short(act)}, ${short((100 * act) / this.record.max!)} % of the largest`));
+    lines.push(h("p", {}, act === undefined ? "not active" : `activation ${short(act)}, ${short((100 * act) / (this.record.max ?? NaN))} % of the largest`));
     const [estimate, exact] = [this.effects.get(offset), example.exact[offset]];
     if (estimate !== undefined) lines.push(effectLine(estimate, "estimated to first order"));
     if (exact !== undefined) lines.push(effectLine(exact, "exact: removed, and the model run again"));
@@ -135,8 +135,7 @@ class ExampleView {
       button.disabled = true;
       said.textContent = "running";
       try {
-        const place = { block: this.example.block, position: this.example.start + offset, latent: this.record.latent };
-        const effect = await this.context.live!.ablate(place);
+        const [effect = NaN] = await this.context.live!.ablate({ block: this.example.block, position: this.example.start + offset, latents: [this.record.latent] });
         this.example.exact[offset] = effect;
         this.spans[offset]!.className = this.classes(offset);
         said.textContent = `${signed(effect)} nats, exact`;

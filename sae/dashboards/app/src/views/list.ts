@@ -109,7 +109,7 @@ function head(manifest: Manifest): HTMLElement {
     ["Made with", manifest.made_with],
   ];
   return h(
-    "header", { class: "head" },
+    "div", { class: "head" },
     h("h1", { tabindex: -1 }, h("bdi", {}, manifest.title)),
     h("p", { class: "quiet" }, h("bdi", {}, `${manifest.model}, ${manifest.hook_point}`)),
     h("dl", { class: "facts" }, facts.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value)))),
@@ -119,20 +119,20 @@ function head(manifest: Manifest): HTMLElement {
 
 function tableColumns(context: Context, catalogue: Catalogue): TableColumn[] {
   const columns: TableColumn[] = [
-    { key: "latent", name: "number", label: term("latent"), width: "5.4rem", numeric: true, cell: (latent) => [latentLink(context, latent)] },
+    { key: "latent", name: "number", label: term("latent"), width: 5.4, numeric: true, cell: (latent) => [latentLink(context, latent)] },
   ];
   if (catalogue.has("top_token")) {
-    columns.push({ key: "top_token", name: "top token", label: term("top_token"), width: "minmax(8rem, 1fr)", numeric: false, cell: (latent) => {
+    columns.push({ key: "top_token", name: "top token", label: term("top_token"), width: 8, grows: 1, numeric: false, cell: (latent) => {
       const top = catalogue.topToken(latent);
       return top ? [token(top.text)] : [];
     } });
   }
   if (catalogue.explained) {
-    columns.push({ key: "explanation", name: "explanation", label: term("explanation"), width: "minmax(13rem, 4fr)", numeric: false, cell: (latent) => [h("bdi", {}, catalogue.explanation(latent) ?? "")] });
+    columns.push({ key: "explanation", name: "explanation", label: term("explanation"), width: 13, grows: 4, numeric: false, cell: (latent) => [h("bdi", {}, catalogue.explanation(latent) ?? "")] });
   }
   for (const key of NUMBERS.filter((name) => catalogue.has(name))) {
     const write = SHARES.has(key) ? percent : short;
-    columns.push({ key, name: DEFINITIONS[key].name.toLowerCase(), label: term(key), width: WIDE.has(key) ? "8.4rem" : "6.7rem", numeric: true, cell: (latent) => [write(catalogue.value(key, latent))] });
+    columns.push({ key, name: DEFINITIONS[key].name.toLowerCase(), label: term(key), width: WIDE.has(key) ? 8.4 : 6.7, numeric: true, cell: (latent) => [write(catalogue.value(key, latent))] });
   }
   return columns;
 }

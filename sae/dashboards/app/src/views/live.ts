@@ -2,22 +2,27 @@
 
 import { type Context, latentLink } from "../context";
 import { h, replace } from "../dom";
-import type { Clamp, Live } from "../live";
+import type { Live } from "../live";
 import { short } from "../numbers";
+import type { Clamp, Continuation, SteerRequest, TextPage } from "../schema";
 import { shown } from "../visible";
 import { textView } from "./text";
 
 export function liveView(context: Context, live: Live): HTMLElement {
-  const text = h("textarea", { id: "live-text", rows: 4, spellcheck: "false" });
+  const { limits, steer } = live.hello;
+  const text = h("textarea", { id: "live-text", rows: 4, spellcheck: "false", maxlength: limits.characters });
   const said = h("p", { class: "status", role: "status" });
   const result = h("div", {});
-  const steering = new SteeringPanel(context, live, () => text.value);
+  const steering = steer ? new SteeringPanel(context, live, () => text.value) : null;
 
   async function read(): Promise<void> {
     said.textContent = "Reading";
     try {
-      const page = await live.text(text.value);
-      replace(result, textView(context, page, (latent) => steering.add({ latent: latent.latent, value: latent.activation * 2 })));
+      const page = await live.text({ text: text.value });
+      replace(result, textView(context, page, {
+        clamp: steering && ((latent) => steering.add({ latent: latent.latent, value: latent.activation * FIRST_CLAMP })),
+        ablate: ablation(live, page),
+      }));
       said.textContent = `${page.tokens.length} tokens`;
     } catch (error) {
       said.textContent = (error as Error).message;
@@ -28,10 +33,19 @@ export function liveView(context: Context, live: Live): HTMLElement {
     event.preventDefault();
     void read();
   } }, h("label", { for: "live-text" }, "Text"), text, h("p", {}, h("button", { type: "submit", class: "main" }, "Show latents")));
-  return h("div", { class: "live" }, h("h1", { tabindex: -1 }, "Live"), form, said, steering.element, result);
+  return h("div", { class: "live" }, h("h1", { tabindex: -1 }, "Live"), h("p", { class: "quiet" }, h("bdi", {}, `${live.hello.model}, ${live.hello.hook_point}`)),
+    form, said, steering?.element, result);
 }
 
-const LONGEST_CONTINUATION = 100_000;
+/** Exact effects of latents at a token of a text, as many as the server takes at once. */
+function ablation(live: Live, page: TextPage): ((position: number, latents: number[]) => Promise<number[]>) | null {
+  if (!live.hello.ablate) return null;
+  return (position, latents) => live.ablate({ text: page.text, position, latents: latents.slice(0, live.hello.limits.ablations) });
+}
+
+const LONGEST_CONTINUATION = 100_000; // characters
+const FIRST_TOKENS = 40;
+const FIRST_CLAMP = 2; // times the activation that the latent had
 
 /** Clamped latents and the continuation with and without them. */
 class SteeringPanel {
@@ -42,7 +56,7 @@ class SteeringPanel {
   private readonly said = h("p", { class: "status", role: "status" });
   private readonly latent = field("Latent", "steer-latent", "0");
   private readonly value = field("Value", "steer-value", "1");
-  private readonly tokens = field("Tokens", "steer-tokens", "40");
+  private readonly tokens = field("Tokens", "steer-tokens", "");
   private readonly temperature = field("Temperature", "steer-temperature", "0.8");
   private readonly seed = field("Seed", "steer-seed", "0");
 
@@ -58,6 +72,7 @@ class SteeringPanel {
       h("p", { class: "quiet" }, "A clamped latent is held at its value on every token, whatever the text says."),
       h("div", { class: "fields" }, this.latent.element, this.value.element, add), this.list,
       h("div", { class: "fields" }, this.tokens.element, this.temperature.element, this.seed.element, run), this.said, this.outcome);
+    this.tokens.input.value = String(Math.min(FIRST_TOKENS, live.hello.limits.new_tokens));
     this.show();
   }
 
@@ -68,7 +83,7 @@ class SteeringPanel {
 
   private show(): void {
     replace(this.list, this.clamps.map((clamp) => h("li", { class: "chip" }, "latent ", latentLink(this.context, clamp.latent), ` at ${short(clamp.value)} `,
-      h("button", { type: "button", class: "small", "aria-label": `Take the clamp off latent ${clamp.latent}`, onclick: () => {
+      h("button", { type: "button", class: "small", "aria-label": `Take off the clamp of latent ${clamp.latent}`, onclick: () => {
         this.clamps = this.clamps.filter((one) => one !== clamp);
         this.show();
       } }, "take off"))));
@@ -76,16 +91,22 @@ class SteeringPanel {
 
   private async run(): Promise<void> {
     this.said.textContent = "Writing";
+    const request: SteerRequest = {
+      text: this.text(), clamps: this.clamps, new_tokens: number(this.tokens), temperature: number(this.temperature), seed: number(this.seed),
+    };
     try {
-      const settings = { tokens: number(this.tokens), temperature: number(this.temperature), seed: number(this.seed) };
-      const { text, plain } = await this.live.steer({ text: this.text(), clamps: this.clamps, ...settings });
-      const part = (title: string, words: string): HTMLElement => h("div", {}, h("h3", {}, title), h("div", { class: "continuation", dir: "auto" }, shown(words, true, LONGEST_CONTINUATION)));
-      replace(this.outcome, part("As the model is", plain), part("With the clamps", text));
+      const { own, clamped } = await this.live.steer(request);
+      replace(this.outcome, outcome("As the model is", own), outcome("With the clamps", clamped));
       this.said.textContent = "";
     } catch (error) {
       this.said.textContent = (error as Error).message;
     }
   }
+}
+
+function outcome(title: string, { text, ended }: Continuation): HTMLElement {
+  const end = ended && h("span", { class: "sign named" }, "end");
+  return h("div", {}, h("h3", {}, title), h("div", { class: "continuation", dir: "auto" }, shown(text, true, LONGEST_CONTINUATION), end));
 }
 
 interface Field {

@@ -27,11 +27,19 @@ const MEASURES: Measure[] = [
   { key: "logit_effect", term: "logit_effect", label: "Logit effect", write: signed, size: Math.abs },
 ];
 
-export function textView(context: Context, page: TextPage, clamp: ((latent: TextLatent) => void) | null = null): HTMLElement {
+/** What a server adds. */
+export interface TextActions {
+  clamp: ((latent: TextLatent) => void) | null;
+  /** Exact effects of latents at the token of a place, for as many of them as are answered. */
+  ablate: ((position: number, latents: number[]) => Promise<number[]>) | null;
+}
+
+export function textView(context: Context, page: TextPage, { clamp, ablate }: TextActions = { clamp: null, ablate: null }): HTMLElement {
   const measures = MEASURES.filter(({ key }) => page.tokens.some((entry) => entry.latents.some((latent) => latent[key] !== null)));
   let measure = measures[0] ?? MEASURES[0]!;
   let lit: number | null = null;
   let kept: number | null = null;
+  const exact = page.tokens.map(() => new Map<number, number>());
 
   const words = h("div", { class: "text-tokens tokens", dir: "ltr" });
   const note = h("div", { class: "lit legend" });
@@ -73,7 +81,7 @@ export function textView(context: Context, page: TextPage, clamp: ((latent: Text
     const acts = page.tokens.map((entry) => (latent === null ? 0 : activationOf(entry, latent)));
     const largest = Math.max(1e-12, ...acts);
     spans.forEach((span, at) => (span.className = `t a${step(acts[at]!, largest)}`));
-    if (latent === null) replace(note, "Point at a latent below to colour the text by it; its square keeps the colours.");
+    if (latent === null) replace(note, "Point at a latent below to colour the text by it; a click on the token beside its number keeps the colours.");
     else replace(note, h("span", {}, "Latent ", latentLink(context, latent)), scaleLegend(largest), kept !== null && h("button", { type: "button", class: "small", onclick: () => keep(null) }, "take colours off"));
   }
 
@@ -82,27 +90,49 @@ export function textView(context: Context, page: TextPage, clamp: ((latent: Text
     light(latent);
   }
 
-  function chip(entry: TextLatent): HTMLElement {
-    const value = entry[measure.key];
-    const top = context.catalogue?.topToken(entry.latent);
+  /** A latent's number by the measure that is chosen; a measured effect stands before an estimated one. */
+  function valueOf(entry: TextLatent, at: number): number | null {
+    return (measure.key === "effect" ? exact[at]!.get(entry.latent) : undefined) ?? entry[measure.key];
+  }
+
+  function chip(entry: TextLatent, at: number): HTMLElement {
+    const measured = measure.key === "effect" && exact[at]!.has(entry.latent);
+    const gist = visible(context.catalogue?.topToken(entry.latent)?.text.trim() ?? "", 12) || "colour";
     const [on, off] = [() => light(entry.latent), () => light(kept)];
     return h("li", { class: "chip", onpointerenter: on, onpointerleave: off, onfocusin: on, onfocusout: off },
-      latentLink(context, entry.latent), top && h("span", { class: "gist" }, h("bdi", {}, visible(top.text.trim(), 12))), h("span", { class: "number" }, measure.write(value)),
-      h("button", { type: "button", class: "small keep", "aria-label": `Keep the text coloured by latent ${entry.latent}`, onclick: () => keep(entry.latent) }, h("span", { class: "swatch a7" })),
+      latentLink(context, entry.latent),
+      h("button", { type: "button", class: "gist", "aria-label": `${gist}: keep the text coloured by latent ${entry.latent}`, onclick: () => keep(entry.latent) }, h("bdi", {}, gist)),
+      h("span", { class: "number" }, measure.write(valueOf(entry, at)), measured && " exact"),
       clamp && h("button", { type: "button", class: "small", "aria-label": `Clamp latent ${entry.latent}`, onclick: () => clamp(entry) }, "clamp"));
   }
 
   function row(entry: TextToken, at: number): HTMLElement {
-    const known = entry.latents.filter((latent) => latent[measure.key] !== null);
-    const sorted = known.sort((a, b) => measure.size(b[measure.key]!) - measure.size(a[measure.key]!));
-    const chips = h("ul", { class: "chips" }, sorted.slice(0, SHOWN).map(chip));
+    const known = entry.latents.filter((latent) => valueOf(latent, at) !== null);
+    const sorted = known.sort((a, b) => measure.size(valueOf(b, at)!) - measure.size(valueOf(a, at)!));
+    const chips = h("ul", { class: "chips" }, sorted.slice(0, SHOWN).map((latent) => chip(latent, at)));
     const others = sorted.length - SHOWN;
     const more: Child = others > 0 && h("button", { type: "button", class: "small more", onclick: (event: Event) => {
       (event.currentTarget as Element).remove();
-      sorted.slice(SHOWN).forEach((latent) => chips.append(chip(latent)));
+      sorted.slice(SHOWN).forEach((latent) => chips.append(chip(latent, at)));
     } }, `${others} more`);
     return h("li", { tabindex: -1 }, h("span", { class: "place" }, at), h("span", { class: "row-token" }, token(entry.text)),
-      h("div", {}, sorted.length ? [chips, more] : h("span", { class: "quiet" }, entry.kept ? "none" : "special token")));
+      h("div", {}, sorted.length ? [chips, more, measure.key === "effect" && ablate && measureButton(sorted, at)] : h("span", { class: "quiet" }, entry.kept ? "none" : "special token")));
+  }
+
+  /** Removes the latents of a token one by one, and shows what that really does. */
+  function measureButton(latents: TextLatent[], at: number): HTMLElement {
+    const button = h("button", { type: "button", class: "small more", "aria-label": `Exact effects of removing the latents at token ${at}` }, "Exact effects");
+    button.addEventListener("click", async () => {
+      button.disabled = true;
+      try {
+        const effects = await ablate!(at, latents.map(({ latent }) => latent));
+        effects.forEach((effect, i) => exact[at]!.set(latents[i]!.latent, effect));
+        list.children[at]!.replaceWith(row(page.tokens[at]!, at));
+      } catch (error) {
+        button.replaceWith(h("span", { role: "alert" }, (error as Error).message));
+      }
+    });
+    return button;
   }
 
   function choose(one: Measure): void {
