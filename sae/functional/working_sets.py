@@ -21,7 +21,7 @@ from sae.functional.selection import top_k_entries
 
 __all__ = ["Entries", "working_set_codes"]
 
-FIRST = 16  # atoms that a row without any may take up in a round
+FIRST = 8  # atoms that a row without any may take up in a round
 MOST = 512  # atoms of a working set at most: with more, dense products are the better way
 GRAM_ELEMENTS = 1 << 26  # of D D^T, 256 MiB in float32
 TILE_ELEMENTS = 1 << 18  # of the Gram matrices that are worked on at a time: they stay in the cache
@@ -150,7 +150,15 @@ def _sub_gram(chosen: Tensor, dictionary: Tensor, gram: Tensor | None) -> Tensor
     if gram is None:
         atoms = dictionary[chosen]
         return atoms @ atoms.transpose(1, 2)
-    return gram.view(-1)[chosen[:, :, None] * len(gram) + chosen[:, None, :]]
+    return _picked(gram[None], chosen, chosen.new_zeros(len(chosen)))
+
+
+def _picked(grams: Tensor, places: Int[Tensor, "batch k"], which: Int[Tensor, " batch"]) -> Tensor:
+    """The entries of Gram matrices at pairs of places; by flat indices, four times as quick as by pairs on a CPU."""
+    size = grams.shape[1]
+    first = which[:, None] * size**2 + places * size
+    flat = first[:, :, None] + places[:, None, :]
+    return grams.reshape(-1).index_select(0, flat.reshape(-1)).view(flat.shape)
 
 
 @final
@@ -165,21 +173,24 @@ class _Restricted:
 
     def solve(self) -> Tensor:
         """The solution: no slope above zero, and none but zero where a > 0, to within the target."""
-        acts, slope = self._start, self._slope
+        return self._mixed(self._start, self._slope, MIXED_ROUNDS)
+
+    def _mixed(self, acts: Tensor, slope: Tensor, rounds: int) -> Tensor:
+        """The solution from any point and its slope. Once half of the rows are done, only the others go on."""
         going = self._wrong(acts, slope)
-        for _ in range(MIXED_ROUNDS):
+        while rounds and 2 * int(going.sum()) > len(going):
             acts = self._fista(acts)
             acts, slope = self._newton(acts, self._slope_at(acts), acts > 0)
-            going = self._wrong(acts, slope)
-            if not bool(going.any()):
-                return acts
-        # Whoever is left has atoms that are much alike. One atom at a time, as in Lawson and Hanson 1974: every step goes
-        # down, so that no set of atoms comes back, and it ends.
+            going, rounds = self._wrong(acts, slope), rounds - 1
+        if not bool(going.any()):
+            return acts
         rest = _Restricted(self._gram[going], self._start[going], self._slope[going], self._target[going])
-        acts[going] = rest.solve_one_by_one(acts[going], slope[going])
-        return acts
+        # Whoever is left in the end has atoms that are much alike: one atom at a time, as in Lawson and Hanson 1974. Every
+        # step goes down, so that no set of atoms comes back, and it ends.
+        solved = rest._mixed(acts[going], slope[going], rounds) if rounds else rest._one_by_one(acts[going], slope[going])
+        return acts.index_put((going,), solved)
 
-    def solve_one_by_one(self, acts: Tensor, slope: Tensor) -> Tensor:
+    def _one_by_one(self, acts: Tensor, slope: Tensor) -> Tensor:
         """The same from any point, and its slope, by Newton steps over the atoms in use and the one that is wanted most."""
         numbers = torch.arange(acts.shape[1], device=acts.device)
         for _ in range(SINGLE_ROUNDS * acts.shape[1]):
@@ -217,8 +228,7 @@ class _Restricted:
             return acts, slope
         _, places = used.to(torch.uint8).topk(most, dim=1)
         mine = used.gather(1, places)
-        rows = torch.arange(len(acts), device=acts.device)[:, None, None]
-        matrix = self._gram[rows, places[:, :, None], places[:, None, :]]
+        matrix = _picked(self._gram, places, torch.arange(len(acts), device=acts.device))
         matrix = torch.where(mine[:, :, None] & mine[:, None, :], matrix, 0)
         ridge = 100 * torch.finfo(acts.dtype).eps  # twins among the atoms; it slows the way, and does not move the end
         matrix.diagonal(dim1=1, dim2=2).add_(torch.where(mine, ridge, 1.0))
