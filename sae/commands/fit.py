@@ -128,7 +128,7 @@ def fit(
         signal.raise_signal(signals.received)  # the handlers of before are back: Ctrl-C becomes KeyboardInterrupt
     fitted = trained.exported[architecture]
     if kept is not None:
-        scales = learner.scales(source.widths)
+        scales = learner.spaces.scales(source.widths)
         scale = scales if len(several) > 1 else trained.scale[architecture]
         training = {"tokens": budget.steps * batch_rows, "scale": scale, "seconds": trained.seconds}
         save(fitted, kept / "saes" / architecture, cfg={"training": training})

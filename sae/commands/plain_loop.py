@@ -23,9 +23,9 @@ class PlainLoop:
         self.W_enc, self.W_dec, self.b_enc, self.b_dec = (
             parameter.detach().clone().requires_grad_() for parameter in (sae.W_enc, sae.W_dec, sae.b_enc, sae.b_dec)
         )
-        self.scale, self.l1 = float(learner.input_space.scale[0]), learner.coefficients["l1"][0]
+        self.scale, self.l1 = float(learner.input_space.scale[0]), learner.course.coefficients["l1"][0]
         parameters = [self.W_enc, self.W_dec, self.b_enc, self.b_dec]
-        self.optimizer = torch.optim.Adam(parameters, lr=learner.peak_lr, fused=True)
+        self.optimizer = torch.optim.Adam(parameters, lr=learner.course.peak_lr, fused=True)
 
     def step(self, rows: Float[Tensor, "batch d_in"]) -> None:
         """One step on raw rows."""

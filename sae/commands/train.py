@@ -212,7 +212,7 @@ def _train_in(
     if stream.documents_per_batch > 0:
         say(f"Each batch mixed {stream.documents_per_batch:.0f} documents (measured).")
     widths = {point.name: point.width for point in origin.hook_points}
-    return _finish(config, folder, origin, held_out, trained, scales={name: learner.scales(widths)})
+    return _finish(config, folder, origin, held_out, trained, scales={name: learner.spaces.scales(widths)})
 
 
 def _start(config: "TrainConfig", origin: "Origin") -> "SparseAutoencoder | None":

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal, final
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from sae.architectures.base import SAEOutput, SparseAutoencoder, SparseSAEOutput
@@ -90,6 +90,18 @@ class PassChoice(nn.Module):
         if device.type != "cpu":
             return False
         return bool(self.sparse) if k is None else k < LEAVE * self.d_sae
+
+    def forward(self, sae: SparseAutoencoder, x: Float[Tensor, "batch d_in"], *, k: int | None) -> SAEOutput | SparseSAEOutput:
+        """The pass of a step of training, dense or sparse.
+
+        Args:
+            sae: in training.
+            x: rows in its units.
+            k: latents a row in that step, where the architecture fixes that.
+        """
+        if self.takes_sparse(x.device, k):
+            return sae.forward_train_sparse(x, k=k, encoder_dtype=self.settings.dtype)
+        return sae.forward_train(x, k=k)
 
     @torch.no_grad()
     def advance(self, sae: SparseAutoencoder, output: SAEOutput | SparseSAEOutput, step: int) -> None:

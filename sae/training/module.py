@@ -83,14 +83,14 @@ class SAEModule(L.LightningModule):
         for name, learner in learners.items():
             learner.before_update(optimizer.optimizers[name], measure=measure)
             for group in optimizer.optimizers[name].param_groups:
-                group["lr"] = learner.learning_rate_at(step)
+                group["lr"] = learner.course.learning_rate_at(step)
         wrapper.step()
         optimizer.zero_grad()
         datamodule = self._datamodule()
         self.resampled = {}
         for name, learner in learners.items():
             learner.after_update(len(batch.rows), step, optimizer.optimizers[name])
-            if learner.resamples_after(step + 1):
+            if learner.course.resamples_after(step + 1):
                 pool = datamodule.stream.current_chunk().values
                 self.resampled[name] = learner.resample(pool, optimizer.optimizers[name], step)
             if step + 1 == learner.budget.steps:
@@ -111,7 +111,7 @@ class SAEModule(L.LightningModule):
             if not bad and learner.last is not None and not _finite(learner.last.total):  # each is finite, their sum is not
                 bad = [f"coefficient times {' + '.join(parts)} = {float(learner.last.total.detach()):g}"]
             if bad:
-                found.append(f"{', '.join(bad)} of SAE '{name}' at hook point {learner.place}")
+                found.append(f"{', '.join(bad)} of SAE '{name}' at hook point {learner.spaces.place}")
         return (
             f"The loss is not finite at step {step}: {'; '.join(found)}. The step was not taken and the last checkpoint is "
             "kept. Lower sae.lr, set sae.clip_norm=1, or drop extreme activations with activations.max_norm_multiple=10."

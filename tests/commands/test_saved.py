@@ -119,7 +119,7 @@ def test_the_benchmark_s_plain_loop_takes_the_framework_s_step():
     rows = torch.randn(64, learner.sae.d_in, generator=torch.Generator().manual_seed(1))
     learner.start_from({HOOK: rows})
     loop = PlainLoop(learner)
-    optimizer = torch.optim.Adam(learner.sae.parameters(), lr=learner.peak_lr, fused=True)
+    optimizer = torch.optim.Adam(learner.sae.parameters(), lr=learner.course.peak_lr, fused=True)
     loop.step(rows)
     learner.loss({HOOK: rows}, learner.budget.steps - 1, measure=False).backward()  # past the ramp of the coefficient
     learner.before_update(optimizer, measure=False)

@@ -65,7 +65,7 @@ def compute(name: str, dtype: torch.dtype = torch.float32, kernels: KernelSettin
     for step in range(STEPS):
         index = (torch.arange(ROWS) * 11 + step * 37) % 400
         losses.append(one_step(learner, optimizer, {point: value[index] for point, value in values.items()}, step))
-        if learner.resamples_after(step + 1):
+        if learner.course.resamples_after(step + 1):
             learner.resample(values, optimizer, step)
     return losses
 

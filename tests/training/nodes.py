@@ -123,7 +123,7 @@ def one_step(learner: Learner, optimizer: torch.optim.Optimizer, values: dict[st
     loss.backward()
     learner.before_update(optimizer, measure=False)
     for group in optimizer.param_groups:
-        group["lr"] = learner.learning_rate_at(step)
+        group["lr"] = learner.course.learning_rate_at(step)
     optimizer.step()
     optimizer.zero_grad()
     rows = len(next(iter(values.values())))

@@ -60,7 +60,7 @@ def go_on(learner, optimizer, values, first, last):
     for step in range(first, last):
         index = (torch.arange(ROWS) + step * ROWS) % 2000
         losses.append(one_step(learner, optimizer, {point: value[index] for point, value in values.items()}, step))
-        if learner.resamples_after(step + 1):
+        if learner.course.resamples_after(step + 1):
             learner.resample(values, optimizer, step)
     return losses
 

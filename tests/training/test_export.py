@@ -115,7 +115,7 @@ def test_the_first_constraint_changes_nothing_of_an_sae_that_was_taken_over(name
     again = learner_of(name, d_in=D_IN, d_sae=D_SAE, budget=BUDGET, seed=3, **UNIT_NORM).double()
     others = {point: (1.0 if point == POINT else 5.0) * value for point, value in values.items()}
     again.start_from(values if reads_several(name) else others, trained=theirs)
-    again._constrain(again.sae)
+    again.constraint.impose_(again.sae)
     x, _ = rows_of(name, values)
     torch.testing.assert_close(again.export()(x).recon, theirs(x).recon, rtol=1e-6, atol=1e-6)
 

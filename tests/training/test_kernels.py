@@ -85,7 +85,7 @@ def train(learner, optimizer, first, last):
     losses, passes = [], []
     for step in range(first, last):
         index = (torch.arange(32) + 7 * step) % 400
-        passes.append(learner.passes.takes_sparse(CPU, learner.k_at(step)))
+        passes.append(learner.passes.takes_sparse(CPU, learner.course.k_at(step, learner.sae)))
         losses.append(one_step(learner, optimizer, {point: value[index] for point, value in values.items()}, step))
     return losses, passes
 

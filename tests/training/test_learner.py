@@ -50,7 +50,7 @@ def step(learner, optimizer, rows, number, *, measure=True):
     learner.loss({HOOK: rows}, number, measure=measure).backward()
     learner.before_update(optimizer, measure=measure)
     for group in optimizer.param_groups:
-        group["lr"] = learner.learning_rate_at(number)
+        group["lr"] = learner.course.learning_rate_at(number)
     optimizer.step()
     optimizer.zero_grad()
     learner.after_update(len(rows), number, optimizer)
@@ -190,18 +190,22 @@ def test_starting_from_a_trained_sae_keeps_what_it_does():
 
 def test_rate_and_coefficient_follow_their_courses():
     learner = make(schedule=ScheduleSettings(warmup=0.1, decay=0.5), warmup=0.25, lr=0.4)
-    assert learner.learning_rate_at(0) == pytest.approx(0.4 / 6)  # 6 steps of warm-up, the first already moves
-    assert learner.learning_rate_at(5) == learner.learning_rate_at(30) == pytest.approx(0.4)
-    assert learner.learning_rate_at(45) == pytest.approx(0.2)
-    assert learner.learning_rate_at(STEPS - 1) == pytest.approx(0.4 / 30)
-    assert learner.coefficients_at(0) == {"mse": 1.0, "l1": pytest.approx(COEFFICIENT / 15)}
-    assert learner.coefficients_at(14) == learner.coefficients_at(59) == {"mse": 1.0, "l1": pytest.approx(COEFFICIENT)}
+    assert learner.course.learning_rate_at(0) == pytest.approx(0.4 / 6)  # 6 steps of warm-up, the first already moves
+    assert learner.course.learning_rate_at(5) == learner.course.learning_rate_at(30) == pytest.approx(0.4)
+    assert learner.course.learning_rate_at(45) == pytest.approx(0.2)
+    assert learner.course.learning_rate_at(STEPS - 1) == pytest.approx(0.4 / 30)
+    assert learner.course.coefficients_at(0) == {"mse": 1.0, "l1": pytest.approx(COEFFICIENT / 15)}
+    assert (
+        learner.course.coefficients_at(14)
+        == learner.course.coefficients_at(59)
+        == {"mse": 1.0, "l1": pytest.approx(COEFFICIENT)}
+    )
 
 
 def test_times_of_resampling_are_fractions_of_the_budget():
     learner = make(resample_at=(0.2, 0.4, 0.999))
-    assert [number for number in range(STEPS + 1) if learner.resamples_after(number)] == [12, 24, 59]
-    assert not any(make().resamples_after(number) for number in range(STEPS + 1))
+    assert [number for number in range(STEPS + 1) if learner.course.resamples_after(number)] == [12, 24, 59]
+    assert not any(make().course.resamples_after(number) for number in range(STEPS + 1))
 
 
 def silenced(learner, latents, optimizer):

@@ -109,7 +109,7 @@ class RunMetrics(L.Callback):
                     self._evaluate(name, learner, tokens)
                 every = self.evaluation.splice_every_tokens
                 if self.evaluation.splice is not None and every is not None and not last and self._due(tokens, every):
-                    self._emit(name, self.evaluation.splice(learner.export(), learner.place), "held_out", tokens)
+                    self._emit(name, self.evaluation.splice(learner.export(), learner.spaces.place), "held_out", tokens)
         spent = time.perf_counter() - start
         self.seconds_evaluating += spent
         self._clock += spent  # evaluation is not training time
@@ -119,8 +119,8 @@ class RunMetrics(L.Callback):
 
     def _training_row(self, learner: Learner, step: int) -> dict[str, float]:
         row = {name: float(value) for name, value in learner.batch_metrics.items()}
-        row["lr"] = learner.learning_rate_at(step - 1)
-        row.update({f"{name}_coefficient": value for name, value in learner.coefficients_at(step - 1).items()})
+        row["lr"] = learner.course.learning_rate_at(step - 1)
+        row.update({f"{name}_coefficient": value for name, value in learner.course.coefficients_at(step - 1).items()})
         if learner.gradient_norm is not None:
             row["gradient_norm"] = float(learner.gradient_norm)
         row["dead_fraction"] = learner.dead.dead_fraction(learner.recipe.dead_window(learner.budget))
@@ -129,7 +129,7 @@ class RunMetrics(L.Callback):
 
     def _evaluate(self, name: str, learner: Learner, tokens: int) -> None:
         assert self.evaluation is not None
-        found = self.evaluation.reconstruct(learner.export(), learner.place)
+        found = self.evaluation.reconstruct(learner.export(), learner.spaces.place)
         row = dict(found.numbers)
         row["dead_fraction"] = learner.dead.dead_fraction(learner.recipe.dead_window(learner.budget))
         self._emit(name, row, "held_out", tokens)

@@ -1,0 +1,110 @@
+"""Where a learner's weights begin: drawn by the recipe, or those of a trained SAE."""
+
+from collections.abc import Mapping
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from sae.architectures.base import SparseAutoencoder
+from sae.architectures.initialise import initialise_, initialise_b_dec_, initialise_b_enc_
+from sae.errors import UserError
+from sae.losses.sparsity import thresholds
+from sae.training.recipe import Recipe
+from sae.training.row_spaces import RowSpaces
+
+__all__ = ["draw_", "take_over_"]
+
+NORM_ROUNDING = 1e-4  # relative: decoder norms that differ by less are equal, but for rounding
+START_ROWS = 16384  # of the first chunk, on which encoder biases that follow from firing rates are set
+
+
+def draw_(
+    sae: SparseAutoencoder,
+    recipe: Recipe,
+    spaces: RowSpaces,
+    values: Mapping[str, Float[Tensor, "rows _"]],
+    generator: torch.Generator,
+) -> None:
+    """Initialise the weights, in place.
+
+    Args:
+        sae: to be trained.
+        recipe: says how.
+        spaces: with scales and centres known.
+        values: raw activations of the first chunk, by hook point.
+        generator: source of all randomness.
+
+    Raises:
+        UserError: the rows do not vary or are not finite.
+    """
+    rows = spaces.targets(values)
+    initialise_(
+        sae,
+        decoder_norm=recipe.decoder_norm,
+        tied=recipe.tied_init,
+        generator=generator,
+        encoder_scale=recipe.encoder_scale,
+        directions=recipe.directions,
+        rows=rows,
+        variance_share=recipe.variance_share,
+    )
+    sae.reset_latents_(torch.ones(sae.d_sae, dtype=torch.bool))
+    initialise_b_dec_(sae, rows, recipe.b_dec_init)
+    if recipe.b_enc_init != "zero":
+        first = {point: values[point][:START_ROWS] for point in spaces.inputs.points}
+        initialise_b_enc_(sae, spaces.inputs(first), recipe.b_enc_init, threshold=thresholds(sae))
+
+
+def take_over_(sae: SparseAutoencoder, recipe: Recipe, spaces: RowSpaces, trained: SparseAutoencoder) -> None:
+    """Take the weights of a trained SAE and bring them into this run's units, in place.
+
+    Args:
+        sae: to be trained.
+        recipe: of this run.
+        spaces: with scales and centres known.
+        trained: of the same architecture and size, in raw units.
+
+    Raises:
+        UserError: its numbers mean something else than this run's would.
+    """
+    _check_same_kind(sae, trained, layer_norm=recipe.scaling == "layer_norm")
+    sae.load_state_dict(trained.state_dict())
+    if trained.apply_b_dec_to_input != sae.apply_b_dec_to_input:
+        sae.absorb_input_shift_(trained.b_dec if trained.apply_b_dec_to_input else -trained.b_dec)
+    spaces.from_raw_units_(sae)
+    if recipe.unit_norm_decoder:
+        _give_norms_to_latents_(sae)
+
+
+def _check_same_kind(sae: SparseAutoencoder, trained: SparseAutoencoder, *, layer_norm: bool) -> None:
+    """Refuse an SAE that was trained with settings that say what stored numbers mean, and has others than this run."""
+    if trained.layer_norm != layer_norm:
+        on = {True: "on", False: "off"}
+        raise UserError(
+            f"the SAE to start from was trained with layer norm {on[trained.layer_norm]}, in this run it is "
+            f"{on[layer_norm]}: change sae.scaling (layer_norm is on, all others are off)"
+        )
+    theirs, ours = trained.config(), sae.config()
+    for key in ("activation", "threshold_form", "threshold_rate", "skip"):
+        its, own = theirs.get(key), ours.get(key)
+        if its != own:
+            raise UserError(f"the SAE to start from has sae.{key}={its}, this run sae.{key}={own}: make them equal")
+
+
+def _give_norms_to_latents_(sae: SparseAutoencoder) -> None:
+    """Bring decoder rows to unit norm before the constraint does, which would change the function.
+
+    Raises:
+        UserError: latents compete by size, and norms that differ would change which of them win.
+    """
+    norms = torch.linalg.vector_norm(sae.W_dec.detach(), dim=1)
+    used = norms[norms > 0]
+    compete = sae.selects_by_size or sae.batch_threshold is not None
+    if compete and len(used) > 0 and float(used.max()) > (1 + NORM_ROUNDING) * float(used.min()):
+        raise UserError(
+            f"the SAE to start from has decoder rows of norm {float(used.min()):.4g} to {float(used.max()):.4g} in this "
+            "run's units, and its latents compete by size: with rows brought to norm 1 others would win. Set "
+            "sae.unit_norm_decoder=false, or start from an SAE that was trained with unit_norm_decoder=true"
+        )
+    sae.fold_decoder_norms_()
