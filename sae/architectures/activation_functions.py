@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from sae.architectures.base import check_flag, check_size
+from sae.architectures.checks import check_flag, check_k, check_size
 from sae.functional.encoder_product import EncoderProduct
 from sae.functional.selection import batch_top_k, row_top_k
 from sae.functional.sparse import SparseActs
@@ -26,7 +26,6 @@ __all__ = [
     "ReLU",
     "ThresholdForm",
     "TopK",
-    "check_k",
     "make_activation",
     "threshold_settings",
 ]
@@ -359,15 +358,3 @@ def threshold_settings(function: ActivationFunction) -> tuple[ThresholdForm | No
     if not isinstance(function, JumpReLU):
         return None, None, None
     return function.threshold_form, function.through_pre_acts, function.threshold_rate
-
-
-def check_k(k: int, d_sae: int) -> int:
-    """K, if a row may use so many of d_sae latents.
-
-    Raises:
-        ValueError: it may not.
-    """
-    check_size("d_sae", d_sae)
-    if isinstance(k, bool) or not isinstance(k, int) or not 0 < k <= d_sae:
-        raise ValueError(f"k must lie in 1..d_sae={d_sae}, got {k!r}: change k, or raise d_sae or expansion")
-    return k

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sae.architectures.activation_functions import ActivationName, ThresholdForm, make_activation, threshold_settings
 from sae.architectures.affine import AffineSAE
-from sae.architectures.base import check_size
+from sae.architectures.checks import check_size
 
 __all__ = ["CrosscoderSAE"]
 

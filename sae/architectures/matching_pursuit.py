@@ -16,8 +16,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sae.architectures.activation_functions import check_k
-from sae.architectures.base import SAEOutput, SparseAutoencoder, SparseSAEOutput
+from sae.architectures.base import SparseAutoencoder
+from sae.architectures.checks import check_k
+from sae.architectures.output import SAEOutput, SparseSAEOutput
 from sae.functional.encoder_product import EncoderProduct
 from sae.functional.pursuit import pursue
 from sae.functional.sparse import SparseActs

@@ -14,7 +14,8 @@ from jaxtyping import Float
 
 from sae.architectures.activation_functions import ActivationName, ThresholdForm, make_activation, threshold_settings
 from sae.architectures.affine import AffineSAE
-from sae.architectures.base import SAEOutput, check_size
+from sae.architectures.checks import check_size
+from sae.architectures.output import SAEOutput
 from sae.functional.sparse import SparseActs, grouped_decode
 
 __all__ = ["MatryoshkaSAE"]

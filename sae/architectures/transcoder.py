@@ -62,11 +62,16 @@ class TranscoderSAE(AffineSAE):
         return self.skip
 
     def decode_from(
-        self, latent_acts: Float[Tensor, "*batch {self.d_sae}"] | SparseActs, x: Float[Tensor, "*batch {self.d_in}"]
+        self,
+        latent_acts: Float[Tensor, "*batch {self.d_sae}"] | SparseActs,
+        x: Float[Tensor, "*batch {self.d_in}"] | None = None,
     ) -> Float[Tensor, "*batch {self.d_out}"]:
         """Reconstruction of the target."""
-        recon = self._decoded(latent_acts)
-        return recon if self.W_skip is None else recon + x @ self.W_skip
+        recon = super().decode_from(latent_acts, x)
+        if self.W_skip is None:
+            return recon
+        assert x is not None, "a skip connection needs the rows"
+        return recon + x @ self.W_skip
 
     @torch.no_grad()
     def fold_skip_(self, scale_in: Tensor, centre_in: Tensor, scale_out: Tensor) -> None:

@@ -1,4 +1,4 @@
-"""Geometry of rows: unit norm, gradients along the sphere, and the geometric median."""
+"""Geometry of rows: unit norm, layer norm, gradients along the sphere, and the geometric median."""
 
 import torch
 from jaxtyping import Float
@@ -6,7 +6,9 @@ from torch import Tensor
 
 from sae.functional.streaming import to_double
 
-__all__ = ["geometric_median", "remove_parallel_", "unit_rows_"]
+__all__ = ["geometric_median", "normal_rows", "remove_parallel_", "unit_rows_"]
+
+LAYER_NORM_EPS = 1e-5  # added to each row's variance, as torch.nn.LayerNorm does
 
 # Rows widened to float64 at a time by `geometric_median`: its memory does not grow with the number of rows.
 _CHUNK_ROWS = 16_384
@@ -43,6 +45,17 @@ def remove_parallel_(gradient: Float[Tensor, "rows width"], rows: Float[Tensor, 
     squared_norms = torch.linalg.vector_norm(rows, dim=1).square_()
     along = (gradient * rows).sum(dim=1) / squared_norms.masked_fill_(squared_norms == 0, 1)
     return gradient.addcmul_(rows, along[:, None], value=-1)
+
+
+def normal_rows(x: Float[Tensor, "*batch width"]) -> tuple[Tensor, Tensor, Tensor]:
+    """Each row less its mean, divided by its standard deviation; the means and the deviations [*batch, 1].
+
+    The deviation is sqrt(variance over the row + 1e-5), as in layer norm, with no gain and no bias.
+    """
+    mean = x.mean(dim=-1, keepdim=True)
+    centred = x - mean
+    deviation = (centred.square().mean(dim=-1, keepdim=True) + LAYER_NORM_EPS).sqrt()
+    return centred / deviation, mean, deviation
 
 
 @torch.no_grad()

@@ -6,7 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sae.architectures.base import SAEOutput, SparseAutoencoder, SparseSAEOutput
+from sae.architectures.base import SparseAutoencoder
+from sae.architectures.output import SAEOutput, SparseSAEOutput
 from sae.functional.selection import row_top_k
 from sae.losses.objective import START, StepInfo
 from sae.losses.sparsity import thresholds, weighted_sum

@@ -10,7 +10,8 @@ from typing import final
 from jaxtyping import Float
 from torch import Tensor
 
-from sae.architectures.base import SAEOutput, SparseAutoencoder, SparseSAEOutput
+from sae.architectures.base import SparseAutoencoder
+from sae.architectures.output import SAEOutput, SparseSAEOutput
 from sae.losses.objective import START, StepInfo
 
 __all__ = ["KL", "DownstreamError"]

@@ -7,9 +7,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sae.architectures.affine import AffineSAE
-from sae.architectures.base import SAEOutput, SparseAutoencoder, SparseSAEOutput
+from sae.architectures.base import SparseAutoencoder
 from sae.architectures.gated import GatedSAE
 from sae.architectures.matryoshka import MatryoshkaSAE
+from sae.architectures.output import SAEOutput, SparseSAEOutput
 from sae.functional.selection import row_top_k
 from sae.functional.sparse import SparseActs, sparse_decode
 from sae.losses.objective import START, StepInfo

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from sae.architectures.activation_functions import LearntThreshold
 from sae.architectures.affine import AffineSAE
-from sae.architectures.base import SAEOutput, SparseAutoencoder, SparseSAEOutput
+from sae.architectures.base import SparseAutoencoder
 from sae.architectures.crosscoder import CrosscoderSAE
 from sae.architectures.gated import GatedSAE
+from sae.architectures.output import SAEOutput, SparseSAEOutput
 from sae.functional.sparse import SparseActs
 from sae.losses.objective import START, StepInfo
 

@@ -11,7 +11,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from sae.architectures.base import SAEOutput, SparseAutoencoder, SparseSAEOutput
+from sae.architectures.base import SparseAutoencoder
+from sae.architectures.output import SAEOutput, SparseSAEOutput
 from sae.errors import UserError
 from sae.losses.objective import Objective
 

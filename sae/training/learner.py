@@ -9,7 +9,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from sae.architectures.base import SAEOutput, SparseAutoencoder, SparseSAEOutput, without_graph
+from sae.architectures.base import SparseAutoencoder
+from sae.architectures.output import SAEOutput, SparseSAEOutput, without_graph
 from sae.functional.sparse import count_active, which_fired
 from sae.losses.objective import LossParts, Objective, StepInfo
 from sae.training.constraint import Constraint

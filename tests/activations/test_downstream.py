@@ -6,7 +6,7 @@ import torch
 from torch.testing import assert_close
 
 from sae.activations.downstream import DownstreamPass
-from sae.architectures.base import SAEOutput
+from sae.architectures.output import SAEOutput
 from sae.architectures.relu import ReLUSAE
 from sae.losses.end_to_end import KL, DownstreamError
 from sae.losses.objective import StepInfo

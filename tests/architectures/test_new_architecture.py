@@ -8,7 +8,7 @@ import torch
 
 from sae.architectures.activation_functions import ActivationFunction
 from sae.architectures.affine import AffineSAE
-from sae.architectures.base import check_size
+from sae.architectures.checks import check_size
 from sae.formats.registry import ARCHITECTURES
 from tests.architectures import test_contract
 from tests.cases import Case

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from sae.architectures.base import SAEOutput
 from sae.architectures.initialise import initialise_
+from sae.architectures.output import SAEOutput
 from sae.architectures.relu import ReLUSAE
 from sae.functional.geometry import remove_parallel_, unit_rows_
 from sae.functional.matching import matched_cosine, mean_max_cosine

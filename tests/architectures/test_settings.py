@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from sae.architectures.activation_functions import BatchTopK, JumpReLU, make_activation
-from sae.architectures.base import normal_rows
 from sae.architectures.batch_topk import BatchTopKSAE
 from sae.architectures.crosscoder import CrosscoderSAE
 from sae.architectures.gated import GatedSAE
@@ -14,6 +13,7 @@ from sae.architectures.matryoshka import MatryoshkaSAE
 from sae.architectures.relu import ReLUSAE
 from sae.architectures.topk import TopKSAE
 from sae.architectures.transcoder import TranscoderSAE
+from sae.functional.geometry import normal_rows
 from tests.cases import CASES, D_IN, D_SAE, build, ramp, rows_for
 
 BY_NAME = {case.name: case for case in CASES}

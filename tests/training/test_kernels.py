@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 
-from sae.architectures.base import SAEOutput, SparseSAEOutput
+from sae.architectures.output import SAEOutput, SparseSAEOutput
 from sae.architectures.relu import ReLUSAE
 from sae.architectures.topk import TopKSAE
 from sae.errors import UserError

@@ -19,9 +19,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from sae.architectures.base import SparseAutoencoder, normal_rows
+from sae.architectures.base import SparseAutoencoder
 from sae.dashboards.collect.encode import encode_positive, join_rows
 from sae.errors import UserError
+from sae.functional.geometry import normal_rows
 from sae.functional.sparse import SparseActs, SparsePattern, gathered_dots
 from sae.models.hook_points import HookPoint
 from sae.models.language_model import LanguageModel

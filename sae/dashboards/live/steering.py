@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from sae.architectures.base import normal_rows
+from sae.functional.geometry import normal_rows
 from sae.dashboards.collect.encode import encode_positive, join_rows
 from sae.dashboards.live.subject import Subject
 from sae.errors import UserError
