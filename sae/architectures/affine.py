@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from sae.architectures.activation_functions import ActivationFunction
+from sae.architectures.activation_functions.base import ActivationFunction
 from sae.architectures.base import SparseAutoencoder
 from sae.architectures.output import SAEOutput, SparseSAEOutput
 from sae.functional.encoder_product import EncoderProduct

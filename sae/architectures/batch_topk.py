@@ -10,7 +10,7 @@ Differs from the paper:
 
 from typing import final
 
-from sae.architectures.activation_functions import BatchTopK
+from sae.architectures.activation_functions.top_k import BatchTopK
 from sae.architectures.affine import AffineSAE
 
 __all__ = ["BatchTopKSAE"]

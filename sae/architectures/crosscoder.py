@@ -12,7 +12,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from sae.architectures.activation_functions import ActivationName, ThresholdForm, make_activation, threshold_settings
+from sae.architectures.activation_functions.choice import ActivationName, make_activation, threshold_settings
+from sae.architectures.activation_functions.jumprelu import ThresholdForm
 from sae.architectures.affine import AffineSAE
 from sae.architectures.checks import check_size
 

@@ -11,7 +11,7 @@ the start: one public library starts the threshold itself at 0.1, others its log
 
 from typing import final
 
-from sae.architectures.activation_functions import JumpReLU, ThresholdForm
+from sae.architectures.activation_functions.jumprelu import JumpReLU, ThresholdForm
 from sae.architectures.affine import AffineSAE
 
 __all__ = ["JumpReLUSAE"]

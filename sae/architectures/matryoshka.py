@@ -12,7 +12,8 @@ from typing import final
 import torch
 from jaxtyping import Float
 
-from sae.architectures.activation_functions import ActivationName, ThresholdForm, make_activation, threshold_settings
+from sae.architectures.activation_functions.choice import ActivationName, make_activation, threshold_settings
+from sae.architectures.activation_functions.jumprelu import ThresholdForm
 from sae.architectures.affine import AffineSAE
 from sae.architectures.checks import check_size
 from sae.architectures.output import SAEOutput

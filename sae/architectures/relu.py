@@ -6,7 +6,7 @@ the architecture.
 
 from typing import final
 
-from sae.architectures.activation_functions import ReLU
+from sae.architectures.activation_functions.relu import ReLU
 from sae.architectures.affine import AffineSAE
 
 __all__ = ["ReLUSAE"]

@@ -5,7 +5,7 @@ Dead latents are met by AuxK, a term of the objective.
 
 from typing import final
 
-from sae.architectures.activation_functions import TopK
+from sae.architectures.activation_functions.top_k import TopK
 from sae.architectures.affine import AffineSAE
 
 __all__ = ["TopKSAE"]

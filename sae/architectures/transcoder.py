@@ -10,7 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from sae.architectures.activation_functions import ActivationName, ThresholdForm, make_activation, threshold_settings
+from sae.architectures.activation_functions.choice import ActivationName, make_activation, threshold_settings
+from sae.architectures.activation_functions.jumprelu import ThresholdForm
 from sae.architectures.affine import AffineSAE
 from sae.functional.sparse import SparseActs
 

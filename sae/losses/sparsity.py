@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from sae.architectures.activation_functions import LearntThreshold
+from sae.architectures.activation_functions.base import LearntThreshold
 from sae.architectures.affine import AffineSAE
 from sae.architectures.base import SparseAutoencoder
 from sae.architectures.crosscoder import CrosscoderSAE

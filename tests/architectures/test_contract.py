@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import sae as library
-from sae.architectures.activation_functions import LearntThreshold
+from sae.architectures.activation_functions.base import LearntThreshold
 from sae.architectures.affine import AffineSAE
 from sae.architectures.initialise import initialise_
 from sae.functional.sparse import sparse_from_dense

@@ -6,7 +6,7 @@ import itertools
 import pytest
 import torch
 
-from sae.architectures.activation_functions import ActivationFunction
+from sae.architectures.activation_functions.base import ActivationFunction
 from sae.architectures.affine import AffineSAE
 from sae.architectures.checks import check_size
 from sae.formats.registry import ARCHITECTURES

@@ -3,7 +3,9 @@
 import pytest
 import torch
 
-from sae.architectures.activation_functions import BatchTopK, JumpReLU, make_activation
+from sae.architectures.activation_functions.choice import make_activation
+from sae.architectures.activation_functions.jumprelu import JumpReLU
+from sae.architectures.activation_functions.top_k import BatchTopK
 from sae.architectures.batch_topk import BatchTopKSAE
 from sae.architectures.crosscoder import CrosscoderSAE
 from sae.architectures.gated import GatedSAE

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from sae.architectures.activation_functions import LearntThreshold
+from sae.architectures.activation_functions.base import LearntThreshold
 from sae.architectures.affine import AffineSAE
 from sae.functional.selection import batch_top_k, count_threshold, row_top_k
 from sae.training.optimizers import OptimizerSettings
