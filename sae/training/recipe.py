@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from sae.architectures.initialise import Directions
+from sae.architectures.directions import Directions
 from sae.training.row_space import Centring, TrainingScaling
 
 __all__ = ["Budget", "Recipe", "default_learning_rate"]

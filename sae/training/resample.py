@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from sae.architectures.base import SparseAutoencoder
-from sae.architectures.initialise import b_enc_start
+from sae.architectures.initialise_biases import b_enc_start
 from sae.functional.resampling import resample_
 from sae.losses.sparsity import thresholds
 from sae.training.dead_latents import DeadLatents

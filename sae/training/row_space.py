@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from sae.activations.scaling import Scaling, estimate_scale
-from sae.architectures.initialise import b_dec_start
+from sae.architectures.initialise_biases import b_dec_start
 from sae.functional.geometry import normal_rows
 
 __all__ = ["Centring", "RowSpace", "TrainingScaling"]

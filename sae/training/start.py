@@ -7,7 +7,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sae.architectures.base import SparseAutoencoder
-from sae.architectures.initialise import initialise_, initialise_b_dec_, initialise_b_enc_
+from sae.architectures.initialise import initialise_
+from sae.architectures.initialise_biases import initialise_b_dec_, initialise_b_enc_
 from sae.errors import UserError
 from sae.losses.sparsity import thresholds
 from sae.training.recipe import Recipe

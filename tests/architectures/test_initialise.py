@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 import torch
 
-from sae.architectures.initialise import (
-    active_subspace,
+from sae.architectures.directions import active_subspace
+from sae.architectures.initialise import initialise_
+from sae.architectures.initialise_biases import (
     b_dec_start,
     b_enc_start,
-    initialise_,
     initialise_b_dec_,
     initialise_b_enc_,
     starting_firing_rate,
@@ -258,7 +258,7 @@ def test_the_bias_is_half_way_between_two_rows(monkeypatch):
     values = np.sort(inputs.numpy() @ W_enc.numpy(), axis=0)[::-1]
     expected = threshold.numpy() - (values[3] + values[4]) / 2  # a tenth of 41 rows are 4: between the fourth and the fifth
     for held in (2**25, 3 * 41, 1):
-        monkeypatch.setattr("sae.architectures.initialise._CHUNK_PRE_ACTS", held)
+        monkeypatch.setattr("sae.architectures.initialise_biases._CHUNK_PRE_ACTS", held)
         found = b_enc_start(inputs, W_enc, threshold=threshold, rate=0.1)
         np.testing.assert_allclose(found.numpy(), expected, rtol=0, atol=1e-12)
 
