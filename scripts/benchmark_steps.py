@@ -24,7 +24,7 @@ from torch import Tensor
 from sae.commands.entry import compose
 from sae.commands.sae_node import read_sae_node
 from sae.functional.straight_through import jumprelu, step
-from sae.losses.sparsity import thresholds
+from sae.losses.l0 import thresholds
 from sae.training.kernels import KernelSettings
 from sae.training.learner import Learner
 from sae.training.optimizers import OptimizerSettings

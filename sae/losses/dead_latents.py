@@ -9,8 +9,9 @@ from torch import Tensor
 from sae.architectures.base import SparseAutoencoder
 from sae.architectures.output import SAEOutput, SparseSAEOutput
 from sae.functional.selection import row_top_k
+from sae.losses.l0 import thresholds
 from sae.losses.objective import START, StepInfo
-from sae.losses.sparsity import thresholds, weighted_sum
+from sae.losses.weighting import weighted_sum
 
 __all__ = ["AuxK", "GhostGradients", "PreActivation"]
 

@@ -7,9 +7,11 @@ from collections.abc import Callable
 
 from sae.losses.dead_latents import AuxK, GhostGradients, PreActivation
 from sae.losses.end_to_end import KL, DownstreamError
+from sae.losses.l0 import L0
+from sae.losses.lp import Lp
 from sae.losses.objective import Term
 from sae.losses.reconstruction import GateReconstruction, MultiTopK, NestedSquaredError, SquaredError
-from sae.losses.sparsity import L0, L1, Lp, Tanh
+from sae.losses.sparsity import L1, Tanh
 
 __all__ = ["TERMS"]
 

@@ -8,8 +8,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sae.architectures.base import SparseAutoencoder
+from sae.losses.l0 import L0, thresholds
 from sae.losses.objective import Objective
-from sae.losses.sparsity import L0, thresholds
 from sae.training.constraint import Constraint
 from sae.training.recipe import Recipe
 from sae.training.row_spaces import RowSpaces

@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 from sae.architectures.base import SparseAutoencoder
 from sae.architectures.initialise_biases import b_enc_start
 from sae.functional.resampling import resample_
-from sae.losses.sparsity import thresholds
+from sae.losses.l0 import thresholds
 from sae.training.dead_latents import DeadLatents
 from sae.training.optimizers import reset_moments_
 from sae.training.recipe import Budget, Recipe

@@ -10,7 +10,7 @@ from sae.architectures.base import SparseAutoencoder
 from sae.architectures.initialise import initialise_
 from sae.architectures.initialise_biases import initialise_b_dec_, initialise_b_enc_
 from sae.errors import UserError
-from sae.losses.sparsity import thresholds
+from sae.losses.l0 import thresholds
 from sae.training.recipe import Recipe
 from sae.training.row_spaces import RowSpaces
 

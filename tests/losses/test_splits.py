@@ -3,9 +3,10 @@
 import pytest
 import torch
 
+from sae.losses.lp import Lp
 from sae.losses.objective import Objective
 from sae.losses.reconstruction import SquaredError
-from sae.losses.sparsity import L1, Lp, Tanh
+from sae.losses.sparsity import L1, Tanh
 from tests.cases import ROWS, build, every_architecture, every_architecture_that, rows_for, target_for
 
 ROW_WISE = Objective({"mse": SquaredError(), "l1": L1(weighting="decoder_norm"), "tanh": Tanh(), "lp": Lp(p=0.5)})

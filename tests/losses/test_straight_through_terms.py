@@ -8,9 +8,11 @@ import pytest
 import torch
 
 from sae.losses.dead_latents import AuxK, PreActivation
+from sae.losses.l0 import L0
+from sae.losses.lp import Lp
 from sae.losses.objective import Objective, StepInfo
 from sae.losses.reconstruction import NestedSquaredError, SquaredError
-from sae.losses.sparsity import L0, L1, Lp, Tanh
+from sae.losses.sparsity import L1, Tanh
 from tests.cases import D_SAE, Case, build, rows_for, target_for
 from tests.reference import saes as twin
 

@@ -7,9 +7,11 @@ import pytest
 import torch
 
 from sae.losses.dead_latents import AuxK, GhostGradients, PreActivation
+from sae.losses.l0 import L0
+from sae.losses.lp import Lp
 from sae.losses.objective import StepInfo
 from sae.losses.reconstruction import GateReconstruction, MultiTopK, NestedSquaredError, SquaredError
-from sae.losses.sparsity import L0, L1, Lp, Tanh
+from sae.losses.sparsity import L1, Tanh
 from tests.cases import CASES, D_IN, D_SAE, Case, build, every_architecture, every_architecture_that, rows_for, target_for
 from tests.reference import saes as twin
 

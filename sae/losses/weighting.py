@@ -1,0 +1,64 @@
+"""Weights of latents in a penalty, and sums over latents of a dense or a sparse pass."""
+
+from collections.abc import Callable
+from typing import Literal, get_args
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from sae.architectures.base import SparseAutoencoder
+from sae.architectures.crosscoder import CrosscoderSAE
+from sae.functional.sparse import SparseActs
+
+__all__ = ["Weighting", "check_parts", "checked_weighting", "latent_weights", "mapped", "weighted_sum"]
+
+Weighting = Literal["none", "decoder_norm", "frozen_decoder_norm", "part_norms"]
+
+
+def checked_weighting(term: str, weighting: Weighting) -> Weighting:
+    """A weighting, if there is such a one.
+
+    Raises:
+        ValueError: in the keys of `conf/sae/*.yaml`.
+    """
+    if weighting not in get_args(Weighting):
+        raise ValueError(f"{term}_weighting is one of {', '.join(get_args(Weighting))}, got {weighting!r}")
+    return weighting
+
+
+def check_parts(term: str, weighting: Weighting, sae: SparseAutoencoder) -> None:
+    """Refuse a weighting by parts where there are none.
+
+    Raises:
+        ValueError: in the keys of `conf/sae/*.yaml`.
+    """
+    if weighting == "part_norms" and not isinstance(sae, CrosscoderSAE):
+        raise ValueError(f"{term}_weighting=part_norms needs a crosscoder, got {type(sae).__name__}: take decoder_norm or none")
+
+
+def latent_weights(sae: SparseAutoencoder, weighting: Weighting) -> Float[Tensor, " d_sae"] | None:
+    """The weight of each latent, with its graph where the weighting has one; None: 1 for all."""
+    if weighting == "none":
+        return None
+    if weighting in ("decoder_norm", "frozen_decoder_norm"):
+        return torch.linalg.vector_norm(sae.W_dec if weighting == "decoder_norm" else sae.W_dec.detach(), dim=1)
+    if not isinstance(sae, CrosscoderSAE):
+        raise ValueError(f"a weighting by part_norms needs a crosscoder, got {type(sae).__name__}")
+    return sae.decoder_norms().sum(dim=0)
+
+
+def mapped(acts: Tensor | SparseActs, change: Callable[[Tensor], Tensor]) -> Tensor | SparseActs:
+    """Activations, each changed by itself; 0 must stay 0."""
+    return acts.map(change) if isinstance(acts, SparseActs) else change(acts)
+
+
+def weighted_sum(acts: Tensor | SparseActs, weights: Float[Tensor, " d_sae"] | None) -> Float[Tensor, " batch"]:
+    """Sum over latents, weighted where weights are given, in float32 at least: under autocast and with narrow weights too."""
+    if isinstance(acts, SparseActs):
+        return acts.row_sums(weights)
+    if weights is None:
+        return acts.sum(dim=-1, dtype=torch.promote_types(acts.dtype, torch.float32))
+    wide = torch.promote_types(weights.dtype, torch.float32)
+    with torch.autocast(acts.device.type, enabled=False):
+        return acts.to(wide) @ weights.to(wide)
