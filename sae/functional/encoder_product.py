@@ -8,26 +8,21 @@ again. What is looked at first are maxima of blocks of 16: one pass over the pro
 sixteenth of it is left to search.
 """
 
-import threading
 from collections.abc import Iterator
-from typing import Any, NamedTuple, final
+from typing import Any, final
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from sae.functional.selection import top_k_entries
+from sae.functional.encoder_tiles import Tile, merge, tiles_of, top_k_of_tiles
 from sae.functional.sparse import SparseActs, SparsePattern, gathered_dots, weight_gradient
 from sae.functional.triton_kernels import weighted_bags
 
 __all__ = ["EncoderProduct"]
 
-TILE_ELEMENTS = 1 << 22  # pre-activations of a tile: 16 MiB in float32, which a cache may hold
 BUFFER_ELEMENTS = 1 << 27  # pre-activations that exist at a time at the most, where whole rows must be seen: 512 MiB
-BLOCK = 16  # entries of a tile of which the largest is looked at first
 SAMPLE_ROWS = 32  # rows of a batch from which the place of its cut is guessed
-
-_buffers = threading.local()
 
 
 @final
@@ -92,7 +87,7 @@ class EncoderProduct:
         """The k largest of each row, positive or not: the values hold k entries a row."""
         with torch.no_grad():
             parts = self._rows.split(max(1, BUFFER_ELEMENTS // self.num_latents))
-            found = [_top_k(list(self._tiles(part, keep=True)), k) for part in parts]
+            found = [top_k_of_tiles(list(self._tiles(part, keep=True)), k) for part in parts]
             values, indices = (torch.cat(part) for part in zip(*found, strict=True))
             offsets = torch.arange(0, values.numel() + 1, k, dtype=torch.int32, device=values.device)
             pattern = SparsePattern(indices=indices.flatten().int(), offsets=offsets, num_latents=self.num_latents)
@@ -108,7 +103,7 @@ class EncoderProduct:
         with torch.no_grad():
             sample = self._rows[:: max(1, len(self._rows) // SAMPLE_ROWS)]
             known = torch.cat([tile.values.flatten() for tile in self._tiles(sample, keep=True)])
-            guess = _exceeded_by(known, 2 * k * len(sample))
+            guess = _rough_bound(known, 2 * k * len(sample))
             pattern, values = self._above(guess)
             for bound in (guess / 2, 0.0) if guess > 0 else ():
                 if len(values) >= wanted:
@@ -144,24 +139,9 @@ class EncoderProduct:
 
     # -- its parts -----------------------------------------------------------------------------------------------------
 
-    def _tiles(self, rows: Float[Tensor, "rows d_in"], bound: Tensor | float = 0.0, *, keep: bool = False) -> "Iterator[_Tile]":
-        """Pre-activations less the bound, some latents at a time.
-
-        Args:
-            rows: of the batch, shifted.
-            bound: one for all latents or one for each.
-            keep: all tiles stay, one after the other in memory; else the next one overwrites.
-        """
-        with torch.no_grad(), torch.autocast(self._weight.device.type, enabled=False):
-            rows, offset = rows.to(self._dtype), (self._bias.detach() - bound).to(self._dtype)
-            size = max(BLOCK, TILE_ELEMENTS // max(1, len(rows)) // BLOCK * BLOCK)
-            buffer = _buffer(len(rows) * (self.num_latents if keep else min(size, self.num_latents)), rows)
-            for first in range(0, self.num_latents, size):
-                last = min(first + size, self.num_latents)
-                weight = self._weight.detach()[:, first:last].to(self._dtype)
-                place = buffer[len(rows) * first if keep else 0 :][: len(rows) * (last - first)]
-                values = torch.mm(rows, weight, out=place.view(len(rows), last - first))
-                yield _Tile(first, values.add_(offset[first:last]))
+    def _tiles(self, rows: Float[Tensor, "rows d_in"], bound: Tensor | float = 0.0, *, keep: bool = False) -> Iterator[Tile]:
+        """Pre-activations of some rows less the bound: see `tiles_of`."""
+        return tiles_of(rows, self._weight.detach(), self._bias.detach() - bound, dtype=self._dtype, keep=keep)
 
     @torch.no_grad()
     def _above(self, bound: Tensor | float) -> tuple[SparsePattern, Tensor]:
@@ -170,106 +150,14 @@ class EncoderProduct:
         for tile in self._tiles(self._rows, bound):
             rows, latents, values = tile.positive()
             tiles.append((rows, latents, values + (bound[latents] if isinstance(bound, Tensor) else bound)))
-        return self._merged(tiles)
-
-    def _merged(self, tiles: list[tuple[Tensor, Tensor, Tensor]]) -> tuple[SparsePattern, Tensor]:
-        """The entries of all tiles, each in order of its rows, put in order of their rows without a sort."""
-        batch, device = len(self._rows), self._weight.device
-        counts = torch.stack([torch.bincount(rows, minlength=batch) for rows, _, _ in tiles], dim=1)  # [batch, tiles]
-        ends = counts.flatten().cumsum(dim=0)
-        starts = (ends - counts.flatten()).view_as(counts)
-        total = sum(len(rows) for rows, _, _ in tiles)
-        indices = torch.empty(total, dtype=torch.int32, device=device)
-        found = torch.empty(total, dtype=tiles[0][2].dtype, device=device)
-        for number, (rows, latents, values) in enumerate(tiles):
-            within = torch.arange(len(rows), device=device) - (counts[:, number].cumsum(dim=0) - counts[:, number])[rows]
-            places = starts[rows, number] + within
-            indices[places] = latents.int()
-            found[places] = values
-        offsets = torch.cat([ends.new_zeros(1), counts.sum(dim=1).cumsum(dim=0)]).int()
-        pattern = SparsePattern(indices=indices, offsets=offsets, num_latents=self.num_latents)
-        return pattern, found
+        return merge(tiles, batch=len(self._rows), num_latents=self.num_latents)
 
 
-@final
-class _Tile(NamedTuple):
-    """Some pre-activations.
-
-    Attributes:
-        first: their first latent.
-        values: of the buffer [rows, latents].
-    """
-
-    first: int
-    values: Float[Tensor, "rows latents"]
-
-    def maxima(self) -> Float[Tensor, "rows blocks"]:
-        """The largest of each block; the latents of a block are as far apart as there are blocks. Some may be left over."""
-        blocks = self.values.shape[1] // BLOCK
-        return self.values[:, : blocks * BLOCK].unflatten(1, (BLOCK, blocks)).amax(dim=1)
-
-    def positive(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Rows, latents and values of the entries that are positive or not a number, in order of rows."""
-        blocks = self.values.shape[1] // BLOCK
-        # "Not at or below zero" rather than "above": what is not a number counts, and makes the loss what it must be.
-        row, block = (~(self.maxima() <= 0)).nonzero().unbind(dim=1)
-        steps = torch.arange(BLOCK, device=row.device) * blocks
-        columns = block[:, None] + steps
-        found = self.values.flatten()[row[:, None] * self.values.shape[1] + columns]
-        which = (~(found <= 0)).flatten().nonzero().squeeze(1)
-        rows, latents, values = row[which // BLOCK], columns.flatten()[which], found.flatten()[which]
-        rest = self.values[:, blocks * BLOCK :]
-        more_rows, more = (~(rest <= 0)).nonzero().unbind(dim=1)
-        if len(more):
-            rows, order = torch.cat([rows, more_rows]).sort(stable=True)
-            latents = torch.cat([latents, more + blocks * BLOCK])[order]
-            values = torch.cat([values, rest[more_rows, more]])[order]
-        return rows, latents + self.first, values
-
-
-def _top_k(tiles: list[_Tile], k: int) -> tuple[Float[Tensor, "rows k"], Int[Tensor, "rows k"]]:
-    """The k largest of each row over all tiles, which lie one after the other in memory: see `top_k_entries`."""
-    batch, width = len(tiles[0].values), tiles[0].values.shape[1]
-    num_latents = tiles[-1].first + tiles[-1].values.shape[1]
-    if len(tiles) == 1:
-        return top_k_entries(tiles[0].values, k)
-    maxima = torch.cat([tile.maxima() for tile in tiles], dim=1)
-    if maxima.shape[1] < 2 * k:
-        return top_k_entries(torch.cat([tile.values for tile in tiles], dim=1), k)
-    chosen = maxima.topk(k, dim=1, sorted=False).indices
-    # Block -> its latents: blocks of all tiles but the last are equally many, a multiple of BLOCK latents each.
-    per_tile = width // BLOCK
-    tile = chosen // per_tile
-    apart = torch.where(tile == len(tiles) - 1, tiles[-1].values.shape[1] // BLOCK, per_tile)
-    steps = torch.arange(BLOCK, device=chosen.device)
-    latents = (tile * width + chosen - tile * per_tile)[..., None] + apart[..., None] * steps
-    left_over = torch.arange(num_latents - tiles[-1].values.shape[1] % BLOCK, num_latents, device=chosen.device)
-    latents = torch.cat([latents.flatten(1), left_over.expand(batch, -1)], dim=1)
-    # Latent -> its place: tile after tile, row after row.
-    own = latents // width
-    widths = torch.where(own == len(tiles) - 1, tiles[-1].values.shape[1], width)
-    rows = torch.arange(batch, device=chosen.device)[:, None]
-    whole = tiles[0].values.as_strided((batch * num_latents,), (1,))
-    candidates = whole[own * (batch * width) + rows * widths + latents - own * width]
-    among = candidates.topk(k, dim=1, sorted=False)
-    return among.values, latents.gather(1, among.indices)
-
-
-def _exceeded_by(values: Float[Tensor, " values"], count: int) -> float:
+def _rough_bound(values: Float[Tensor, " values"], count: int) -> float:
     """A bound that about this many of the values exceed; 0 if that is not positive."""
     if count >= len(values):
         return 0.0
     return max(0.0, float(values.topk(count, sorted=False).values.min()))
-
-
-def _buffer(numel: int, like: Tensor) -> Tensor:
-    """Memory that is used again: fresh pages for tens of megabytes cost about as much as what is computed into them."""
-    key = (like.device, like.dtype)
-    kept: dict[Any, Tensor] = _buffers.__dict__.setdefault("kept", {})
-    if key not in kept or kept[key].numel() < numel:
-        with torch.inference_mode(False):  # a tensor made in inference mode could not be written to in training
-            kept[key] = torch.empty(numel, dtype=like.dtype, device=like.device)
-    return kept[key]
 
 
 class _Picked(torch.autograd.Function):

@@ -1,12 +1,33 @@
-"""Keep the largest pre-activations: of each row (TopK) or of a whole batch (BatchTopK)."""
+"""Keep the largest pre-activations: of each row (TopK) or of a whole batch (BatchTopK).
+
+The largest are looked for among blocks of 16 entries by their maxima. The entries of a block are as far apart as there are
+blocks: maxima are then taken over whole columns, one pass over the values at the speed of memory.
+"""
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-__all__ = ["batch_top_k", "count_threshold", "row_top_k", "top_k_entries"]
+__all__ = ["BLOCK", "batch_top_k", "block_entries", "block_maxima", "count_threshold", "row_top_k", "top_k_entries"]
 
-BLOCKS = 16  # entries of a row among which the first stage of `top_k_entries` looks for the largest
+BLOCK = 16  # entries of a row of which the largest is looked at first
+
+
+def block_maxima(values: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch blocks"]:
+    """The largest of each block of a row. What is left over of a width that no blocks divide is in none."""
+    blocks = values.shape[-1] // BLOCK
+    return values[..., : blocks * BLOCK].unflatten(-1, (BLOCK, blocks)).amax(dim=-2)
+
+
+def block_entries(first: Int[Tensor, "*chosen"], apart: int | Int[Tensor, "*chosen"]) -> Int[Tensor, "*chosen 16"]:
+    """Places of the entries of some blocks.
+
+    Args:
+        first: place of each block's first entry.
+        apart: how far its entries are apart.
+    """
+    steps = torch.arange(BLOCK, device=first.device)
+    return first[..., None] + (apart[..., None] if isinstance(apart, Tensor) else apart) * steps
 
 
 def row_top_k(pre_acts: Float[Tensor, "*batch d_sae"], k: int) -> Float[Tensor, "*batch d_sae"]:
@@ -34,17 +55,14 @@ def top_k_entries(
         k: how many of each; at most the width.
     """
     width = values.shape[-1]
-    blocks = width // BLOCKS
+    blocks = width // BLOCK
     if blocks < 2 * k:
         found = values.topk(k, dim=-1, sorted=False)
         return found.values, found.indices
     with torch.no_grad():
-        # Entry b of a block stands `blocks` columns after entry b - 1: maxima are then taken over whole columns.
-        maxima = values[..., : blocks * BLOCKS].unflatten(-1, (BLOCKS, blocks)).amax(dim=-2)
-        chosen = maxima.topk(k, dim=-1, sorted=False).indices
-        steps = torch.arange(BLOCKS, device=values.device) * blocks
-        columns = (chosen[..., None] + steps).flatten(-2)
-        rest = torch.arange(blocks * BLOCKS, width, device=values.device)
+        chosen = block_maxima(values).topk(k, dim=-1, sorted=False).indices
+        columns = block_entries(chosen, blocks).flatten(-2)
+        rest = torch.arange(blocks * BLOCK, width, device=values.device)
         columns = torch.cat([columns, rest.expand(*columns.shape[:-1], -1)], dim=-1)
         among = values.gather(-1, columns).topk(k, dim=-1, sorted=False).indices
         indices = columns.gather(-1, among)

@@ -74,7 +74,7 @@ def calibrated_threshold(sae: SparseAutoencoder, x: Float[Tensor, "rows d_in"], 
         k: mean number of latents a row.
         near: an estimate. Only pre-activations above half of it are gathered, unless they turn out to be too few.
     """
-    return _exceeded_by(sae, x, torch.ones(()), k * len(x), near / 2)
+    return _multiple_exceeded_by(sae, x, torch.ones(()), k * len(x), near / 2)
 
 
 @torch.no_grad()
@@ -91,10 +91,10 @@ def calibrated_factor(
         thresholds: those of the SAE.
         l0: mean number of latents a row.
     """
-    return _exceeded_by(sae, x, torch.as_tensor(thresholds), round(l0 * len(x)), 0.5) or 1.0
+    return _multiple_exceeded_by(sae, x, torch.as_tensor(thresholds), round(l0 * len(x)), 0.5) or 1.0
 
 
-def _exceeded_by(sae: SparseAutoencoder, x: Tensor, units: Tensor, count: int, bound: float) -> float:
+def _multiple_exceeded_by(sae: SparseAutoencoder, x: Tensor, units: Tensor, count: int, bound: float) -> float:
     """The multiple of `units` that `count` of the pre-activations exceed; those below `bound` are gathered only if need be."""
     candidates = torch.empty(0)
     for lowest in (bound, 0.0):

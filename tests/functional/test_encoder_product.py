@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sae.functional import encoder_product
+from sae.functional import encoder_product, encoder_tiles
 from sae.functional.encoder_product import EncoderProduct
 from sae.functional.selection import batch_top_k, row_top_k, top_k_entries
 from tests.cases import ramp
@@ -49,7 +49,7 @@ def compare(shape, dense_of, sparse_of):
     inputs = [part for part in (x, weight, bias, shift) if part is not None]
     dense = dense_of((x if shift is None else x - shift) @ weight + bias)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(encoder_product, "TILE_ELEMENTS", shape["tile"])
+        patch.setattr(encoder_tiles, "TILE_ELEMENTS", shape["tile"])
         patch.setattr(encoder_product, "BUFFER_ELEMENTS", shape["buffer"])
         sparse = sparse_of(EncoderProduct(x, weight, bias, shift=shift)).to_dense()
     tolerance = TOLERANCES[shape["dtype"]]
@@ -123,7 +123,7 @@ def test_ties_keep_as_many_as_were_asked_for(shape, k):
 
 def test_a_guess_that_was_too_high_is_proved_wrong_and_everything_is_gathered(monkeypatch):
     x, weight, bias = ramp(40, 6), ramp(6, 90, phase=1), ramp(90, phase=2)
-    monkeypatch.setattr(encoder_product, "_exceeded_by", lambda values, count: 1e9)
+    monkeypatch.setattr(encoder_product, "_rough_bound", lambda values, count: 1e9)
     found = EncoderProduct(x, weight, bias).batch_top_k(5)
     assert torch.equal(found.to_dense() > 0, batch_top_k(x @ weight + bias, 5) > 0)
 
@@ -184,7 +184,7 @@ def test_a_bias_s_gradient_is_summed_in_float32():
 
 
 def test_the_buffer_of_inference_mode_serves_training(monkeypatch):
-    monkeypatch.setattr(encoder_product, "_buffers", threading.local())
+    monkeypatch.setattr(encoder_tiles, "_buffers", threading.local())
     x, weight, bias = ramp(4, 3), ramp(3, 9).requires_grad_(), torch.zeros(9, dtype=torch.float64)
     with torch.inference_mode():
         EncoderProduct(x, weight, bias).above(0.0)

@@ -11,7 +11,7 @@ import torch
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from sae.functional import encoder_product, pursuit
+from sae.functional import encoder_tiles, pursuit
 from sae.losses.objective import NeedsDense, Objective, Particular, StepInfo
 from sae.losses.registry import TERMS
 from tests.cases import TERM_CASES, Case, build, every_architecture_that
@@ -175,7 +175,7 @@ def test_in_float64_they_are_equal(case, world):
     sae, x, target, info = made(case, world)
     expected = of_pairs(sae, world, gradients(sae, x, target, info, sparse=False))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(encoder_product, "TILE_ELEMENTS", world.tile)
+        patch.setattr(encoder_tiles, "TILE_ELEMENTS", world.tile)
         patch.setattr(pursuit, "TILE_ELEMENTS", world.tile)
         found = of_pairs(sae, world, gradients(sae, x, target, info, sparse=True))
     distance = furthest(found, expected)
