@@ -15,7 +15,7 @@ from sae.activations.texts import tokenisation_spec
 from sae.architectures.base import SparseAutoencoder
 from sae.commands.hook_node import OTHER_MODEL
 from sae.commands.sae_node import SAENode
-from sae.commands.settings import SourceConfig
+from sae.commands.source_config import SourceConfig
 from sae.errors import UserError
 from sae.losses.objective import Objective
 from sae.models.conversion import default_cache_dir

@@ -37,7 +37,7 @@ def run(tree: dict[str, Any], overrides: Sequence[str]) -> int:
     from sae.commands.assemble import open_origin, open_text
     from sae.commands.hook_node import has_target, reads_several
     from sae.commands.sae_node import read_sae_node
-    from sae.commands.settings import read_source_config
+    from sae.commands.source_config import read_source_config
 
     problems: list[str] = []
     node = read_sae_node(tree["sae"], problems)

@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 from sae.errors import UserError
 
-__all__ = ["bind", "conforms", "describe", "make", "nearest", "parameters_of", "typed"]
+__all__ = ["bind", "bound", "conforms", "describe", "make", "nearest", "parameters_of", "typed"]
 
 T = TypeVar("T")
 
@@ -131,3 +131,21 @@ def make(maker: Callable[[], T], problems: list[str]) -> T | None:
     except ValueError as error:
         problems += str(error).split("; ")
     return None
+
+
+def bound(path: str, node: Any, owner: Callable[..., Any], problems: list[str]) -> Any:
+    """What a node's owner makes of it.
+
+    Args:
+        path: of the node, for messages.
+        node: keys and values.
+        owner: the constructor that the node's keys are keywords of.
+        problems: sentences are added for all that is wrong.
+
+    Returns:
+        The object; None if something is wrong.
+    """
+    parameters = parameters_of(owner)
+    found = bind(path, node, parameters)
+    problems += found
+    return None if found else make(lambda: owner(**typed(node, parameters)), problems)

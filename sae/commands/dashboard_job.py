@@ -20,7 +20,7 @@ from sae.commands.dashboard_node import DashboardNode
 from sae.commands.dashboard_plan import DashboardPlaces, Outlook, chosen_blocks, collection, loss_effects, outlook
 from sae.commands.entry import say
 from sae.commands.saved_sae import check_fits, settings_of
-from sae.commands.settings import read_source_config
+from sae.commands.source_config import read_source_config
 from sae.dashboards.collect.codes import CollectedCodes
 from sae.dashboards.collect.loss_effects import LossEffects
 from sae.dashboards.collect.plan import CollectPlan, read_plan

@@ -42,7 +42,7 @@ def run(tree: dict[str, Any], overrides: Sequence[str]) -> int:
     from sae.commands.progress import HarvestProgress
     from sae.commands.results import results_table
     from sae.commands.saved_sae import check_fits, settings_of
-    from sae.commands.settings import read_source_config
+    from sae.commands.source_config import read_source_config
     from sae.formats.native import read_cfg
     from sae.functional.files import write_whole
 

@@ -33,7 +33,7 @@ def run(tree: dict[str, Any], overrides: Sequence[str]) -> int:
     from sae.activations.store import store_bytes, write_store
     from sae.commands.assemble import describe_store, open_origin, open_text
     from sae.commands.progress import HarvestProgress, Interrupted
-    from sae.commands.settings import read_source_config
+    from sae.commands.source_config import read_source_config
     from sae.training.callbacks.checkpoints import StopSignals
 
     problems: list[str] = []

@@ -67,7 +67,7 @@ def _reader(home: Path, folder: Path) -> TextReader:
     from sae.commands.entry import compose, say
     from sae.commands.overrides import as_hydra_takes_them
     from sae.commands.saved_sae import check_fits, settings_of, with_saved_choices
-    from sae.commands.settings import read_source_config
+    from sae.commands.source_config import read_source_config
     from sae.dashboards.live.reader import reader_of
     from sae.formats.native import read_cfg
     from sae.models.unembedding import direct_unembedding

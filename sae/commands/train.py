@@ -217,7 +217,7 @@ def _train_in(
 
 def _start(config: "TrainConfig", origin: "Origin") -> "SparseAutoencoder | None":
     """The trained SAE that the run starts from, if it names one, of the run's own kind and size."""
-    from sae.commands.settings import in_words, saved_sizes, sizes_of
+    from sae.commands.start_sizes import in_words, saved_sizes, sizes_of
     from sae.formats.native import load, read_cfg
 
     if config.init_from is None:

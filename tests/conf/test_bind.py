@@ -14,7 +14,7 @@ from hydra.utils import get_class
 from omegaconf.errors import ConfigAttributeError
 
 import sae
-from sae.commands import settings
+from sae.commands import source_config
 from sae.commands.binding import bind as mistakes_of
 from sae.commands.binding import parameters_of, typed
 from sae.commands.dashboard_job import ShowNode
@@ -24,7 +24,8 @@ from sae.commands.hook_node import HookNode
 from sae.commands.nodes import ActivationsNode, DataNode, EvaluationNode, TrainerNode
 from sae.commands.overrides import groups
 from sae.commands.sae_node import FROM_THE_RUN, known_keys
-from sae.commands.settings import read_source_config, read_train_config
+from sae.commands.settings import read_train_config
+from sae.commands.source_config import read_source_config
 from sae.errors import UserError
 from sae.formats.registry import ARCHITECTURES
 from sae.models.loading import ModelOutline
@@ -54,9 +55,9 @@ OWNERS = {
 def bind(tmp_path, monkeypatch):
     """Compose and bind a choice, with what it leaves to the user given and nothing fetched."""
     monkeypatch.setattr(
-        settings, "read_model_outline", lambda **_: ModelOutline(d_model=64, num_layers=30, vocabulary_size=100)
+        source_config, "read_model_outline", lambda **_: ModelOutline(d_model=64, num_layers=30, vocabulary_size=100)
     )
-    monkeypatch.setattr(settings, "_check_readable", lambda source: None)
+    monkeypatch.setattr(source_config, "_check_readable", lambda source: None)
     monkeypatch.setattr("sae.training.optimizers._installed", lambda package: True)
     for name in ("a.txt", "a.jsonl", "a.npy"):
         (tmp_path / name).touch()

@@ -15,10 +15,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from sae.functional.geometry import normal_rows
 from sae.dashboards.collect.encode import encode_positive, join_rows
 from sae.dashboards.live.subject import Subject
 from sae.errors import UserError
+from sae.functional.geometry import normal_rows
 from sae.models.next_token import log_probabilities
 from sae.models.splice import splice
 from sae.models.stepwise import Stepwise
