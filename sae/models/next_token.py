@@ -33,6 +33,7 @@ __all__ = [
 
 CLEAN = "clean"
 SLICE_LOGITS = 2**24  # logits held at once for one run: 64 MiB in float32
+SLICE_GRADIENTS = 3 * 2**21  # the same with gradients: below 32 MiB, above which every tensor gets fresh pages from the system
 
 
 @dataclass(frozen=True)
@@ -222,7 +223,7 @@ def loss_gradients(
     scored = scored_positions(keep).to(states.device)
     targets = ids.to(states.device, torch.long)[:, 1:][scored]
     rows = states.detach()[:, :-1][scored]
-    step = max(1, SLICE_LOGITS // model.vocabulary_size)
+    step = max(1, SLICE_GRADIENTS // model.vocabulary_size)
     losses, gradients = [targets.new_zeros(0, dtype=torch.float32)], [rows[:0]]
     with model.lock, torch.enable_grad():
         for leaf, target in zip(rows.split(step), targets.split(step), strict=True):

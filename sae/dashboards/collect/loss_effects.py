@@ -26,7 +26,8 @@ from sae.functional.geometry import normal_rows
 from sae.functional.sparse import SparseActs, SparsePattern, gathered_dots
 from sae.models.hook_points import HookPoint
 from sae.models.language_model import LanguageModel
-from sae.models.next_token import SLICE_LOGITS, final_states, loss_gradients, score_next_tokens, scored_positions
+from sae.models.next_token import SLICE_GRADIENTS, final_states, loss_gradients, score_next_tokens, scored_positions
+from sae.models.quick_products import QuickProducts
 from sae.models.splice import splice
 from sae.models.structure import blocks_path
 from sae.models.taps import as_blocks, tap
@@ -95,6 +96,7 @@ class LossEffects:
             raise ValueError(f"the SAE reads {sae.d_in} and writes {sae.d_out} dimensions, the hook points have {found}")
         self.model, self.sae, self.inputs, self.targets = model, sae, tuple(inputs), tuple(targets)
         self.forward_blocks, self.dtype = forward_blocks, dtype
+        self._products = None if dtype is None else QuickProducts(dtype)
 
     @property
     def widths(self) -> dict[str, int]:
@@ -121,7 +123,7 @@ class LossEffects:
         share = 1 - first / self.model.num_layers
         held = sum(sum(weight.shape) for weight in matrices) * rows * share * self.model.dtype.itemsize
         copies = 0 if self.dtype is None else sum(weight.numel() for weight in matrices) * share * self.dtype.itemsize
-        return round(held + copies) + 4 * SLICE_LOGITS * 4
+        return round(held + copies) + 4 * SLICE_GRADIENTS * 4
 
     # -- to first order ------------------------------------------------------------------------------------------------
 
@@ -132,8 +134,9 @@ class LossEffects:
         keep = blocks.keep.to(self.model.device)
 
         def add_leaf(point: HookPoint, rows: Tensor) -> Tensor:
+            if not leaves and self._products is not None:
+                stack.enter_context(self._products)
             leaves[point.name] = torch.zeros_like(rows, requires_grad=True)
-            self._enter_dtype(stack)
             return rows + leaves[point.name]
 
         with self.model.lock, ExitStack() as stack:
@@ -174,12 +177,6 @@ class LossEffects:
         if self.sae.layer_norm:
             effects = effects * self._deviation(x)[pattern.rows]
         return effects.float().cpu()
-
-    def _enter_dtype(self, stack: ExitStack) -> None:
-        """From the first target on, products in the number format that was asked for."""
-        device = self.model.device.type
-        if self.dtype is not None and not torch.is_autocast_enabled(device):
-            stack.enter_context(torch.autocast(device, self.dtype))
 
     def _deviation(self, x: Tensor | None) -> Float[Tensor, " rows"]:
         """What the decoder's output of each row is multiplied by."""

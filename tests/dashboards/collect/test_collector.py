@@ -15,6 +15,7 @@ from sae.dashboards.collect import codes as codes_module
 from sae.dashboards.collect import encode as encode_module
 from sae.dashboards.collect.codes import CollectedCodes
 from sae.dashboards.collect.collector import collect, estimate
+from sae.dashboards.collect.loss_effects import LossEffects
 from sae.errors import UserError
 from sae.models.capture import capture
 from tests.cases import CASES, every_architecture
@@ -167,6 +168,43 @@ def test_no_more_is_read_at_once_than_the_source_says(tmp_path):
     other = opened.collect(tmp_path / "b", chunk_blocks=7, source=harvester(opened.model, opened.points, 7))
     assert torch.equal(found.chunk(0).acts.indices, other.chunk(0).acts.indices)
     assert_close(found.chunk(0).acts.values, other.chunk(0).acts.values)
+
+
+class Unasked:
+    """A source that must not be asked."""
+
+    widths, dtype, piece_blocks = {}, torch.float64, 1
+
+    def rows(self, blocks, index):
+        raise AssertionError("the model was run twice")
+
+
+def test_effects_stand_beside_the_same_activations_from_one_pass(tmp_path):
+    opened = Opened()
+    effects = LossEffects(opened.model, opened.sae, inputs=opened.points, targets=opened.points, forward_blocks=2)
+    plain = opened.collect(tmp_path / "plain")
+    found = opened.collect(tmp_path / "with", effects=effects, source=Unasked())
+    assert found.has_effects
+    gradients = effects.gradients(opened.blocks).tolist()
+    row = entries = 0
+    for number in range(3):
+        one, two = plain.chunk(number), found.chunk(number)
+        assert torch.equal(two.acts.indices, one.acts.indices)
+        assert torch.equal(two.acts.offsets, one.acts.offsets)
+        assert_close(two.acts.values, one.acts.values)
+        for start, end in itertools.pairwise(two.acts.offsets.tolist()):
+            for entry in range(start, end):
+                direction = opened.sae.W_dec[int(two.acts.indices[entry])].tolist()
+                expected = twin.first_order(float(two.acts.values[entry]), direction, gradients[row])
+                assert float(two.effects[entry]) == pytest.approx(expected, rel=1e-4, abs=1e-6)
+                entries += 1
+            row += 1
+    assert (row, entries) == (found.num_rows, found.num_entries)
+    assert opened.collect(tmp_path / "parts", effects=effects, source=Unasked(), shard=(2, 3)) is None
+    assert opened.collect(tmp_path / "parts", effects=effects, source=Unasked()) is not None
+    assert files_of(tmp_path / "parts") == files_of(tmp_path / "with")
+    with pytest.raises(UserError, match=r"its effects on the loss: .*layers.1.resid_post.* there, None now"):
+        opened.collect(tmp_path / "with")
 
 
 @pytest.mark.parametrize("harm", ["truncate", "alter", "other number", "no file at all"])

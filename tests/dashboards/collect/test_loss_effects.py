@@ -89,7 +89,7 @@ class Opened:
 
 @pytest.mark.parametrize("place", PLACES)
 def test_gradients_equal_finite_differences(place, monkeypatch):
-    monkeypatch.setattr(next_token, "SLICE_LOGITS", 97 * 4)  # several slices
+    monkeypatch.setattr(next_token, "SLICE_GRADIENTS", 97 * 4)  # several slices
     opened = Opened(place)
     seen = opened.effects.run(opened.blocks)
     rows = opened.blocks.num_rows
@@ -196,8 +196,9 @@ def test_no_graph_and_no_hook_is_left():
     assert not any(child._forward_hooks or child._forward_pre_hooks for child in opened.model.module.modules())
 
 
-def test_bfloat16_is_near_and_leaves_what_is_read_alone():
-    model = tiny_model("llama")
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_bfloat16_is_near_and_leaves_what_is_read_alone(family):
+    model = tiny_model(family)
     point = resolve_hook_point(model, site="resid_post", layer=0)
     sae = ReLUSAE(d_in=D_MODEL, d_sae=LATENTS)
     plain, quick = (LossEffects(model, sae, inputs=[point], targets=[point], dtype=dtype) for dtype in (None, torch.bfloat16))
@@ -209,7 +210,10 @@ def test_bfloat16_is_near_and_leaves_what_is_read_alone():
     cosines = torch.nn.functional.cosine_similarity(one.gradients, two.gradients, dim=1)[one.gradients.norm(dim=1) > 1e-3]
     assert float(cosines.min()) > 0.99
     assert quick.describe() != plain.describe()
-    assert not torch.is_autocast_enabled("cpu")
+    weight = next(parameter for parameter in model.module.parameters() if parameter.ndim == 2)
+    assert torch.nn.functional.linear(weight.new_ones(1, D_MODEL), weight).grad_fn is None  # the context is closed again
+    again = quick.run(blocks)
+    assert torch.equal(again.gradients, two.gradients)
 
 
 def test_refusals():
