@@ -17,6 +17,8 @@ TEXT_KEY = re.compile(
     r"[+]{0,2}(from|to|out|resume|init_from|(.*\.)?(cache_dir|column|document_end|document_start|entity|explanations|folder|licence"
     r"|module|name|package|path|precision|project|revision|split))"
 )
+# Texts in quotes, in which `${...}` stands for itself and not for another key.
+PROMPTS = "dashboard.texts"
 NUMBERS = re.compile(r"(^|,)[+-]?\d+(\.\d*)?(e[+-]?\d{1,2})?".join(("(?:", ")+")), re.IGNORECASE)
 QUOTED = re.compile(r"'([^'\\]|\\.)*'|\"([^\"\\]|\\.)*\"", re.DOTALL)
 FUNCTION = re.compile(r"(?:choice|range|interval|glob|sort|shuffle)\(.*\)")
@@ -63,6 +65,8 @@ def as_hydra_takes_them(arguments: Sequence[str], *, sweeping: bool = False) -> 
         if TEXT_KEY.fullmatch(key) and not (sweeping and FUNCTION.fullmatch(value)):
             values = re.findall(r"'[^']*'|\"[^\"]*\"|[^,]+", value) if sweeping else [value]
             value = ",".join(map(_quote, values))
+        elif key == PROMPTS:
+            value = value.replace("${", "\\${")
         elif NUMBERS.fullmatch(value):
             value = ",".join(map(_whole, value.split(",")))
         lines.append(f"{key}{equals}{value}")

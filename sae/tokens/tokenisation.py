@@ -13,7 +13,7 @@ from jaxtyping import Int32
 from sae.errors import UserError
 from sae.tokens.documents import Document
 
-__all__ = ["TokenisationSpec", "TokenisedDocument", "Tokenizer", "tokenise", "tokenizer_fingerprint"]
+__all__ = ["TokenisationSpec", "TokenisedDocument", "Tokenizer", "tokenise", "tokenizer_fingerprint", "whole_characters"]
 
 # A Hugging Face tokenizer, or anything that takes a list of texts and gives a mapping with `input_ids`.
 Tokenizer = Callable[..., Any]
@@ -68,7 +68,7 @@ def tokenise(
     """
     size = spec.vocabulary_size if spec.vocabulary_size is not None else _size_of(tokenizer)
     for batch in _batches(numbered):
-        texts = [document.text for _, document in batch if document.text is not None]
+        texts = [whole_characters(document.text) for _, document in batch if document.text is not None]
         encoded = iter(tokenizer(texts, **_options(tokenizer))["input_ids"] if texts else [])
         for index, document in batch:
             ids = np.asarray(next(encoded) if document.ids is None else document.ids, dtype=np.int64)
@@ -113,6 +113,15 @@ def _batches(numbered: Iterable[tuple[int, Document]]) -> Iterator[list[tuple[in
             batch, characters = [], 0
     if batch:
         yield batch
+
+
+def whole_characters(text: str) -> str:
+    """The text with unpaired surrogates, which no tokenizer takes, replaced by U+FFFD."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return text
 
 
 def _options(tokenizer: Tokenizer) -> dict[str, bool]:

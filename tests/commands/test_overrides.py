@@ -130,3 +130,8 @@ def test_merged_changes_a_copy():
     saved = {"a": {"b": 1, "c": {"d": 2}}, "e": 3}
     assert merged(saved, {"a.c.d": 4, "e": 5, "f.g": 6}) == {"a": {"b": 1, "c": {"d": 4}}, "e": 5, "f": {"g": 6}}
     assert saved == {"a": {"b": 1, "c": {"d": 2}}, "e": 3}
+
+
+def test_a_prompt_is_text_whatever_is_in_it():
+    lines = as_hydra_takes_them(["""dashboard.texts=["x = ${y.z}, {1: [2]}", 'it is "so"']"""])
+    assert compose("dashboard", lines)["dashboard"]["texts"] == ["x = ${y.z}, {1: [2]}", 'it is "so"']

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from sae.errors import UserError
 from sae.tokens.documents import Document
 from sae.tokens.packing import Packer, TokenisationSpec, pack_documents
+from sae.tokens.tokenisation import tokenise, whole_characters
 
 LISTS_OF_WORDS = st.lists(st.lists(st.integers(0, 29), max_size=40), max_size=8)
 SPECS = st.builds(
@@ -141,3 +142,18 @@ def test_documents_of_equal_content_have_equal_keys():
     keys = {Document.of_text("a").key, Document.of_text("b").key, Document.of_ids([1, 2]).key, Document.of_ids([2, 1]).key}
     assert len(keys) == 4
     assert Document.of_ids(np.array([1, 2]).tolist()).key in keys
+
+
+def test_half_a_character_does_not_end_the_reading(tokenizer, spec):
+    """Escapes in JSON can hold one; no tokenizer takes it."""
+    documents = [Document.of_text("w1 \ud83d w2"), Document.of_text("w3 \udc00")]
+    found = [one.ids.tolist() for one in tokenise(enumerate(documents), tokenizer, spec)]
+    assert found == [tokenizer(text, add_special_tokens=False)["input_ids"] for text in ("w1 \ufffd w2", "w3 \ufffd")]
+
+
+@pytest.mark.parametrize(
+    ("text", "whole"),
+    [("a\ud83d", "a\ufffd"), ("\udc00b", "\ufffdb"), ("\ud83d" + "\ude00", "\U0001f600"), ("🙂 \0", "🙂 \0"), ("", "")],
+)
+def test_characters_are_made_whole(text, whole):
+    assert whole_characters(text) == whole
