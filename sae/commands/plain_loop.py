@@ -14,7 +14,7 @@ __all__ = ["PlainLoop"]
 
 @final
 class PlainLoop:
-    """Towards Monosemanticity in plain PyTorch: ReLU, L1, unit-norm decoder with the parallel gradient removed, fused Adam."""
+    """Towards Monosemanticity in plain PyTorch: ReLU, L1, unit-norm decoder, clipped gradients, fused Adam."""
 
     def __init__(self, learner: Learner) -> None:
         """Start from a learner's weights, scale, rate and coefficient."""
@@ -24,8 +24,8 @@ class PlainLoop:
             parameter.detach().clone().requires_grad_() for parameter in (sae.W_enc, sae.W_dec, sae.b_enc, sae.b_dec)
         )
         self.scale, self.l1 = float(learner.input_space.scale[0]), learner.course.coefficients["l1"][0]
-        parameters = [self.W_enc, self.W_dec, self.b_enc, self.b_dec]
-        self.optimizer = torch.optim.Adam(parameters, lr=learner.course.peak_lr, fused=True)
+        self.parameters, self.clip_norm = [self.W_enc, self.W_dec, self.b_enc, self.b_dec], learner.recipe.clip_norm
+        self.optimizer = torch.optim.Adam(self.parameters, lr=learner.course.peak_lr, fused=True)
 
     def step(self, rows: Float[Tensor, "batch d_in"]) -> None:
         """One step on raw rows."""
@@ -39,5 +39,7 @@ class PlainLoop:
             gradient = self.W_dec.grad
             assert gradient is not None
             gradient -= (gradient * self.W_dec).sum(dim=1, keepdim=True) * self.W_dec
+            if self.clip_norm is not None:
+                torch.nn.utils.clip_grad_norm_(self.parameters, self.clip_norm)
             self.optimizer.step()
             self.W_dec /= self.W_dec.norm(dim=1, keepdim=True)

@@ -81,7 +81,7 @@ class Learner(nn.Module):
         """
         super().__init__()
         self.name, self.sae, self.objective, self.recipe, self.budget = name, sae, objective, recipe, budget
-        peak_lr = recipe.lr if recipe.lr is not None else rate_factor * default_learning_rate(budget)
+        peak_lr = recipe.lr if recipe.lr is not None else rate_factor * recipe.lr_factor * default_learning_rate(budget)
         self.course = Course(recipe=recipe, schedule=schedule, budget=budget, coefficients=dict(coefficients), peak_lr=peak_lr)
         self.passes = PassChoice(kernels or KernelSettings(), sae, objective)
         self.generator = torch.Generator().manual_seed(_seed_of(seed, name))

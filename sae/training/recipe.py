@@ -46,6 +46,7 @@ class Recipe:
             long. No other rate makes up for that, since weights need theirs: bring short rows to another scale. (A planted
             dictionary of 64 dimensions, TopK, 586 steps, held-out FVU: `variance` 0.162, `unit` 0.165; `none` 0.165 and 0.166
             for rows at a mean distance of 76 and 1.5 from their mean, 0.207 at 0.03, and there 0.33 at 0.4 times the rate.)
+        lr_factor: what that default is multiplied by; without effect where `lr` is given.
         scaling: the one scalar that rows are multiplied with while training (folded into the biases at export):
             `variance` makes the mean of ||x - mean||^2 equal d_in, `mean_square` that of ||x||^2, `norm` makes the mean of
             ||x|| equal sqrt(d_in), `unit` makes the mean of ||x||^2 equal 1, `none` leaves rows as they are. `layer_norm`
@@ -88,6 +89,7 @@ class Recipe:
     """
 
     lr: float | None = None
+    lr_factor: float = 1.0
     scaling: TrainingScaling = "variance"
     centring: Centring = "none"
     tied_init: bool = True
@@ -119,6 +121,7 @@ class Recipe:
             text
             for wrong, text in (
                 (self.lr is not None and self.lr <= 0, f"sae.lr must be above 0, got {self.lr}"),
+                (self.lr_factor <= 0, f"sae.lr_factor must be above 0, got {self.lr_factor}"),
                 (
                     self.decoder_norm is not None and self.decoder_norm <= 0,
                     f"sae.decoder_norm must be above 0, got {self.decoder_norm}",

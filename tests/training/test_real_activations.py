@@ -1,0 +1,68 @@
+"""What training promises on real activations: sparsity goes where its setting says, and exported thresholds keep to it."""
+
+import itertools
+
+import pytest
+import torch
+
+import sae
+from sae.activations.harvest import Harvester
+from sae.commands.hook_node import has_target, reads_several
+from sae.tokens.wikipedia_sample import WikipediaSample
+from tests.training.nodes import every_node, keys_of
+
+pytestmark = pytest.mark.slow
+
+TRAIN, HELD_OUT, BATCH = 12_000, 3_000, 256
+# Which key makes latents few, and values of it from many to few: the first of them that a file sets.
+DIALS = {"k": (24, 12, 6), "l0_target": (24, 12, 6), "l1_coefficient": (1.0, 3.0, 9.0)}
+
+
+@pytest.fixture(scope="module")
+def rows():
+    """MiniLM on articles: its residual stream after blocks 2 and 3, and what the MLP of block 3 reads and adds."""
+    model = sae.load_model(source="packaged", name="minilm", document_start="[CLS]", document_end="[SEP]")
+    articles = itertools.islice(WikipediaSample().documents(), 12)
+    blocks = sae.token_blocks(model, [article.text for article in articles])
+    places = {"before": ("resid_post", 2), "after": ("resid_post", 3), "read": ("mlp_in", 3), "added": ("mlp_out", 3)}
+    points = {key: sae.resolve_hook_point(model, site=site, layer=layer) for key, (site, layer) in places.items()}
+    needed = int((blocks.rows_per_block().cumsum(dim=0) < TRAIN + HELD_OUT).sum()) + 1
+    assert needed <= len(blocks), "take more articles"
+    values = Harvester(model, list(points.values())).rows(blocks, torch.arange(needed)).values
+    return {key: values[point.name][: TRAIN + HELD_OUT] for key, point in points.items()}
+
+
+def fitted(name, rows, **settings):
+    """A dictionary and its held-out rows, as `sae.evaluate` takes them."""
+    settings |= {"architecture": name, "expansion": 2, "tokens": TRAIN, "batch_tokens": BATCH}
+    if has_target(name):
+        x, target = rows["read"], rows["added"]
+        return sae.fit(x[:TRAIN], target=target[:TRAIN], **settings), (x[TRAIN:], target[TRAIN:])
+    if reads_several(name):
+        x = [rows["before"], rows["after"]]
+        return sae.fit([one[:TRAIN] for one in x], **settings), torch.cat([one[TRAIN:] for one in x], dim=1)
+    return sae.fit(rows["after"][:TRAIN], **settings), rows["after"][TRAIN:]
+
+
+@every_node
+def test_the_frontier(rows, name):
+    """L0 on held-out rows falls with each step of the dial, to half at least from end to end, and the error rises with it.
+
+    A threshold that never moves, or a penalty whose gradient reaches nothing, gives one L0 at every setting.
+    """
+    key = next(key for key in DIALS if keys_of(name).get(key) is not None)
+    found = []
+    for value in DIALS[key]:
+        dictionary, held_out = fitted(name, rows, **{key: value})
+        report = sae.evaluate(dictionary, rows=[held_out])
+        found.append((report["l0"], report["fvu"]))
+        if dictionary.batch_threshold is not None:
+            with torch.no_grad():
+                x = held_out[0] if isinstance(held_out, tuple) else held_out
+                chosen = dictionary.forward_train(x).latent_acts > 0
+            assert report["l0"] == pytest.approx(float(chosen.sum(dim=1).double().mean()), rel=0.05)
+    (most, some, few), (least_error, more, most_error) = zip(*found, strict=True)
+    assert most > some > few > 0
+    assert few < most / 2
+    assert least_error < more < most_error < 1
+    print(name, key, found)
