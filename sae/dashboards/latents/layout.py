@@ -61,6 +61,6 @@ def _pca(unit: Float[Tensor, "latents d_out"]) -> Float[np.ndarray, "latents 2"]
 
 def _umap(unit: Float[Tensor, "latents d_out"], seed: int) -> Float[np.ndarray, "latents 2"]:
     reducer = importlib.import_module("umap").UMAP(
-        n_components=2, metric="cosine", n_neighbors=min(UMAP_NEIGHBOURS, len(unit) - 1), random_state=seed
+        n_components=2, metric="cosine", n_neighbors=min(UMAP_NEIGHBOURS, len(unit) - 1), random_state=seed, n_jobs=1
     )
     return np.asarray(reducer.fit_transform(unit.numpy()), dtype=np.float64)

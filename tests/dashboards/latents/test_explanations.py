@@ -57,3 +57,17 @@ def test_settings_that_mean_nothing_are_refused(name, value):
     with pytest.raises(UserError, match=f"dashboard setting {name}={value}: expected a whole number of at least"):
         PageSettings(**{name: value})
     PageSettings(top=0, per_interval=0, random=0, tokens=0, logits=0, neighbours=0, neurons=0, window_before=0, window_after=0)
+
+
+def test_the_best_explanation_has_the_largest_score_of_those_that_have_one(tmp_path):
+    path = tmp_path / "explanations.jsonl"
+    scores = {0: ["null", "-0.5", "null"], 1: ["null", "null"], 2: ["0.1", "0.3", "0.3"]}
+    lines = [
+        f'{{"latent": {latent}, "text": "{number}", "source": "a", "score": {score}}}'
+        for latent, own in scores.items()
+        for number, score in enumerate(own)
+    ]
+    path.write_text("\n".join(lines))
+    found = read_explanations(path, 5)
+    best = [found.best(latent) for latent in range(4)]
+    assert [None if entry is None else entry["text"] for entry in best] == ["1", "0", "1", None]

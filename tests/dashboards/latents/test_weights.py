@@ -131,7 +131,7 @@ def test_umap_is_asked_where_it_is_installed(monkeypatch):
     monkeypatch.setitem(sys.modules, "umap", module)
     shown = np.ones(LATENTS, dtype=bool)
     assert layout(decoder(), shown, PageSettings(seed=7))[1] == "umap"
-    assert asked == [{"n_components": 2, "metric": "cosine", "n_neighbors": 15, "random_state": 7}]
+    assert asked == [{"n_components": 2, "metric": "cosine", "n_neighbors": 15, "random_state": 7, "n_jobs": 1}]
     assert layout(decoder(), shown, PageSettings(layout="pca"))[1] == "pca"
     assert layout(decoder(), np.arange(LATENTS) < 4, PageSettings())[1] == "pca"
     assert len(asked) == 1
