@@ -9,13 +9,14 @@ sixteenth of it is left to search.
 """
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, final
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from sae.functional.encoder_tiles import Tile, merge, tiles_of, top_k_of_tiles
+from sae.functional.encoder_tiles import Tile, WholeRows, merge, tiles_of, top_k_of_tiles
 from sae.functional.sparse import SparseActs, SparsePattern, gathered_dots, weight_gradient
 from sae.functional.triton_kernels import weighted_bags
 
@@ -27,7 +28,7 @@ SAMPLE_ROWS = 32  # rows of a batch from which the place of its cut is guessed
 
 @final
 class EncoderProduct:
-    """Picks entries of (x - shift) @ weight + bias.
+    """Picks entries of (x - shift) @ weight + bias, which must not change while it is in use.
 
     Every method that picks gives pre-activations, not yet activated, in order of their rows; gradients flow back to x, shift,
     weight and bias.
@@ -54,6 +55,7 @@ class EncoderProduct:
                 the weight's type. None: the type of autocast where that is on, else the weight's.
         """
         self._x, self._weight, self._bias, self._shift = x, weight, bias, shift
+        self._whole = WholeRows()
         device = weight.device.type
         if dtype is None and torch.is_autocast_enabled(device):
             dtype = torch.get_autocast_dtype(device)
@@ -87,7 +89,7 @@ class EncoderProduct:
         """The k largest of each row, positive or not: the values hold k entries a row."""
         with torch.no_grad():
             parts = self._rows.split(max(1, BUFFER_ELEMENTS // self.num_latents))
-            found = [top_k_of_tiles(list(self._tiles(part, keep=True)), k) for part in parts]
+            found = [top_k_of_tiles(self._whole.of(part, partial(self._tiles, part, keep=True)), k) for part in parts]
             values, indices = (torch.cat(part) for part in zip(*found, strict=True))
             offsets = torch.arange(0, values.numel() + 1, k, dtype=torch.int32, device=values.device)
             pattern = SparsePattern(indices=indices.flatten().int(), offsets=offsets, num_latents=self.num_latents)

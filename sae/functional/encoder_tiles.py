@@ -1,7 +1,7 @@
 """The encoder's product, some latents at a time: tiles that stay in the cache while they are looked at, and what is kept."""
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, final
 
 import torch
@@ -11,11 +11,20 @@ from torch import Tensor
 from sae.functional.selection import BLOCK, block_entries, block_maxima, top_k_entries
 from sae.functional.sparse import SparsePattern
 
-__all__ = ["Tile", "merge", "tiles_of", "top_k_of_tiles"]
+__all__ = ["Tile", "WholeRows", "merge", "tiles_of", "top_k_of_tiles"]
 
 TILE_ELEMENTS = 1 << 22  # pre-activations of a tile: 16 MiB in float32, which a cache may hold
 
-_buffers = threading.local()
+
+class _Buffers(threading.local):
+    """A thread's buffers, and a mark of the last time that one of them was lent."""
+
+    def __init__(self) -> None:
+        self.kept: dict[Any, Tensor] = {}
+        self.loan = object()
+
+
+_buffers = _Buffers()
 
 
 @final
@@ -82,6 +91,29 @@ def tiles_of(
             yield Tile(first, values.add_(offset[first:last]))
 
 
+@final
+class WholeRows:
+    """All tiles of some rows of one product; the last ones stay until the buffer is lent again, so a second search is free."""
+
+    def __init__(self) -> None:
+        self._rows: tuple[int, int] | None = None
+        self._loan: object = None
+        self._tiles: list[Tile] = []
+
+    def of(self, rows: Float[Tensor, "rows d_in"], make: Callable[[], Iterator[Tile]]) -> list[Tile]:
+        """The tiles.
+
+        Args:
+            rows: some of the batch.
+            make: makes their tiles, all of which stay.
+        """
+        wanted = (rows.data_ptr(), len(rows))
+        if self._rows != wanted or self._loan is not _buffers.loan:
+            self._tiles = list(make())
+            self._rows, self._loan = wanted, _buffers.loan
+        return self._tiles
+
+
 def top_k_of_tiles(tiles: list[Tile], k: int) -> tuple[Float[Tensor, "rows k"], Int[Tensor, "rows k"]]:
     """The k largest of each row over all tiles, which lie one after the other in memory: see `top_k_entries`."""
     batch, width = len(tiles[0].values), tiles[0].values.shape[1]
@@ -139,7 +171,7 @@ def merge(
 def _buffer(numel: int, like: Tensor) -> Tensor:
     """Memory that is used again: fresh pages for tens of megabytes cost about as much as what is computed into them."""
     key = (like.device, like.dtype)
-    kept: dict[Any, Tensor] = _buffers.__dict__.setdefault("kept", {})
+    _buffers.loan, kept = object(), _buffers.kept
     if key not in kept or kept[key].numel() < numel:
         with torch.inference_mode(False):  # a tensor made in inference mode could not be written to in training
             kept[key] = torch.empty(numel, dtype=like.dtype, device=like.device)

@@ -1,7 +1,5 @@
 """Picked pre-activations against the whole product: values and every gradient, over shapes that divide by nothing."""
 
-import threading
-
 import numpy as np
 import pytest
 import torch
@@ -184,7 +182,7 @@ def test_a_bias_s_gradient_is_summed_in_float32():
 
 
 def test_the_buffer_of_inference_mode_serves_training(monkeypatch):
-    monkeypatch.setattr(encoder_tiles, "_buffers", threading.local())
+    monkeypatch.setattr(encoder_tiles, "_buffers", encoder_tiles._Buffers())
     x, weight, bias = ramp(4, 3), ramp(3, 9).requires_grad_(), torch.zeros(9, dtype=torch.float64)
     with torch.inference_mode():
         EncoderProduct(x, weight, bias).above(0.0)
@@ -207,3 +205,24 @@ def test_autocast_chooses_in_its_own_type():
     chosen = EncoderProduct(x, weight, bias, dtype=torch.bfloat16).top_k(3)
     assert torch.equal(cast.indices, chosen.indices)
     assert cast.values.dtype == torch.float32
+
+
+@pytest.mark.parametrize(("tile", "buffer"), [(1, 1 << 24), (1 << 22, 1 << 24), (1, 300)])
+def test_a_second_search_takes_the_product_that_is_there_and_no_other(tile, buffer, monkeypatch):
+    """MultiTopK searches where TopK did. What was written over meanwhile, or is of other rows, is made anew."""
+    monkeypatch.setattr(encoder_tiles, "TILE_ELEMENTS", tile)
+    monkeypatch.setattr(encoder_product, "BUFFER_ELEMENTS", buffer)
+    x, weight, bias = ramp(10, 6), ramp(6, 90, phase=1), ramp(90, phase=2)
+    made = []
+    mm = torch.mm
+    monkeypatch.setattr(torch, "mm", lambda *args, **kwargs: made.append(1) or mm(*args, **kwargs))
+    product, other = EncoderProduct(x, weight, bias), EncoderProduct(-x, weight, bias)
+    first = product.top_k(3)
+    count = len(made)
+    assert torch.equal(product.top_k(7).map(torch.relu).to_dense() > 0, row_top_k(x @ weight + bias, 7) > 0)
+    assert (len(made) == count) == (buffer > 300)
+    for lent_again in (lambda: other.top_k(4), lambda: other.above(0.0)):
+        lent_again()
+        again = product.top_k(3)
+        assert torch.equal(again.indices, first.indices)
+        assert torch.equal(again.values, first.values)
