@@ -35,6 +35,7 @@ def run(tree: dict[str, Any], overrides: Sequence[str]) -> int:
 
     from sae.activations.row_source import read_rows
     from sae.commands.assemble import open_origin, open_text
+    from sae.commands.harvest_limit import measure_harvest
     from sae.commands.hook_node import has_target, reads_several
     from sae.commands.sae_node import read_sae_node
     from sae.commands.source_config import read_source_config
@@ -63,6 +64,8 @@ def run(tree: dict[str, Any], overrides: Sequence[str]) -> int:
     start = time.perf_counter()
     rows = read_rows(origin.harvester, text.train, torch.arange(min(blocks, len(text.train))))
     harvest = len(rows) / (time.perf_counter() - start)
+    model = origin.model
+    limit = measure_harvest(origin.harvester, text.train, d_model=model.d_model, dtype=model.dtype, device=model.device)
     say(f"{steps} steps of each kind, in turn ...")
     framework, plain = _steps(rows.values[origin.hook_point.name], node, batch_tokens=batch, steps=steps, seed=config.seed)
     width, d_sae = origin.hook_point.width, node.width(origin.hook_point.width)
@@ -70,6 +73,9 @@ def run(tree: dict[str, Any], overrides: Sequence[str]) -> int:
     print(f"d_in {width}, d_sae {d_sae}, batch {batch}, {threads} threads, {device}, medians of {steps} steps")
     print(f"  {'stage':<34} {'tokens/s':>10} {'ms a step':>10}")
     print(f"  {'harvest to ' + origin.hook_point.name:<34} {harvest:>10,.0f} {'':>10}")
+    print(
+        f"  of it: padding {limit.padding:.1%} of what is computed, {limit.matmul_share:.0%} of the rate of one matrix product"
+    )
     for label, seconds in (("SAE step, plain loop", plain), ("SAE step, framework", framework)):
         print(f"  {label:<34} {batch / statistics.median(seconds):>10,.0f} {1000 * statistics.median(seconds):>10.1f}")
     if tree["job_tokens"]:

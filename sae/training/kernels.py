@@ -18,9 +18,10 @@ from sae.losses.objective import Objective
 
 __all__ = ["KernelSettings", "PassChoice"]
 
-# Shares of pre-activations that take part below which the sparse pass begins and above which it ends. Estimated from what the
-# products cost at one or two percent, not measured where the passes are level.
-ENTER, LEAVE = 0.04, 0.06
+# Shares of pre-activations that take part below which the sparse pass begins and above which it ends. Where the passes are
+# level depends on whether the weights fit into a cache: with 2304 latents at 12 to 17 percent, with 10240 at 8 (one thread,
+# d_in 640; `scripts/benchmark_passes.py`).
+ENTER, LEAVE = 0.05, 0.07
 DENSE_STEPS = 8  # a dense pass counts active latents once in so many steps: counting is a pass over all of them
 
 

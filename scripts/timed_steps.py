@@ -1,0 +1,293 @@
+"""One training step on rows from a normal distribution: the framework's, and what one would write by hand. For the benchmarks.
+
+The plain step is autograd through dense products, `torch.topk`, torch.optim.Adam as it comes, the decoder's gradient projected
+and its rows renormalised where the recipe holds them at length 1. Both start from the same weights and the rate is so small
+that they stay there. Biases and thresholds are set so that a given number of latents is active on a row.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.profiler_util import FunctionEvent
+from torch.profiler import ProfilerActivity, profile, record_function
+
+from sae.commands.entry import compose
+from sae.commands.hook_node import has_target, reads_several
+from sae.commands.sae_node import read_sae_node
+from sae.functional import encoder_product, pursuit
+from sae.functional.straight_through import jumprelu, step
+from sae.training.kernels import KernelSettings
+from sae.training.learner import Learner
+from sae.training.optimizers import OptimizerSettings
+from sae.training.recipe import Budget
+from sae.training.schedule import ScheduleSettings
+
+RATE = 1e-9
+START_ROWS = 4096
+BY_BIAS = ("relu", "gated", "crosscoder")  # what decides how many of their latents are active; the others have k
+ARCHITECTURES = (
+    "relu",
+    "gated",
+    "topk",
+    "batch_topk",
+    "jumprelu",
+    "matryoshka",
+    "matching_pursuit",
+    "transcoder",
+    "crosscoder",
+)
+STAGES = ("product", "choice", "decode", "loss, rest", "by decoder", "by encoder", "backward, rest", "update", "after")
+
+
+class Framework:
+    """The framework's step, as the Lightning module takes it."""
+
+    def __init__(self, name: str, *, d_in: int, d_sae: int, batch: int, active: int, kernels: KernelSettings) -> None:
+        """Set up.
+
+        Args:
+            name: a file of `conf/sae`.
+            d_in: width of the rows; a crosscoder's two parts share it, a transcoder's target has it too.
+            d_sae: latents.
+            batch: rows.
+            active: latents a row.
+            kernels: which pass.
+        """
+        wanted = {"d_sae": d_sae, "expansion": None, "lr": RATE}
+        if name not in BY_BIAS and name != "jumprelu":
+            wanted["k"] = active
+        problems: list[str] = []
+        node = read_sae_node({**compose("train", [f"sae={name}"])["sae"], **wanted}, problems)
+        assert node is not None, problems
+        self.widths = {"x": d_in}
+        if reads_several(name):
+            self.widths = {"x": d_in // 2, "y": d_in - d_in // 2}
+        elif has_target(name):
+            self.widths = {"x": d_in, "y": d_in}
+        several = tuple(self.widths.values()) if reads_several(name) else None
+        sae, objective = node.build(d_in, d_out=d_in, widths=several)
+        self.learner = Learner(
+            name=name,
+            inputs=list(self.widths) if several else ["x"],
+            targets=["y"] if has_target(name) else None,
+            sae=sae,
+            objective=objective,
+            coefficients=node.coefficients,
+            recipe=node.recipe,
+            schedule=ScheduleSettings(),
+            budget=Budget(train_tokens=10**10, batch_tokens=batch),
+            seed=0,
+            kernels=kernels,
+        )
+        self.learner.start_from(self.rows(START_ROWS, torch.Generator().manual_seed(0)))
+        self._set_active(name, active)
+        self.optimizer = self.learner.build_optimizer(OptimizerSettings())
+        self.l0 = 0.0
+
+    def rows(self, number: int, generator: torch.Generator) -> dict[str, Tensor]:
+        """Raw rows of each activation."""
+        return {point: torch.randn(number, width, generator=generator) for point, width in self.widths.items()}
+
+    def take(self, kernels: KernelSettings) -> None:
+        """Go on by another pass."""
+        self.learner.passes.settings = kernels
+
+    @torch.no_grad()
+    def _set_active(self, name: str, active: int) -> None:
+        sae = self.learner.sae
+        x = self.learner.input_space(self.rows(512, torch.Generator().manual_seed(3)))
+        if name in BY_BIAS or name == "jumprelu":
+            products = (sae.encoder_input(x) @ sae.W_enc).flatten()
+            level = products.topk(active * len(x)).values[-1]
+            if name == "jumprelu":
+                function: Any = sae.get_submodule("activation_function")
+                sae.scale_thresholds_(level / function.threshold[0])
+            else:
+                sae.get_parameter("b_enc").fill_(-level)
+
+    def step(self, rows: Mapping[str, Tensor], number: int) -> None:
+        """One step on raw rows."""
+        with record_function("loss"):
+            loss = self.learner.loss(rows, number, measure=number == 1)
+        with record_function("backward"):
+            loss.backward()
+        with record_function("update"):
+            self.learner.before_update(self.optimizer, measure=False)
+            self.optimizer.step()
+            self.optimizer.zero_grad()
+        with record_function("after"):
+            self.learner.after_update(len(rows["x"]), number, self.optimizer)
+        if number == 1:
+            self.l0 = float(self.learner.batch_metrics["l0"])
+
+    def share_held(self, rows: Mapping[str, Tensor]) -> float:
+        """Share of pre-activations that the sparse pass holds."""
+        x = self.learner.input_space(rows)
+        held = self.learner.sae.forward_train_sparse(x).latent_acts.values.numel()
+        return held / (len(x) * self.learner.sae.d_sae)
+
+    def stages(self, rows: Mapping[str, Tensor], *, steps: int = 3) -> dict[str, float]:
+        """Milliseconds of each stage of a sparse step, by torch's profiler, which slows it a little."""
+        with _ranges(), profile(activities=[ProfilerActivity.CPU]) as profiler:
+            for number in range(steps):
+                self.step(rows, 10 + number)
+        found = profiler.events()
+        assert found is not None
+        return {name: time / steps / 1000 for name, time in _stages(list(found)).items()}
+
+
+class _ranges:
+    """Names the library's searches to the profiler, while it is entered."""
+
+    PLACES = ((encoder_product.EncoderProduct, ("above", "top_k", "batch_top_k")), (pursuit, ("_pursue",)))
+
+    def __enter__(self) -> None:
+        self._were: list[tuple[Any, str, Callable[..., Any]]] = []
+        for owner, names in self.PLACES:
+            for name in names:
+                was = getattr(owner, name)
+                self._were.append((owner, name, was))
+                setattr(owner, name, record_function("choice")(was))
+
+    def __exit__(self, *_: object) -> None:
+        for owner, name, was in self._were:
+            setattr(owner, name, was)
+
+
+def _stages(events: list[FunctionEvent]) -> dict[str, float]:
+    """Microseconds of each of `STAGES`; products are those of the forward pass."""
+
+    def within(outer: str, *names: str) -> float:
+        spans = [one.time_range for one in events if one.name == outer]
+        found = [one.time_range for one in events if one.name in names]
+        return sum(one.elapsed_us() for one in found if any(s.start <= one.start and one.end <= s.end for s in spans))
+
+    whole = {name: sum(one.time_range.elapsed_us() for one in events if one.name == name) for name in ("update", "after")}
+    loss, backward = (sum(one.time_range.elapsed_us() for one in events if one.name == name) for name in ("loss", "backward"))
+    products = ("aten::mm", "aten::addmm", "aten::bmm")
+    product, choice = within("loss", *products), within("loss", "choice") - within("choice", *products)
+    decode = within("loss", "_SparseDecode")
+    by_decoder, by_encoder = within("backward", "_SparseDecodeBackward"), within("backward", "_PickedBackward")
+    rest = (loss - product - choice - decode, by_decoder, by_encoder, backward - by_decoder - by_encoder)
+    return dict(zip(STAGES, (product, choice, decode, *rest, whole["update"], whole["after"]), strict=True))
+
+
+class Product:
+    """The encoder's forward product alone, into memory that is there already."""
+
+    def __init__(self, learner: Learner, *, batch: int, dtype: torch.dtype) -> None:
+        self.weight = learner.sae.W_enc.detach().to(dtype)
+        self.out = self.weight.new_empty(batch, self.weight.shape[1])
+
+    def step(self, rows: Mapping[str, Tensor]) -> None:
+        """One product."""
+        x = torch.cat([rows["x"], rows["y"]], dim=1) if len(self.weight) > rows["x"].shape[1] else rows["x"]
+        torch.mm(x.to(self.weight.dtype), self.weight, out=self.out)
+
+
+class Plain:
+    """What one would write by hand, in dense autograd and torch's default Adam; AuxK, which costs nothing here, is left out."""
+
+    def __init__(self, ours: Framework) -> None:
+        learner, sae = ours.learner, ours.learner.sae
+        self.name, self.learner = learner.name, learner
+        self.k, self.subtract, self.unit_rows = sae.num_active or 0, sae.apply_b_dec_to_input, learner.recipe.unit_norm_decoder
+        self.clip_norm = learner.recipe.clip_norm
+        own = {
+            name: parameter.detach().clone(memory_format=torch.contiguous_format).requires_grad_()
+            for name, parameter in sae.named_parameters()
+            if not name.startswith("activation_function")
+        }
+        self.own = own
+        self.W_enc, self.W_dec, self.b_dec = own.get("W_enc"), own["W_dec"], own["b_dec"]
+        if self.name == "jumprelu":
+            function: Any = sae.get_submodule("activation_function")
+            own["log_threshold"] = function.threshold.detach().log().requires_grad_()
+            self.bandwidth = function.bandwidth
+        self.groups = list(getattr(sae, "group_sizes", ()))
+        self.optimizer = torch.optim.Adam(own.values(), lr=RATE)
+
+    def step(self, rows: Mapping[str, Tensor]) -> None:
+        """One step on raw rows."""
+        x = self.learner.input_space(rows)
+        target = x if self.learner.target_space is None else self.learner.target_space(rows)
+        loss = self._loss(x, target)
+        self.optimizer.zero_grad()
+        loss.backward()
+        with torch.no_grad():
+            gradient = self.W_dec.grad
+            assert gradient is not None
+            if self.unit_rows:
+                gradient -= (gradient * self.W_dec).sum(dim=1, keepdim=True) * self.W_dec
+            if self.clip_norm is not None:
+                nn.utils.clip_grad_norm_(self.own.values(), self.clip_norm)
+            self.optimizer.step()
+            if self.unit_rows:
+                self.W_dec /= self.W_dec.norm(dim=1, keepdim=True)
+
+    def _loss(self, x: Tensor, target: Tensor) -> Tensor:
+        if self.name == "matching_pursuit":
+            return (self._pursued(x) - target).square().sum(dim=1).mean()
+        assert self.W_enc is not None
+        shared = (x - self.b_dec if self.subtract else x) @ self.W_enc
+        pre_acts, penalty = shared + self.own["b_enc"], torch.zeros(())
+        if self.name in ("relu", "crosscoder"):
+            acts = torch.relu(pre_acts)
+            weights = torch.stack([part.norm(dim=1) for part in self.W_dec.tensor_split(2, dim=1)]).sum(dim=0)
+            penalty = 2.25 * (acts if self.name == "relu" else acts * weights).sum(dim=1).mean()
+        elif self.name == "gated":
+            acts = torch.relu(shared * self.own["r_mag"].exp() + self.own["b_mag"]) * (pre_acts > 0)
+            gate = torch.relu(pre_acts)
+            gate_recon = gate @ self.W_dec.detach() + self.b_dec.detach()
+            penalty = 2.25 * gate.sum(dim=1).mean() + (gate_recon - target).square().sum(dim=1).mean()
+        elif self.name in ("topk", "transcoder"):
+            values, indices = pre_acts.topk(self.k, dim=1)
+            acts = torch.zeros_like(pre_acts).scatter(1, indices, torch.relu(values))
+        elif self.name in ("batch_topk", "matryoshka"):
+            values, indices = torch.relu(pre_acts).flatten().topk(self.k * len(x))
+            acts = torch.zeros(pre_acts.numel()).scatter(0, indices, values).view_as(pre_acts)
+        else:
+            threshold = self.own["log_threshold"].exp()
+            acts = jumprelu(pre_acts, threshold, bandwidth=self.bandwidth)
+            penalty = step(pre_acts, threshold, bandwidth=self.bandwidth).sum(dim=1).mean()
+        if not self.groups:
+            return (acts @ self.W_dec + self.b_dec - target).square().sum(dim=1).mean() + penalty
+        recon, errors = self.b_dec, []
+        for part, directions in zip(acts.split(self.groups, dim=1), self.W_dec.split(self.groups), strict=True):
+            recon = recon + part @ directions
+            errors.append((recon - target).square().sum(dim=1).mean())
+        return torch.stack(errors).mean()
+
+    def _pursued(self, x: Tensor) -> Tensor:
+        centred = x - self.b_dec
+        residual, norms = centred, self.W_dec.norm(dim=1)
+        acts = torch.zeros(len(x), len(self.W_dec))
+        for _ in range(self.k):
+            with torch.no_grad():
+                fit, chosen = (residual @ (self.W_dec / norms[:, None]).T).max(dim=1)
+            directions = self.W_dec[chosen]
+            share = (residual * directions).sum(dim=1) / norms[chosen].square() * (fit > 0)
+            acts = acts.scatter_add(1, chosen[:, None], share[:, None])
+            residual = residual - share[:, None] * directions
+        return acts @ self.W_dec + self.b_dec
+
+
+def in_turn(
+    turns: Mapping[str, Callable[[int], Any]],
+    *,
+    rounds: int,
+    warm_up: int = 2,
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[str, list[float]]:
+    """Seconds of each of the turns, round by round; the rounds that warm up do not count."""
+    seconds: dict[str, list[float]] = {name: [] for name in turns}
+    for number in range(warm_up + rounds):
+        for name, turn in turns.items():
+            start = clock()
+            turn(number)
+            if number >= warm_up:
+                seconds[name].append(clock() - start)
+    return seconds
