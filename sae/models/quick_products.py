@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-__all__ = ["QuickProducts"]
+__all__ = ["QuickProducts", "quick_format"]
 
 
 @final
@@ -76,3 +76,14 @@ class _Product(torch.autograd.Function):
         (gradient,) = gradients
         by_x = (gradient.to(ctx.weight.dtype).flatten(0, -2) @ ctx.weight.T).to(gradient.dtype)
         return by_x.unflatten(0, gradient.shape[:-1]), None
+
+
+def quick_format(device: torch.device) -> torch.dtype | None:
+    """The number format in which a device multiplies matrices quicker than in float32; None where it has none.
+
+    A processor without instructions for it would be slower in bfloat16. Where PyTorch is too old to tell, none is assumed.
+    """
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else None
+    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)() if device.type == "cpu" else {}
+    return torch.bfloat16 if capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") else None

@@ -6,7 +6,7 @@ from torch import nn
 from torch.testing import assert_close
 from transformers.pytorch_utils import Conv1D
 
-from sae.models.quick_products import QuickProducts
+from sae.models.quick_products import QuickProducts, quick_format
 
 
 def frozen(module):
@@ -61,3 +61,16 @@ def test_weights_are_rounded_once():
     layer.weight.zero_()
     with context:
         assert torch.equal(layer(x), before)
+
+
+def test_the_quick_format_is_what_the_processor_has_instructions_for(monkeypatch):
+    for capabilities, expected in (
+        ({"avx512_bf16": True, "amx_bf16": False}, torch.bfloat16),
+        ({"amx_bf16": True}, torch.bfloat16),
+        ({"avx512_bf16": False, "avx2": True}, None),
+    ):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda capabilities=capabilities: capabilities, raising=False)
+        assert quick_format(torch.device("cpu")) == expected
+    assert quick_format(torch.device("meta")) is None
+    monkeypatch.delattr(torch.cpu, "get_capabilities")
+    assert quick_format(torch.device("cpu")) is None
