@@ -196,6 +196,7 @@ class Plain:
         self.name, self.learner = learner.name, learner
         self.k, self.subtract, self.unit_rows = sae.num_active or 0, sae.apply_b_dec_to_input, learner.recipe.unit_norm_decoder
         self.clip_norm = learner.recipe.clip_norm
+        self.l1 = learner.course.coefficients["l1"][0] if self.name in BY_BIAS else 0.0
         own = {
             name: parameter.detach().clone(memory_format=torch.contiguous_format).requires_grad_()
             for name, parameter in sae.named_parameters()
@@ -237,12 +238,12 @@ class Plain:
         if self.name in ("relu", "crosscoder"):
             acts = torch.relu(pre_acts)
             weights = torch.stack([part.norm(dim=1) for part in self.W_dec.tensor_split(2, dim=1)]).sum(dim=0)
-            penalty = 2.25 * (acts if self.name == "relu" else acts * weights).sum(dim=1).mean()
+            penalty = self.l1 * (acts if self.name == "relu" else acts * weights).sum(dim=1).mean()
         elif self.name == "gated":
             acts = torch.relu(shared * self.own["r_mag"].exp() + self.own["b_mag"]) * (pre_acts > 0)
             gate = torch.relu(pre_acts)
             gate_recon = gate @ self.W_dec.detach() + self.b_dec.detach()
-            penalty = 2.25 * gate.sum(dim=1).mean() + (gate_recon - target).square().sum(dim=1).mean()
+            penalty = self.l1 * gate.sum(dim=1).mean() + (gate_recon - target).square().sum(dim=1).mean()
         elif self.name in ("topk", "transcoder"):
             values, indices = pre_acts.topk(self.k, dim=1)
             acts = torch.zeros_like(pre_acts).scatter(1, indices, torch.relu(values))
