@@ -176,6 +176,28 @@ def test_every_way_through_ends_at_the_same_codes(module, name, value, monkeypat
         torch.testing.assert_close(found.objective, reached.objective)
 
 
+def test_atoms_that_are_much_alike():
+    """Cosines of 0.9, and codes that use as many atoms as there are dimensions: three thousand steps of FISTA are too few."""
+    rows, atoms = problem(mean=3.0, seed=2)
+    found = sparse_code(rows, atoms, 0.02, settings=CodingSettings(tolerance=1e-10, max_iterations=100))
+    assert bool(found.converged.all())
+    assert violation(rows, atoms, found.acts.to_dense(), 0.02) < 1e-6
+    by_fista = sparse_code(rows, atoms, 0.02, settings=CodingSettings(method="fista", tolerance=1e-10, max_iterations=3000))
+    assert not bool(by_fista.converged.all())
+
+
+def test_rows_that_need_more_atoms_than_a_working_set_holds_go_on_by_fista(monkeypatch):
+    rows, atoms = PROBLEMS["overcomplete"]
+    taken = []
+    plain = sparse_coding.proximal_codes
+    monkeypatch.setattr(sparse_coding, "proximal_codes", lambda x, *rest, **named: taken.append(x) or plain(x, *rest, **named))
+    sparse_code(rows, atoms, 0.1)
+    assert taken == []
+    monkeypatch.setattr(working_sets, "MOST", 5)
+    sparse_code(rows, atoms, 0.1)
+    assert 0 < len(taken[0]) <= len(rows)
+
+
 def test_twin_atoms_and_atoms_of_zeros():
     rows, atoms = problem(rows=8, d_in=6, d_sae=9, seed=7)
     atoms = torch.cat([atoms, atoms[:4], torch.zeros(2, 6, dtype=torch.float64), -atoms[:3]])
