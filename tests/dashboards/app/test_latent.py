@@ -49,22 +49,28 @@ def test_every_definition_that_is_referred_to_exists(open_page: Open):
 def test_tokens_are_coloured_by_activation_and_underlined_by_effect(open_page: Open):
     page = open_page("#/latent/12")
     wanted = record(NUMBERS, 12)
-    example = wanted["groups"][0]["examples"][1]
-    spans = page.locator(".example").nth(1).locator(".t")
-    assert spans.count() == len(example["tokens"])
-    effects = example["effects"] or []
-    everything = [one for group in wanted["groups"] for one in group["examples"]]
-    largest = max(abs(value) for one in everything for value in [*(one["effects"] or []), *one["exact"].values()])
-    for offset in range(len(example["tokens"])):
-        classes = (spans.nth(offset).get_attribute("class") or "").split()
-        act = dict(zip(example["places"], example["acts"], strict=True)).get(offset, 0.0)
-        assert f"a{int(np.ceil(10 * act / wanted['max']))}" in classes
-        assert ("peak" in classes) == (offset == example["peak"])
-        effect = example["exact"].get(str(offset), dict(zip(example["places"], effects, strict=True)).get(offset, 0.0))
-        size = int(3 * abs(effect) / largest + 0.5)
-        assert ("raises" in classes) == (effect > 0 and size > 0)
-        assert ("lowers" in classes) == (effect < 0 and size > 0)
-        assert (f"u{size}" in classes) == (size > 0)
+    largest_act = wanted["max"]
+    assert largest_act
+    examples = [example for group in wanted["groups"] for example in group["examples"]]
+    largest = max(abs(value) for one in examples for value in [*(one["effects"] or []), *one["exact"].values()])
+    rows = (
+        "() => [...document.querySelectorAll('.example')].map((one) => [...one.querySelectorAll('.t')].map((t) => t.className))"
+    )
+    found = page.evaluate(rows)
+    assert [len(row) for row in found] == [len(example["tokens"]) for example in examples]
+    seen: set[str] = set()
+    for example, row in zip(examples, found, strict=True):
+        acts = dict(zip(example["places"], example["acts"], strict=True))
+        effects = dict(zip(example["places"], example["effects"] or [], strict=True))
+        for offset, names in enumerate(row):
+            effect = example["exact"].get(str(offset), effects.get(offset, 0.0))
+            size = int(3 * abs(effect) / largest + 0.5)
+            expected = {"t", f"a{int(np.ceil(10 * acts.get(offset, 0.0) / largest_act - 1e-12))}"}
+            expected |= {"peak"} if offset == example["peak"] else set()
+            expected |= {"raises" if effect > 0 else "lowers", f"u{size}"} if size else set()
+            assert set(names.split()) == expected
+            seen |= expected
+    assert {"raises", "lowers", "u1", "u2", "u3", "a0", "a1", "a10"} <= seen
 
 
 def test_hover_and_arrow_keys_tell_about_a_token(open_page: Open):
