@@ -7,7 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
+import time
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,12 +16,15 @@ import pytest
 import torch
 from starlette.testclient import TestClient
 
+from sae.activations.harvest import Harvester
+from sae.dashboards.collect.collector import collect
 from sae.dashboards.live.answers import Answers
 from sae.dashboards.live.guard import names_of
 from sae.dashboards.live.requests import LIMITS, body_limit
 from sae.dashboards.live.server import application, serve
 from sae.dashboards.live.steering import continue_text
 from sae.errors import UserError
+from tests.dashboards.collect.texts import make_blocks
 from tests.dashboards.live.subjects import TEXT, reader_of, subject_of
 from tests.models.tiny import D_MODEL
 
@@ -115,6 +118,32 @@ def test_ablation_of_a_text(folder):
     expected = answers.reader.effects.exact(blocks, count, count + position, torch.tensor(latents)).tolist()
     assert answer["effects"] == [*expected, 0.0]
     assert expected[0] != 0
+
+
+def test_ablation_of_a_collected_block(folder):
+    client, answers = opened(folder)
+    subject = answers.reader.subject
+    blocks = make_blocks()
+    source = Harvester(subject.model, subject.inputs, forward_blocks=2, dtype=torch.float64)
+    settings = {"belongs_to": {}, "chunk_blocks": 3, "effects": None, "on_rows": lambda done, total: None}
+    names = [point.name for point in subject.inputs]
+    codes = collect(folder / "collected", sae=subject.sae, source=source, hook_points=names, blocks=blocks, **settings)
+    assert len(codes) == 3
+    for block, position in ((0, 1), (4, 2), (5, 3), (6, 1)):  # in each of the chunks
+        index = torch.tensor([block])
+        for latent in range(13):
+            expected = answers.reader.effects.exact(blocks, index, torch.tensor([position]), torch.tensor([latent]))
+            if expected != 0:
+                break
+        answer = client.post("/api/ablate", json={"block": block, "position": position, "latents": [latent]}).json()
+        assert answer["effects"] == pytest.approx(expected.tolist(), rel=1e-9)
+        assert expected != 0
+    refused(
+        client.post("/api/ablate", json={"block": 7, "position": 1, "latents": [1]}),
+        400,
+        "no block 7: the dashboard's text has 7",
+    )
+    refused(client.post("/api/ablate", json={"block": 3, "position": 1, "latents": [1]}), 400, "special token")  # none is kept
 
 
 # -- what it refuses -----------------------------------------------------------------------------------------------------
@@ -367,15 +396,21 @@ def test_clamps_that_overflow_are_no_failure(folder):
 def test_requests_at_once_get_the_answers_of_requests_in_turn(folder):
     client, answers = opened(folder)
     texts = [f"w{number} w{number + 1} w7 w9" for number in range(8)]
-    running, most = [], []
-    layer = answers.reader.subject.model.module.get_submodule("model.layers.0")
-    layer.register_forward_pre_hook(lambda *_: (running.append(1), most.append(len(running)), None)[2])
-    layer.register_forward_hook(lambda *_: (running.pop(), None)[1])
+    running, most, page = [], [], answers.reader.page
+
+    def counted(text):
+        running.append(text)
+        most.append(len(running))
+        time.sleep(0.02)
+        found = page(text)
+        running.remove(text)
+        return found
+
+    answers.reader.page = counted
     with client, ThreadPoolExecutor(8) as pool:  # one event loop for all
         pages = list(pool.map(lambda text: client.post("/api/text", json={"text": text}).json(), texts))
-    assert pages == [answers.reader.page(text) for text in texts]
+    assert pages == [page(text) for text in texts]
     assert max(most) == 1
-    assert threading.active_count() < 40
 
 
 def test_serving_what_is_no_dashboard_is_refused(tmp_path):
@@ -406,6 +441,7 @@ CHILD = """
 import sys
 from pathlib import Path
 from sae.dashboards.live.server import serve
+from tests.dashboards.collect.texts import make_blocks
 from tests.dashboards.live.subjects import subject_of
 
 subject = subject_of()
