@@ -1,140 +1,25 @@
-"""From a checked configuration to what a run works with: models, hook points, text, rows."""
+"""What a run reads of its origin: the text in blocks, and rows of activations from the model, a store or the cache."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from sae.activations.cache import cached_rows
-from sae.activations.harvest import Harvester
-from sae.activations.joined import JoinedRows
 from sae.activations.row_source import RowSource
-from sae.activations.store import StoreDescription, store_bytes
+from sae.activations.store import store_bytes
 from sae.activations.stored import StoredRows
 from sae.activations.texts import tokenisation_spec
-from sae.architectures.base import SparseAutoencoder
-from sae.commands.hook_node import OTHER_MODEL
-from sae.commands.sae_node import SAENode
-from sae.commands.source_config import SourceConfig
+from sae.commands.origin import Origin, describe_store
 from sae.errors import UserError
-from sae.losses.objective import Objective
-from sae.models.conversion import default_cache_dir
-from sae.models.device import resolve_dtype
-from sae.models.hook_points import HookPoint, resolve_hook_point, resolve_hook_points
-from sae.models.language_model import LanguageModel
-from sae.models.loading import load_model
 from sae.tokens.blocks import TokenBlocks
 from sae.tokens.corpus import load_corpus, load_held_out
-from sae.tokens.tokenisation import tokenizer_fingerprint
 from sae.tokens.windows import BlockWindows, FiniteWindows, StreamedWindows
 
-__all__ = [
-    "Origin",
-    "Text",
-    "caches",
-    "check_enough",
-    "describe_place",
-    "describe_store",
-    "open_origin",
-    "open_rows",
-    "open_text",
-]
+__all__ = ["OnRows", "Text", "caches", "check_enough", "open_rows", "open_text"]
 
 Say = Callable[[str], None]
 OnRows = Callable[[int, int], None]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Origin:
-    """A model, or two, and the places in them that are read.
-
-    Attributes:
-        config: what they were made from.
-        model: the frozen transformer.
-        inputs: what an SAE reads, in the order in which it lies side by side.
-        targets: what it predicts: the inputs, but for a transcoder.
-        other_model: the second transformer, if there is one.
-        of_other: names of the hook points that are the second one's.
-    """
-
-    config: SourceConfig
-    model: LanguageModel
-    inputs: tuple[HookPoint, ...]
-    targets: tuple[HookPoint, ...]
-    other_model: LanguageModel | None = None
-    of_other: frozenset[str] = frozenset()
-
-    @property
-    def hook_point(self) -> HookPoint:
-        """The first place that is read: for most SAEs the only one."""
-        return self.inputs[0]
-
-    @property
-    def hook_points(self) -> tuple[HookPoint, ...]:
-        """Every place that is read or predicted, once."""
-        return tuple({point.name: point for point in (*self.inputs, *self.targets)}.values())
-
-    @property
-    def has_target(self) -> bool:
-        """Whether another activation is predicted than is read."""
-        return self.targets != self.inputs
-
-    @property
-    def place(self) -> str:
-        """The hook points in words."""
-        inputs, targets = (" + ".join(point.name for point in points) for points in (self.inputs, self.targets))
-        return f"{inputs} -> {targets}" if self.has_target else inputs
-
-    @property
-    def d_in(self) -> int:
-        """Width of all inputs side by side."""
-        return sum(point.width for point in self.inputs)
-
-    @property
-    def d_out(self) -> int:
-        """Width of all targets side by side."""
-        return sum(point.width for point in self.targets)
-
-    @property
-    def cache(self) -> Path:
-        """Folder of everything that is made once and used again."""
-        given = self.config.activations.cache_dir
-        return Path(given).expanduser() if given is not None else default_cache_dir()
-
-    @property
-    def harvester(self) -> RowSource:
-        """Runs the model, or both, for rows."""
-        node = self.config.activations
-        settings: dict[str, Any] = {"forward_blocks": node.forward_blocks, "dtype": resolve_dtype(node.dtype)}
-        own = Harvester(self.model, self.points_of(self.model), **settings)
-        if self.other_model is None:
-            return own
-        return JoinedRows([own, Harvester(self.other_model, self.points_of(self.other_model), **settings)])
-
-    def model_of(self, point: HookPoint) -> LanguageModel:
-        """The model that a hook point belongs to."""
-        return self.other_model if self.other_model is not None and point.name in self.of_other else self.model
-
-    def points_of(self, model: LanguageModel) -> list[HookPoint]:
-        """The hook points of one of the models."""
-        return [point for point in self.hook_points if self.model_of(point) is model]
-
-    def build(self, sae: SAENode) -> tuple[SparseAutoencoder, Objective]:
-        """The SAE as configured, for the widths of these places, and its objective.
-
-        Raises:
-            UserError: the settings do not make an SAE of this size.
-        """
-        return sae.build(self.d_in, d_out=self.d_out, widths=[point.width for point in self.inputs])
-
-    def text_provenance(self) -> dict[str, object]:
-        """What identifies the text and its split into training and held-out documents."""
-        return {**self.config.source.provenance(), "held_out_fraction": self.config.data.held_out_fraction}
-
-    def model_provenance(self) -> dict[str, object]:
-        """What identifies the weights, of both models where there are two."""
-        found = self.model.provenance()
-        return found if self.other_model is None else {**found, OTHER_MODEL: self.other_model.provenance()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,46 +41,6 @@ class Text:
     documents: int | None
     tokens: int | None
     stored: StoredRows | None
-
-
-def open_origin(config: SourceConfig) -> Origin:
-    """Load the model, or both, and find the hook points.
-
-    Raises:
-        UserError: a model cannot be loaded or has no such place.
-    """
-    places = config.places
-    settings = {"dtype": config.trainer.model_dtype, "device": config.trainer.device}
-    model = load_model(**config.model, **settings)
-    inputs = _resolved(model, places.inputs, several=places.several)
-    targets = _resolved(model, places.targets, several=False, key="hook.target_")
-    if config.other_model is None:
-        return Origin(config=config, model=model, inputs=inputs, targets=targets or inputs)
-    other = load_model(**config.other_model, **settings)
-    named = [
-        replace(point, name=f"{OTHER_MODEL}.{point.name}") for point in _resolved(other, places.inputs, several=places.several)
-    ]
-    inputs = (*inputs, *named)
-    return Origin(
-        config=config,
-        model=model,
-        inputs=inputs,
-        targets=targets or inputs,
-        other_model=other,
-        of_other=frozenset(point.name for point in named),
-    )
-
-
-def _resolved(
-    model: LanguageModel, places: Sequence[dict[str, Any]], *, several: bool, key: str = "hook."
-) -> tuple[HookPoint, ...]:
-    """The hook points of some places; errors name the keys that begin with `key`."""
-    try:
-        if several:
-            return tuple(point for place in places for point in resolve_hook_points(model, **place))
-        return tuple(resolve_hook_point(model, **place) for place in places)
-    except UserError as error:
-        raise UserError(str(error).replace("hook.", key)) from error
 
 
 def open_text(origin: Origin) -> Text:
@@ -284,22 +129,6 @@ def check_enough(origin: Origin, text: Text, train_tokens: int) -> None:
         + (f" ({text.documents} documents, {text.tokens} tokens)" if text.documents is not None else "")
         + ". Give more text, lower train.tokens, or allow several passes with data.repeat=true."
     )
-
-
-def describe_store(origin: Origin) -> StoreDescription:
-    """What a manifest says about the rows' origin."""
-    return StoreDescription(
-        model=origin.model_provenance(),
-        hook_points={point.name: describe_place(origin, point) for point in origin.hook_points},
-        tokenizer={"sha256": tokenizer_fingerprint(origin.model.tokenizer)},
-        text=origin.text_provenance(),
-    )
-
-
-def describe_place(origin: Origin, point: HookPoint) -> dict[str, Any]:
-    """Where a hook point lies, for files."""
-    place: dict[str, Any] = {"module": point.module, "tensor": point.tensor, "site": point.site, "layer": point.layer}
-    return {**place, "model": OTHER_MODEL} if point.name in origin.of_other else place
 
 
 def open_rows(origin: Origin, text: Text, *, cached: bool, say: Say, on_rows: OnRows) -> RowSource:

@@ -34,9 +34,10 @@ def run(tree: dict[str, Any], overrides: Sequence[str]) -> int:
     import torch
 
     from sae.activations.row_source import read_rows
-    from sae.commands.assemble import open_origin, open_text
+    from sae.commands.assemble import open_text
     from sae.commands.harvest_limit import measure_harvest
     from sae.commands.hook_node import has_target, reads_several
+    from sae.commands.origin import open_origin
     from sae.commands.sae_node import read_sae_node
     from sae.commands.source_config import read_source_config
 

@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from sae.architectures.base import SparseAutoencoder
-from sae.commands.assemble import Origin
 from sae.commands.dashboard_node import DashboardNode
+from sae.commands.origin import Origin
 from sae.dashboards.collect.codes import CollectedCodes
 from sae.dashboards.exports.delphi import write_delphi_cache
 from sae.dashboards.exports.neuronpedia import NeuronpediaNames, write_neuronpedia

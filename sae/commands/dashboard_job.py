@@ -13,12 +13,13 @@ from filelock import FileLock, Timeout
 
 import sae as package
 from sae.architectures.base import SparseAutoencoder
-from sae.commands.assemble import Origin, open_origin, open_text
+from sae.commands.assemble import open_text
 from sae.commands.binding import bind, make, parameters_of, typed
 from sae.commands.dashboard_exports import neuronpedia_names
 from sae.commands.dashboard_node import DashboardNode
 from sae.commands.dashboard_plan import DashboardPlaces, Outlook, chosen_blocks, collection, loss_effects, outlook
 from sae.commands.entry import say
+from sae.commands.origin import Origin, open_origin
 from sae.commands.saved_sae import check_fits, settings_of
 from sae.commands.source_config import read_source_config
 from sae.dashboards.collect.codes import CollectedCodes

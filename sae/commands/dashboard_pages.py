@@ -10,9 +10,9 @@ from pathlib import Path
 from jaxtyping import Float
 from torch import Tensor
 
-from sae.commands.assemble import Origin
 from sae.commands.dashboard_job import Job
 from sae.commands.dashboard_node import DashboardNode
+from sae.commands.origin import Origin
 from sae.dashboards.collect.codes import CollectedCodes
 from sae.dashboards.latents.records import LatentPages, PageSettings
 from sae.dashboards.live.quantiles import ActivationQuantiles

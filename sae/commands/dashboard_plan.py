@@ -9,8 +9,9 @@ from typing import Any
 import torch
 
 from sae.architectures.base import SparseAutoencoder
-from sae.commands.assemble import Origin, Text, describe_place
+from sae.commands.assemble import Text
 from sae.commands.dashboard_node import DashboardNode
+from sae.commands.origin import Origin, describe_place
 from sae.dashboards.collect.codes import CollectedCodes
 from sae.dashboards.collect.collector import estimate, plan_collection
 from sae.dashboards.collect.encode import encode_positive, join_rows

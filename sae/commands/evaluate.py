@@ -37,8 +37,9 @@ def _complete(overrides: list[str]) -> list[str]:
 def run(tree: dict[str, Any], overrides: Sequence[str]) -> int:
     """Evaluate one SAE."""
     import sae as package
-    from sae.commands.assemble import open_origin, open_text
+    from sae.commands.assemble import open_text
     from sae.commands.held_out import HeldOut
+    from sae.commands.origin import open_origin
     from sae.commands.progress import HarvestProgress
     from sae.commands.results import results_table
     from sae.commands.saved_sae import check_fits, settings_of

@@ -31,7 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def run(tree: dict[str, Any], overrides: Sequence[str]) -> int:
     """Write one store."""
     from sae.activations.store import store_bytes, write_store
-    from sae.commands.assemble import describe_store, open_origin, open_text
+    from sae.commands.assemble import open_text
+    from sae.commands.origin import describe_store, open_origin
     from sae.commands.progress import HarvestProgress, Interrupted
     from sae.commands.source_config import read_source_config
     from sae.training.callbacks.checkpoints import StopSignals

@@ -10,8 +10,9 @@ from sae.activations.cache import cached_rows
 from sae.activations.outliers import within_norm_limits
 from sae.activations.row_source import RowSource, read_rows
 from sae.architectures.base import SparseAutoencoder
-from sae.commands.assemble import OnRows, Origin, describe_store
+from sae.commands.assemble import OnRows
 from sae.commands.hook_node import OTHER_MODEL
+from sae.commands.origin import Origin, describe_store
 from sae.evaluation.cross_entropy import CleanRun, ReadInputs, evaluate_splice
 from sae.evaluation.reconstruction import Rows, evaluate_reconstruction
 from sae.evaluation.suite import Part, evaluate

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sae.architectures.base import SparseAutoencoder
-from sae.commands.assemble import Origin, describe_place
+from sae.commands.origin import Origin, describe_place
 from sae.dashboards.run_page import render_run_page
 from sae.formats.native import save
 from sae.functional.files import write_whole

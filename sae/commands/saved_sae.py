@@ -9,7 +9,7 @@ from sae.errors import UserError
 
 if TYPE_CHECKING:
     from sae.architectures.base import SparseAutoencoder
-    from sae.commands.assemble import Origin
+    from sae.commands.origin import Origin
 
 __all__ = ["check_fits", "settings_of", "with_saved_choices"]
 

@@ -63,8 +63,8 @@ def _home(folder: Path) -> Path:
 def _reader(home: Path, folder: Path) -> TextReader:
     """Model and SAE, loaded once."""
     import sae as package
-    from sae.commands.assemble import open_origin
     from sae.commands.entry import compose, say
+    from sae.commands.origin import open_origin
     from sae.commands.overrides import as_hydra_takes_them
     from sae.commands.saved_sae import check_fits, settings_of, with_saved_choices
     from sae.commands.source_config import read_source_config

@@ -3,8 +3,9 @@
 from sae.activations.block_stream import BlockStream
 from sae.activations.row_source import RowSource
 from sae.activations.shuffle import ActivationStream
-from sae.commands.assemble import Origin, Text
+from sae.commands.assemble import Text
 from sae.commands.hook_node import first_block_after
+from sae.commands.origin import Origin
 from sae.commands.settings import TrainConfig
 from sae.losses.end_to_end import DownstreamError
 from sae.losses.objective import Objective

@@ -7,7 +7,8 @@ import torch
 
 from sae.activations.row_source import RowSource
 from sae.activations.store import store_bytes
-from sae.commands.assemble import Origin, Text
+from sae.commands.assemble import Text
+from sae.commands.origin import Origin
 from sae.commands.settings import TrainConfig
 from sae.models.hook_points import HookPoint
 from sae.models.language_model import LanguageModel

@@ -9,8 +9,9 @@ from sae.errors import UserError
 
 if TYPE_CHECKING:
     from sae.architectures.base import SparseAutoencoder
-    from sae.commands.assemble import Origin, Text
+    from sae.commands.assemble import Text
     from sae.commands.held_out import HeldOut
+    from sae.commands.origin import Origin
     from sae.commands.run_folder import RunFolder
     from sae.commands.settings import TrainConfig
     from sae.training.callbacks.checkpoints import StopSignals
@@ -107,7 +108,8 @@ def _may_change(key: str) -> bool:
 def _train(config: "TrainConfig", path: Path, *, resume: bool) -> int:
     import torch
 
-    from sae.commands.assemble import caches, check_enough, open_origin, open_text
+    from sae.commands.assemble import caches, check_enough, open_text
+    from sae.commands.origin import open_origin
     from sae.commands.progress import Interrupted
     from sae.commands.run_folder import RunFolder
     from sae.commands.summary import estimate, summary

@@ -28,9 +28,10 @@ from topk_loop import train_topk
 
 from sae.activations.shuffle import ActivationStream
 from sae.architectures.base import SparseAutoencoder
-from sae.commands.assemble import open_origin, open_text
+from sae.commands.assemble import open_text
 from sae.commands.entry import compose
 from sae.commands.held_out import HeldOut
+from sae.commands.origin import open_origin
 from sae.commands.settings import read_train_config
 from sae.formats.native import load
 

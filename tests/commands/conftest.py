@@ -129,11 +129,11 @@ def refused(
     """Type something mistaken: what the message says, once it is clear that nothing was loaded or written."""
 
     def refuse(arguments: list[str], *, loads_model: bool = False) -> str:
-        from sae.commands import assemble
+        from sae.commands import origin
 
         loaded = []
-        load = assemble.load_model
-        monkeypatch.setattr(assemble, "load_model", lambda **keywords: loaded.append(keywords) or load(**keywords))
+        load = origin.load_model
+        monkeypatch.setattr(origin, "load_model", lambda **keywords: loaded.append(keywords) or load(**keywords))
         before = snapshot(tmp_path)
         capsys.readouterr()
         assert train(arguments) == 2

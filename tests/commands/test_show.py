@@ -64,11 +64,11 @@ def test_quantiles_come_from_the_dashboard(run):
 
 
 def test_the_model_is_loaded_once(run, monkeypatch):
-    from sae.commands import assemble
+    from sae.commands import origin
 
     loaded = []
-    load = assemble.load_model
-    monkeypatch.setattr(assemble, "load_model", lambda **keywords: loaded.append(1) or load(**keywords))
+    load = origin.load_model
+    monkeypatch.setattr(origin, "load_model", lambda **keywords: loaded.append(1) or load(**keywords))
     sae.show(3)
     assert loaded == []
     sae.show(TEXT)

@@ -9,9 +9,10 @@ from torch.nn import functional as F
 
 import sae
 from sae.commands import evaluate, harvest
-from sae.commands.assemble import open_origin, open_text
+from sae.commands.assemble import open_text
 from sae.commands.entry import compose
 from sae.commands.held_out import HeldOut
+from sae.commands.origin import open_origin
 from sae.commands.overrides import as_hydra_takes_them
 from sae.commands.settings import read_train_config
 

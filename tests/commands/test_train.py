@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 import sae
-from sae.commands import assemble
+from sae.commands import origin
 
 FILES = {
     "config.yaml",
@@ -280,7 +280,7 @@ def test_a_mistake_of_ours_keeps_its_traceback(job, train, monkeypatch):
     def fail(**_):
         raise RuntimeError("ours")
 
-    monkeypatch.setattr(assemble, "load_model", fail)
+    monkeypatch.setattr(origin, "load_model", fail)
     with pytest.raises(RuntimeError, match="ours"):
         train(job())
 
@@ -290,7 +290,7 @@ def test_what_comes_from_outside_is_told_without_a_traceback(error, status, job,
     def fail(**_):
         raise error
 
-    monkeypatch.setattr(assemble, "load_model", fail)
+    monkeypatch.setattr(origin, "load_model", fail)
     assert train(job()) == status
     said = capsys.readouterr().err
     assert {130: "interrupted", 2: "error: x: No space left on device"}[status] in said
