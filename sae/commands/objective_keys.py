@@ -7,16 +7,10 @@ from typing import Any
 from sae.architectures.gated import GatedSAE
 from sae.commands.binding import parameters_of, typed
 from sae.formats.registry import ARCHITECTURES
-from sae.losses.registry import TERMS
+from sae.losses.registry import TERMS, terms_for
 from sae.training.recipe import Recipe
 
-__all__ = ["END_TO_END", "aimless", "of_terms", "read_terms", "unused"]
-
-# Terms that need the rest of the model.
-END_TO_END = ("kl", "downstream")
-# Terms one of which an objective needs; and those that make latents few, where k does not.
-RECONSTRUCTION = ("mse", "nested", *END_TO_END)
-PENALTIES = ("l1", "lp", "tanh", "l0")
+__all__ = ["aimless", "of_terms", "read_terms", "unused"]
 
 
 def of_terms() -> dict[str, Any]:
@@ -94,11 +88,13 @@ def aimless(
     """
     on = {term for term, (coefficient, _) in coefficients.items() if coefficient != 0}  # what is out of range is told elsewhere
     problems = []
-    if on.isdisjoint(RECONSTRUCTION):
-        keys = ", ".join(f"sae.{term}_coefficient" for term in RECONSTRUCTION)
+    reconstruction, penalties = terms_for("reconstruction", "end_to_end"), terms_for("sparsity")
+    if on.isdisjoint(reconstruction):
+        keys = ", ".join(f"sae.{term}_coefficient" for term in reconstruction)
         problems.append(f"nothing asks for a reconstruction: set one of {keys} above 0 (sae.mse_coefficient=1.0)")
-    if (k is None or rest.get("k", k.default) is None) and on.isdisjoint(PENALTIES):
-        keys = ", ".join(f"sae.{term}_coefficient" for term in PENALTIES)
+    if (k is None or rest.get("k", k.default) is None) and on.isdisjoint(penalties):
+        learns_thresholds = "threshold_start" in parameters_of(ARCHITECTURES[name])  # which `l0` is a penalty on
+        keys = ", ".join(f"sae.{term}_coefficient" for term in penalties if term != "l0" or learns_thresholds)
         beside = "" if k is None else ", or choose by number (sae.activation=topk sae.k=64)"
         problems.append(f"nothing makes latents few: set one of {keys} above 0{beside}")
     if rest.get("l0_target") is not None and "l0" not in terms:
@@ -120,7 +116,7 @@ def aimless(
                 "decoder could shrink the gate's penalty, and nothing would hold it. Set sae.gate_through_decoder=true, or "
                 "sae.l1_weighting=frozen_decoder_norm"
             )
-    if recipe is not None and recipe.scaling == "layer_norm" and any(term in terms for term in END_TO_END):
+    if recipe is not None and recipe.scaling == "layer_norm" and any(term in terms for term in terms_for("end_to_end")):
         problems.append(
             "sae.scaling=layer_norm with sae.kl_coefficient or sae.downstream_coefficient: reconstructions of normalised rows "
             "cannot be put back into the model. Take sae.scaling=variance"

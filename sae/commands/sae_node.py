@@ -9,13 +9,13 @@ from typing import Any
 
 from sae.architectures.base import SparseAutoencoder
 from sae.commands.binding import bind, conforms, describe, make, nearest, parameters_of, typed
-from sae.commands.objective_keys import END_TO_END, aimless, of_terms, read_terms, unused
+from sae.commands.objective_keys import aimless, of_terms, read_terms, unused
 from sae.commands.overrides import conf_folder
 from sae.errors import UserError
 from sae.formats.registry import ARCHITECTURES
 from sae.losses.objective import Objective, Particular
 from sae.losses.reconstruction import MultiTopK
-from sae.losses.registry import TERMS
+from sae.losses.registry import TERMS, terms_for
 from sae.training.recipe import Recipe
 
 __all__ = ["SAENode", "known_keys", "read_sae_node"]
@@ -49,7 +49,7 @@ class SAENode:
     @property
     def goes_downstream(self) -> bool:
         """Whether a term of the objective goes on through the model."""
-        return any(term in self.terms for term in END_TO_END)
+        return any(term in self.terms for term in terms_for("end_to_end"))
 
     def width(self, d_in: int) -> int:
         """Number of latents for inputs of this width; of several activations side by side, that of the first."""
@@ -153,7 +153,7 @@ def read_sae_node(node: Mapping[str, Any], problems: list[str]) -> SAENode | Non
     problems += recipe_problems
     _check_size(node, problems)
     coefficients, terms = read_terms(rest, problems)
-    if any(term in terms for term in END_TO_END) and rest.get("resample_at"):
+    if any(term in terms for term in terms_for("end_to_end")) and rest.get("resample_at"):
         problems.append(
             f"sae.resample_at={list(rest['resample_at'])} with sae.kl_coefficient or sae.downstream_coefficient: latents are "
             "resampled by the loss of single rows, which end-to-end losses do not have; set sae.resample_at=[]"

@@ -1,6 +1,6 @@
 """Terms that bring dead latents back. Which latents count as dead is the run's affair (`StepInfo.dead`)."""
 
-from typing import Literal, final
+from typing import ClassVar, Literal, final
 
 import torch
 from jaxtyping import Float
@@ -10,7 +10,7 @@ from sae.architectures.base import SparseAutoencoder
 from sae.architectures.output import SAEOutput, SparseSAEOutput
 from sae.functional.selection import row_top_k
 from sae.losses.l0 import thresholds
-from sae.losses.objective import START, StepInfo
+from sae.losses.objective import START, Role, StepInfo
 from sae.losses.weighting import weighted_sum
 
 __all__ = ["AuxK", "GhostGradients", "PreActivation"]
@@ -28,6 +28,8 @@ class AuxK:
     fractions of variance, as the paper's two normalised errors do; `none` leaves the plain squared error, whose pull fades as
     the reconstruction improves.
     """
+
+    role: ClassVar[Role] = "auxiliary"
 
     def __init__(self, *, k_aux: int | None = None, normalisation: Literal["residual", "none"] = "residual") -> None:
         """Set up.
@@ -72,6 +74,8 @@ class GhostGradients:
     ||residual.detach() - ghost||^2, brought to the size of the reconstruction's squared error (that factor is detached too).
     """
 
+    role: ClassVar[Role] = "auxiliary"
+
     def __call__(
         self,
         sae: SparseAutoencoder,
@@ -101,6 +105,8 @@ class PreActivation:
     theta is JumpReLU's threshold, with its gradient, and 0 for other architectures. `dead_only` pushes only latents that count
     as dead, as a public replication does.
     """
+
+    role: ClassVar[Role] = "auxiliary"
 
     def __init__(self, *, dead_only: bool = False) -> None:
         self.dead_only = dead_only

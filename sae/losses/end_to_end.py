@@ -5,14 +5,14 @@ asked for.
 """
 
 from collections.abc import Mapping
-from typing import final
+from typing import ClassVar, final
 
 from jaxtyping import Float
 from torch import Tensor
 
 from sae.architectures.base import SparseAutoencoder
 from sae.architectures.output import SAEOutput, SparseSAEOutput
-from sae.losses.objective import START, StepInfo
+from sae.losses.objective import START, Role, StepInfo
 
 __all__ = ["KL", "DownstreamError"]
 
@@ -23,6 +23,8 @@ class KL:
 
     The direction is that of the published code, KL from the original to the new logits; its docstring says the reverse.
     """
+
+    role: ClassVar[Role] = "end_to_end"
 
     def __call__(
         self,
@@ -38,6 +40,8 @@ class KL:
 @final
 class DownstreamError:
     """||later activation - its clean value||^2, averaged over the next `layers` blocks, in the units of training squared."""
+
+    role: ClassVar[Role] = "end_to_end"
 
     def __init__(self, *, layers: int = 5) -> None:
         """Set up.

@@ -1,7 +1,7 @@
 """L0: the number of latents that fire, which only learnt thresholds can follow."""
 
 import math
-from typing import Literal, final
+from typing import ClassVar, Literal, final
 
 import torch
 from jaxtyping import Float
@@ -12,7 +12,7 @@ from sae.architectures.affine import AffineSAE
 from sae.architectures.base import SparseAutoencoder
 from sae.architectures.output import SAEOutput, SparseSAEOutput
 from sae.functional.sparse import SparseActs
-from sae.losses.objective import START, StepInfo
+from sae.losses.objective import START, Role, StepInfo
 from sae.losses.weighting import weighted_sum
 
 __all__ = ["L0", "thresholds"]
@@ -30,6 +30,8 @@ class L0(nn.Module):
 
     SAELens' `quadratic` form, (2 / target) (L0 - target)^2, is `square` with the coefficient times 2 * target.
     """
+
+    role: ClassVar[Role] = "sparsity"
 
     price: Float[Tensor, ""]
 

@@ -1,6 +1,6 @@
 """Lp: a sum of powers, whose power may be annealed."""
 
-from typing import final
+from typing import ClassVar, final
 
 import torch
 from jaxtyping import Float
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from sae.architectures.base import SparseAutoencoder
 from sae.architectures.output import SAEOutput, SparseSAEOutput
-from sae.losses.objective import START, StepInfo
+from sae.losses.objective import START, Role, StepInfo
 from sae.losses.weighting import Weighting, check_parts, checked_weighting, latent_weights, mapped, weighted_sum
 
 __all__ = ["Lp"]
@@ -25,6 +25,8 @@ class Lp(nn.Module):
 
     A latent that does not fire gets no gradient, though the power's derivative is infinite at 0.
     """
+
+    role: ClassVar[Role] = "sparsity"
 
     p_now: Float[Tensor, ""]
     factor: Float[Tensor, ""]

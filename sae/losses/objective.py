@@ -5,7 +5,7 @@ Input and target are two things, equal for an SAE, so that a transcoder needs no
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, final, runtime_checkable
+from typing import Literal, NamedTuple, Protocol, final, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float
@@ -14,7 +14,13 @@ from torch import Tensor, nn
 from sae.architectures.base import SparseAutoencoder
 from sae.architectures.output import SAEOutput, SparseSAEOutput
 
-__all__ = ["START", "Anneals", "LossParts", "NeedsDense", "Objective", "Particular", "StepInfo", "Term"]
+__all__ = ["START", "Anneals", "LossParts", "NeedsDense", "Objective", "Particular", "Role", "StepInfo", "Term"]
+
+
+# What a term is for: every term's class says it in `role`. `reconstruction` and `end_to_end`: it can be the only reason to
+# reconstruct, from the target alone or with the rest of the model. `sparsity`: it can be the only reason for few latents.
+# `auxiliary`: it can be neither.
+Role = Literal["reconstruction", "end_to_end", "sparsity", "auxiliary"]
 
 
 @dataclass(frozen=True, kw_only=True)

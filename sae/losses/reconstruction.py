@@ -1,6 +1,6 @@
 """How far a reconstruction is from its target."""
 
-from typing import Literal, final
+from typing import ClassVar, Literal, final
 
 import torch
 from jaxtyping import Float
@@ -13,7 +13,7 @@ from sae.architectures.matryoshka import MatryoshkaSAE
 from sae.architectures.output import SAEOutput, SparseSAEOutput
 from sae.functional.selection import row_top_k
 from sae.functional.sparse import SparseActs, sparse_decode
-from sae.losses.objective import START, StepInfo
+from sae.losses.objective import START, Role, StepInfo
 
 __all__ = ["GateReconstruction", "MultiTopK", "NestedSquaredError", "SquaredError"]
 
@@ -27,6 +27,8 @@ class SquaredError:
     printed convention is multiplied by d_out to serve with `sum`, and the whole loss is then d_out times as large, to which
     Adam is blind but gradient clipping is not.
     """
+
+    role: ClassVar[Role] = "reconstruction"
 
     def __init__(self, *, reduction: Literal["sum", "mean"] = "sum") -> None:
         if reduction not in ("sum", "mean"):
@@ -52,6 +54,8 @@ class NestedSquaredError:
     `reduction="sum"` adds the prefixes up, `mean` averages them: the two differ by the number of prefixes, which matters beside
     other terms. `empty_prefix` counts the reconstruction from no latent, b_dec alone, as one more, as the paper's code does.
     """
+
+    role: ClassVar[Role] = "reconstruction"
 
     def __init__(self, *, reduction: Literal["sum", "mean"] = "mean", empty_prefix: bool = False) -> None:
         if reduction not in ("sum", "mean"):
@@ -95,6 +99,8 @@ class MultiTopK:
     remembered. The latents are the largest of each row, also where training selects over the batch (`batch_topk`), and k is the
     one that annealing ends with. What a reconstruction has beside its latents, b_dec and a skip connection, is the same.
     """
+
+    role: ClassVar[Role] = "auxiliary"
 
     def __init__(self, *, multiple: int = 4) -> None:
         if multiple < 2:
@@ -142,6 +148,8 @@ class GateReconstruction:
     `through_decoder=True` lets the gradient reach it (with the penalty weighted by decoder norms, for decoders that are free,
     one of the two must give the decoder a reason not to shrink).
     """
+
+    role: ClassVar[Role] = "auxiliary"
 
     def __init__(self, *, through_decoder: bool = False) -> None:
         self.through_decoder = through_decoder

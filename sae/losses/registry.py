@@ -3,19 +3,33 @@
 `l1_coefficient`, `l1_warmup` and the constructor's keywords (`l1_weighting`) describe the term `l1`.
 """
 
-from collections.abc import Callable
+from typing import Any, Protocol
 
 from sae.losses.dead_latents import AuxK, GhostGradients, PreActivation
 from sae.losses.end_to_end import KL, DownstreamError
 from sae.losses.l0 import L0
 from sae.losses.lp import Lp
-from sae.losses.objective import Term
+from sae.losses.objective import Role, Term
 from sae.losses.reconstruction import GateReconstruction, MultiTopK, NestedSquaredError, SquaredError
 from sae.losses.sparsity import L1, Tanh
 
-__all__ = ["TERMS"]
+__all__ = ["TERMS", "TermClass", "terms_for"]
 
-TERMS: dict[str, Callable[..., Term]] = {
+
+class TermClass(Protocol):
+    """The class of a term."""
+
+    @property
+    def role(self) -> Role:
+        """What the term is for."""
+        ...
+
+    def __call__(self, **settings: Any) -> Term:
+        """The term with these settings."""
+        ...
+
+
+TERMS: dict[str, TermClass] = {
     "mse": SquaredError,
     "nested": NestedSquaredError,
     "multi_topk": MultiTopK,
@@ -30,3 +44,8 @@ TERMS: dict[str, Callable[..., Term]] = {
     "kl": KL,
     "downstream": DownstreamError,
 }
+
+
+def terms_for(*roles: Role) -> tuple[str, ...]:
+    """Names of the terms that are for one of these."""
+    return tuple(name for name, term in TERMS.items() if term.role in roles)

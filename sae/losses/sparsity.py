@@ -1,7 +1,7 @@
 """Penalties that keep latents silent. Each is a sum over latents for each row; the objective averages over rows."""
 
 import math
-from typing import Literal, final
+from typing import ClassVar, Literal, final
 
 import torch
 from jaxtyping import Float
@@ -11,7 +11,7 @@ from sae.architectures.base import SparseAutoencoder
 from sae.architectures.gated import GatedSAE
 from sae.architectures.output import SAEOutput, SparseSAEOutput
 from sae.functional.sparse import SparseActs
-from sae.losses.objective import START, StepInfo
+from sae.losses.objective import START, Role, StepInfo
 from sae.losses.weighting import Weighting, check_parts, checked_weighting, latent_weights, mapped, weighted_sum
 
 __all__ = ["L1", "Tanh"]
@@ -30,6 +30,8 @@ class L1:
 
     `on="pre_acts"` penalises relu(pre_acts) in place of the activations: the gate's, in a gated SAE.
     """
+
+    role: ClassVar[Role] = "sparsity"
 
     def __init__(self, *, weighting: Weighting = "none", on: Literal["latent_acts", "pre_acts"] = "latent_acts") -> None:
         self.weighting: Weighting = checked_weighting("l1", weighting)
@@ -66,6 +68,8 @@ class Tanh:
 
     February 2024 prints (A / B) tanh(B x): B is `scale`, and the coefficient A / B.
     """
+
+    role: ClassVar[Role] = "sparsity"
 
     def __init__(self, *, scale: float | int = 4.0, weighting: Weighting = "decoder_norm") -> None:
         if not 0 < scale < math.inf:

@@ -1,12 +1,13 @@
 """What every term of the loss promises. Run for each line of `TERM_CASES`."""
 
 from functools import partial
+from typing import get_args
 
 import pytest
 import torch
 
-from sae.losses.objective import NeedsDense, Particular, StepInfo, Term
-from sae.losses.registry import TERMS
+from sae.losses.objective import NeedsDense, Particular, Role, StepInfo, Term
+from sae.losses.registry import TERMS, terms_for
 from tests.cases import CASES, D_SAE, ROWS, TERM_CASES, build, rows_for, target_for
 
 DEAD = torch.zeros(D_SAE, dtype=torch.bool)
@@ -50,6 +51,14 @@ def test_every_term_has_a_case():
     missing = sorted(set(TERMS) - {one.term for one in TERM_CASES})
     assert not missing, f"no case of the terms {missing}: add a line for each to TERM_CASES in tests/cases.py"
     assert {one.term for one in TERM_CASES} == set(TERMS)
+
+
+def test_every_term_says_what_it_is_for():
+    """From this follows what an objective may lack, and what needs a whole model: no other list names the terms."""
+    assert terms_for("reconstruction", "end_to_end") == ("mse", "nested", "kl", "downstream")
+    assert terms_for("end_to_end") == ("kl", "downstream")
+    assert terms_for("sparsity") == ("l0", "l1", "lp", "tanh")
+    assert len(terms_for(*get_args(Role))) == len(TERMS)
 
 
 @every_term
