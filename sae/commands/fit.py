@@ -26,6 +26,7 @@ from sae.commands.sae_node import SAENode, read_sae_node
 from sae.errors import UserError
 from sae.formats.native import save
 from sae.formats.registry import architecture_class
+from sae.losses.registry import terms_for
 from sae.models.device import resolve_device
 from sae.tokens.windows import FiniteWindows
 from sae.training.callbacks.checkpoints import StopSignals
@@ -178,7 +179,13 @@ def _read_settings(architecture: str, given: Mapping[str, Any]) -> SAENode:
     node |= {key: value for key, value in given.items() if key not in ("expansion", "d_sae") or value is not None}
     problems: list[str] = []
     settings = read_sae_node(node, problems)
-    if settings is None:
+    if settings is not None and settings.goes_downstream:
+        on = [f"{term}_coefficient" for term in terms_for("end_to_end") if term in settings.terms]
+        problems.append(
+            f"{' and '.join(on)}: end-to-end losses go on through the model, and there is none beside an array of activations. "
+            "Leave them out, or train with scripts/train.py, which runs the model"
+        )
+    if settings is None or problems:
         raise UserError("\n".join(problems))
     return settings
 

@@ -240,6 +240,11 @@ def test_rows_that_are_not_finite_are_named(rows, value):
         ({"lr": -1.0}, ["sae.lr must be above 0, got -1.0"]),
         ({"expansion": 2}, ["sae.expansion=2 and sae.d_sae=7 are both given"]),
         ({"d_sae": 0}, ["sae.d_sae must be above 0"]),
+        ({"kl_coefficient": 1.0, "resample_at": []}, ["kl_coefficient: end-to-end losses go on through the model"]),
+        (
+            {"kl_coefficient": 0.5, "downstream_coefficient": 0.0, "resample_at": []},
+            ["kl_coefficient and downstream_coefficient: end-to-end losses", "scripts/train.py"],
+        ),
         ({"tokens": 63}, ["tokens=63 is less than one step takes (batch_tokens=64)"]),
         ({"tokens": 0}, ["tokens is 0"]),
         ({"batch_tokens": -1}, ["batch_tokens is -1"]),
