@@ -87,7 +87,7 @@ class AffineSAE(SparseAutoencoder, ABC):
         latent_acts = self.activation_function.activate(pre_acts)
         prefixes = self.sparse_prefix_recons(latent_acts)
         recon = self.decode_from(latent_acts, x) if prefixes is None else prefixes[-1]
-        return SparseSAEOutput(recon, latent_acts, pre_acts, product, prefixes)
+        return SparseSAEOutput(recon, latent_acts, pre_acts, lambda: product, prefixes)
 
     def sparse_prefix_recons(self, latent_acts: SparseActs) -> Float[Tensor, "groups batch {self.d_out}"] | None:
         """Reconstructions from each prefix of groups, where the architecture has groups."""

@@ -64,7 +64,7 @@ class GatedSAE(SparseAutoencoder):
         """`forward_train` through the sparse products: equal in values and gradients."""
         product = self._product(x, encoder_dtype)
         latent_acts, gate = self._sparse_paths(product)
-        return SparseSAEOutput(self.decode_from(latent_acts, x), latent_acts, gate, product)
+        return SparseSAEOutput(self.decode_from(latent_acts, x), latent_acts, gate, lambda: product)
 
     def _product(self, x: Tensor, dtype: torch.dtype | None = None) -> EncoderProduct:
         shift = self.b_dec if self.apply_b_dec_to_input else None

@@ -72,7 +72,10 @@ class MatchingPursuitSAE(SparseAutoencoder):
     ) -> SparseSAEOutput:
         """`forward_train` through the sparse products; latents are chosen in the type of the weights."""
         latent_acts = pursue(x - self.b_dec, self.W_dec, self.k if k is None else k)
-        product = EncoderProduct(x, self.W_enc, self.b_dec.new_zeros(self.d_sae), shift=self.b_dec)
+
+        def product() -> EncoderProduct:  # made where a term asks: the tied encoder is as large as the dictionary
+            return EncoderProduct(x, self.W_enc, self.b_dec.new_zeros(self.d_sae), shift=self.b_dec)
+
         return SparseSAEOutput(self.decode_from(latent_acts, x), latent_acts, None, product)
 
     def _pursue(self, x: Tensor, k: int) -> tuple[Tensor, Tensor]:

@@ -1,5 +1,6 @@
 """What a pass of an SAE gives, dense or without the zeros."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -36,14 +37,14 @@ class SparseSAEOutput(NamedTuple):
         recon: reconstruction of the target [batch, d_out].
         latent_acts: the latent activations that are not zero, and zeros among them that have a gradient.
         pre_acts: the pre-activations of the same entries; None unless the pass was one of training.
-        product: where other pre-activations can be had; None unless the pass was one of training.
+        product: makes what other pre-activations can be had of; None unless the pass was one of training.
         prefix_recons: as in `SAEOutput`.
     """
 
     recon: Float[Tensor, "batch d_out"]
     latent_acts: SparseActs
     pre_acts: SparseActs | None = None
-    product: EncoderProduct | None = None
+    product: Callable[[], EncoderProduct] | None = None
     prefix_recons: Float[Tensor, "groups batch d_out"] | None = None
 
 

@@ -3,7 +3,7 @@
 from typing import ClassVar, Literal, final
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from sae.architectures.base import SparseAutoencoder
@@ -52,9 +52,9 @@ class AuxK:
         info: StepInfo = START,
     ) -> Float[Tensor, " batch"]:
         """Squared error of each row; zero while no latent is dead."""
-        if info.dead is None or not bool(info.dead.any()):
+        latents = _dead(info)
+        if latents is None:
             return torch.zeros_like(output.recon[..., 0])
-        latents = info.dead.nonzero().squeeze(1)
         dead_acts = torch.relu(_pre_acts(output, "auxk", latents))
         k_aux = max(1, sae.d_out // 2) if self.k_aux is None else self.k_aux
         if k_aux < len(latents):
@@ -84,9 +84,9 @@ class GhostGradients:
         info: StepInfo = START,
     ) -> Float[Tensor, " batch"]:
         """The term for each row; zero while no latent is dead."""
-        if info.dead is None or not bool(info.dead.any()):
+        latents = _dead(info)
+        if latents is None:
             return torch.zeros_like(output.recon[..., 0])
-        latents = info.dead.nonzero().squeeze(1)
         chosen = _pre_acts(output, "ghost", latents)
         # A row's largest is taken off before the exponential: the factor below cancels it, and nothing overflows.
         ghost = torch.exp(chosen - chosen.detach().amax(dim=1, keepdim=True)) @ sae.W_dec[latents]
@@ -125,12 +125,17 @@ class PreActivation:
         """The term for each row, in activation units."""
         own, weights, latents = thresholds(sae), torch.linalg.vector_norm(sae.W_dec, dim=1), None
         if self.dead_only:
-            if info.dead is None or not bool(info.dead.any()):
+            latents = _dead(info)
+            if latents is None:
                 return torch.zeros_like(output.recon[..., 0])
-            latents = info.dead.nonzero().squeeze(1)
             weights, own = weights[latents], own[latents] if isinstance(own, Tensor) else own
         below = torch.relu(own - _pre_acts(output, "pre_act", latents))
         return weighted_sum(below, weights)
+
+
+def _dead(info: StepInfo) -> Int[Tensor, " dead"] | None:
+    """Which latents count as dead; None where none does."""
+    return info.dead.nonzero().squeeze(1) if info.dead is not None and bool(info.dead.any()) else None
 
 
 def _pre_acts(output: SAEOutput | SparseSAEOutput, term: str, latents: Tensor | None) -> Float[Tensor, "batch chosen"]:
@@ -139,7 +144,7 @@ def _pre_acts(output: SAEOutput | SparseSAEOutput, term: str, latents: Tensor | 
         return output.pre_acts if latents is None else output.pre_acts[:, latents]
     if output.product is None or latents is None:
         raise ValueError(f"the term `{term}` needs a pass of training, and the dense one for all latents")
-    return output.product.columns(latents)
+    return output.product().columns(latents)
 
 
 def _variance(rows: Float[Tensor, "batch width"]) -> Float[Tensor, ""]:
