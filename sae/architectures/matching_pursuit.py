@@ -111,7 +111,6 @@ class MatchingPursuitSAE(SparseAutoencoder):
         raise AssertionError("b_dec takes the shift")
 
     @torch.no_grad()
-    def fold_decoder_norms_(self) -> None:
-        """Give decoder rows unit norm; the encoder is tied to them and follows."""
-        norms = self._norms()
-        self.W_dec.div_(norms[:, None])
+    def scale_latents_(self, factor: Float[Tensor, " {self.d_sae}"]) -> None:
+        """Divide each decoder row by its factor; the encoder is tied to them and follows."""
+        self.W_dec.div_(factor[:, None])

@@ -6,8 +6,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from sae.functional.geometry import unit_rows_
-
 __all__ = ["ChangesUnits"]
 
 
@@ -116,7 +114,15 @@ class ChangesUnits(nn.Module, ABC):
         reconstruction stays only if all norms are equal already.
         """
         norms = torch.linalg.vector_norm(self.W_dec, dim=1)
-        norms = norms.masked_fill_(norms == 0, 1)
-        unit_rows_(self.W_dec)
-        self.W_enc.mul_(norms)
-        self.scale_offsets_(norms)
+        self.scale_latents_(norms.masked_fill_(norms == 0, 1))
+
+    @torch.no_grad()
+    def scale_latents_(self, factor: Float[Tensor, " {self.d_sae}"]) -> None:
+        """Multiply each latent by a factor and divide its decoder row by it, in place; the reconstruction stays.
+
+        Args:
+            factor: positive.
+        """
+        self.W_dec.div_(factor[:, None])
+        self.W_enc.mul_(factor)
+        self.scale_offsets_(factor)

@@ -16,7 +16,7 @@ from sae.training.row_spaces import RowSpaces
 
 __all__ = ["draw_", "take_over_"]
 
-NORM_ROUNDING = 1e-4  # relative: decoder norms that differ by less are equal, but for rounding
+ROUNDING = 1e-4  # relative: norms, and thresholds, that differ by less are equal, but for rounding
 START_ROWS = 16384  # of the first chunk, on which encoder biases that follow from firing rates are set
 
 
@@ -74,6 +74,7 @@ def take_over_(sae: SparseAutoencoder, recipe: Recipe, spaces: RowSpaces, traine
     if trained.apply_b_dec_to_input != sae.apply_b_dec_to_input:
         sae.absorb_input_shift_(trained.b_dec if trained.apply_b_dec_to_input else -trained.b_dec)
     spaces.from_raw_units_(sae)
+    _give_thresholds_to_decoder_(sae)
     if recipe.unit_norm_decoder:
         _give_norms_to_latents_(sae)
 
@@ -93,6 +94,24 @@ def _check_same_kind(sae: SparseAutoencoder, trained: SparseAutoencoder, *, laye
             raise UserError(f"the SAE to start from has sae.{key}={its}, this run sae.{key}={own}: make them equal")
 
 
+@torch.no_grad()
+def _give_thresholds_to_decoder_(sae: SparseAutoencoder) -> None:
+    """Give latents one threshold where training selects over the batch, which knows but one, and their factors to the decoder.
+
+    Export moves the norms of a free decoder into the latents, and so into their thresholds; taken as they are, latents would
+    compete at other sizes than those they were trained at. A common factor is free: the thresholds' geometric mean stays.
+    """
+    threshold = sae.batch_threshold
+    if threshold is None or not bool((threshold > 0).all()) or _equal_but_for_rounding(threshold):
+        return
+    wide = threshold.double()
+    sae.scale_latents_((wide.log().mean().exp() / wide).to(threshold.dtype))
+
+
+def _equal_but_for_rounding(values: Float[Tensor, " values"]) -> bool:
+    return float(values.max()) <= (1 + ROUNDING) * float(values.min())
+
+
 def _give_norms_to_latents_(sae: SparseAutoencoder) -> None:
     """Bring decoder rows to unit norm before the constraint does, which would change the function.
 
@@ -102,7 +121,7 @@ def _give_norms_to_latents_(sae: SparseAutoencoder) -> None:
     norms = torch.linalg.vector_norm(sae.W_dec.detach(), dim=1)
     used = norms[norms > 0]
     compete = sae.selects_by_size or sae.batch_threshold is not None
-    if compete and len(used) > 0 and float(used.max()) > (1 + NORM_ROUNDING) * float(used.min()):
+    if compete and len(used) > 0 and not _equal_but_for_rounding(used):
         raise UserError(
             f"the SAE to start from has decoder rows of norm {float(used.min()):.4g} to {float(used.max()):.4g} in this "
             "run's units, and its latents compete by size: with rows brought to norm 1 others would win. Set "

@@ -133,6 +133,31 @@ def test_unequal_decoder_norms_of_latents_that_compete_are_not_taken_over(name):
     free.start_from(values, trained=theirs)
 
 
+@every_node_that(lambda sae: sae.batch_threshold is not None)
+def test_latents_of_a_free_decoder_compete_again_at_the_sizes_that_they_were_trained_at(name):
+    """Export folds their norms into the thresholds; a selection over the batch must not see them twice, or not at all."""
+    learner, values = trained(name, steps=6, unit_norm_decoder=False, decoder_norm=0.4)
+    with torch.no_grad():
+        learner.sae.W_dec.mul_(torch.linspace(0.5, 2.0, D_SAE, dtype=torch.float64)[:, None])
+    theirs = learner.export()
+    assert theirs.batch_threshold is not None
+    assert len(theirs.batch_threshold.unique()) > D_SAE // 2
+    free = learner_of(name, d_in=D_IN, d_sae=D_SAE, budget=BUDGET, seed=3, unit_norm_decoder=False).double()
+    others = raw_rows(name, seed=8, scale=11.0)
+    free.start_from(others, trained=theirs)
+    assert free.sae.batch_threshold is not None
+    torch.testing.assert_close(free.sae.batch_threshold, free.sae.batch_threshold[:1].expand(D_SAE), rtol=1e-12, atol=0)
+    before, after = (one.sae.forward_train(one.input_space(values)) for one in (learner, free))
+    assert torch.equal(after.latent_acts > 0, before.latent_acts > 0), "the same latents win"
+    raw = [one.input_space.raw(output.recon) for one, output in ((learner, before), (free, after))]
+    torch.testing.assert_close(raw[1], raw[0], rtol=1e-9, atol=1e-9)
+    x, _ = rows_of(name, values)
+    torch.testing.assert_close(free.export()(x), theirs(x), rtol=1e-9, atol=1e-9)
+    unit = learner_of(name, d_in=D_IN, d_sae=D_SAE, budget=BUDGET).double()
+    with pytest.raises(UserError, match=r"decoder rows of norm .* to .* compete by size.*sae\.unit_norm_decoder=false"):
+        unit.start_from(others, trained=theirs)
+
+
 @every_node_that(lambda sae: takes(sae, "layer_norm"))
 def test_layer_norm_stays_in_forward(name):
     learner, values = trained(name, scaling="layer_norm", centring="none", b_dec_init="zero")
