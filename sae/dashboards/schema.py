@@ -127,7 +127,10 @@ class TokenEntry(TypedDict):
 
 
 class LogitWeights(TypedDict):
-    """The latent's decoder row times the unembedding, the final norm's weights included: its direct effect on each logit."""
+    """The latent's decoder row times the unembedding, with the final norm's weights and without its division.
+
+    That is what one unit of activation adds directly to each logit, times the length by which the norm divides at the token.
+    """
 
     raised: list[tuple[int, float]]  # (token, weight), largest first
     lowered: list[tuple[int, float]]  # smallest first
@@ -233,11 +236,11 @@ class TextLatent(TypedDict):
     activation: float
     quantile: float | None  # share of its firings in the dashboard's text that are weaker; None where it never fired there
     effect: float | None  # on the loss, as in Example
-    logit_effect: float | None  # activation * direct logit weight of the token that comes next
+    logit_effect: float | None  # what is written, by the logit weights of the token that comes next
 
 
 class TextToken(TypedDict):
-    """A token of a text and the latents that are active on it."""
+    """A token of a text and the latents that are active on it: of many those that are strongest by any of their numbers."""
 
     id: int
     text: str

@@ -75,7 +75,8 @@ def page(subject, ids: Tensor, kept: list[bool], unembedding: Tensor | None) -> 
             effect = None if gradient is None else -activation * float(row @ gradient[place])
             direct = None
             if unembedding is not None and place + 1 < len(ids):
-                direct = activation * float(row @ unembedding[ids[place + 1]])
+                written = activation * row * deviations(subject, x)[place]
+                direct = float(written @ unembedding[ids[place + 1]])
             latents[latent] = (activation, effect, direct)
         tokens.append({"loss": float(losses[place].detach()) if place in losses else None, "latents": latents})
     return tokens

@@ -55,27 +55,34 @@ class ActivationQuantiles:
         """d_sae."""
         return len(self.fired)
 
-    def share_weaker(self, latent: int, activation: float) -> float | None:
-        """Share of the latent's firings that are weaker than an activation.
+    def shares_weaker(self, latents: Int[np.ndarray, " n"], activations: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+        """Share of a latent's firings that are weaker than an activation, of many at once.
 
         Args:
-            latent: its number.
-            activation: to compare.
+            latents: their numbers.
+            activations: to compare, one for each.
 
         Returns:
-            Between 0 and 1; None where the latent never fired.
+            Between 0 and 1; NaN where the latent never fired.
         """
-        fired = int(self.fired[latent])
-        if fired == 0:
-            return None
-        points = self.points[self.offsets[latent] : self.offsets[latent + 1]]
-        below = int(np.searchsorted(points, np.float32(activation), side="left"))
-        if below in (0, len(points)):
-            return float(below > 0)
-        weaker, stronger = float(points[below - 1]), float(points[below])
-        low, high = _ranks(np.array([below - 1, below]), np.array([fired, fired])).tolist()
-        between = (float(np.float32(activation)) - weaker) / (stronger - weaker)
-        return (low + 1 + between * (high - low - 1)) / fired
+        fired, first = self.fired[latents], self.offsets[latents]
+        count = self.offsets[latents + 1] - first
+        if len(self.points) == 0:
+            return np.full(len(latents), np.nan)
+        wanted = activations.astype(np.float32)
+        below, above = np.zeros_like(count), count.copy()  # points below lie between these
+        while (open_ := below < above).any():
+            middle = (below + above) // 2
+            weaker = self.points[np.where(open_, first + middle, 0)] < wanted
+            below, above = np.where(open_ & weaker, middle + 1, below), np.where(open_ & ~weaker, middle, above)
+        between = (below > 0) & (below < count)
+        last = np.where(between, below - 1, 0)
+        here = np.where(between, first + last, 0)
+        low, high = _ranks(last, fired), _ranks(last + 1, fired)
+        weak, strong = (self.points[np.minimum(here + step, len(self.points) - 1)].astype(np.float64) for step in (0, 1))
+        part = (wanted - weak) / np.where(between, strong - weak, 1.0)
+        inside = (low + 1 + part * (high - low - 1)) / np.maximum(fired, 1)
+        return np.where(fired == 0, np.nan, np.where(between, inside, (below > 0).astype(np.float64)))
 
     def write(self, folder: Path) -> Path:
         """Write the file; it appears whole or not at all.

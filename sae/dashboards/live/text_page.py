@@ -1,8 +1,11 @@
 """A text's page: each token with its strongest latents and what they do there, from one pass over the model."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
 from typing import final
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -14,6 +17,7 @@ from sae.dashboards.live.quantiles import ActivationQuantiles
 from sae.dashboards.live.subject import Subject
 from sae.dashboards.schema import TextLatent, TextPage, TextToken
 from sae.errors import UserError
+from sae.functional.geometry import normal_rows
 from sae.functional.sparse import SparseActs, gathered_dots
 from sae.models.capture import capture
 from sae.models.next_token import scored_positions
@@ -37,7 +41,8 @@ class TextReader:
         text_of: what a token is shown as, from its id.
         quantiles: how strong activations are among a latent's own; None where no dashboard says.
         unembedding: direct effect of each dimension of what the decoder writes on each token's logit; None where there is none.
-        max_latents: latents given for a token at most, the strongest by activation.
+        max_latents: latents given for a token by each measure at most: the largest by activation, by quantile, by size of the
+            effect on the loss and by size of the direct effect on the next token.
         max_characters: of a text.
         max_tokens: of a text, with the marks around it; fewer where the model reads fewer at once.
 
@@ -102,8 +107,8 @@ class TextReader:
             UserError: the text is too long or has no token, or the model's activations are not finite.
         """
         blocks = self.blocks(text)
-        acts, effects, losses = self._read(blocks)
-        latents = self._latents(acts, effects, self._logit_effects(acts, blocks))
+        seen = self._read(blocks)
+        latents = self._latents(seen, self._logit_effects(seen, blocks))
         tokens: list[TextToken] = []
         rows = iter(latents)
         kept = blocks.keep[0].tolist()
@@ -113,7 +118,7 @@ class TextReader:
                     "id": token,
                     "text": self.text_of(token),
                     "kept": kept[position],
-                    "loss": losses.get(position),
+                    "loss": seen.losses.get(position),
                     "latents": next(rows) if kept[position] else [],
                 }
             )
@@ -122,61 +127,86 @@ class TextReader:
             "title": title if title is not None else _beginning(text),
             "text": text,
             "tokens": tokens,
-            "effects": None if effects is None else "gradient",
+            "effects": None if seen.effects is None else "gradient",
         }
 
-    def _read(self, blocks: TokenBlocks) -> tuple[SparseActs, Float[Tensor, " nnz"] | None, dict[int, float]]:
-        """Activations at the kept positions, their effects on the loss, and position -> nats of predicting the token there."""
+    def _read(self, blocks: TokenBlocks) -> "_Reading":
         subject = self.subject
         names = [point.name for point in subject.inputs]
         if self.effects is None:
             captured = capture(subject.model, blocks.ids, blocks.attention, subject.inputs)
             keep = blocks.keep.to(subject.model.device)
             x = join_rows({name: values[keep] for name, values in captured.items()}, names)
-            return encode_positive(subject.sae, x), None, {}
+            return _Reading(x=x, acts=encode_positive(subject.sae, x), effects=None, losses={})
         seen = self.effects.run(blocks)
         x = join_rows(seen.values, names)
         acts = encode_positive(subject.sae, x)
         sources = scored_positions(blocks.keep)[0].nonzero()[:, 0].tolist()
         losses = {source + 1: loss for source, loss in zip(sources, seen.losses.tolist(), strict=True)}
-        return acts, self.effects.estimate(acts, seen.gradients, x), losses
+        return _Reading(x=x, acts=acts, effects=self.effects.estimate(acts, seen.gradients, x), losses=losses)
 
     @torch.no_grad()
-    def _logit_effects(self, acts: SparseActs, blocks: TokenBlocks) -> Float[Tensor, " nnz"] | None:
-        """Activation * (decoder row . unembedding of the next token), NaN on the last token."""
+    def _logit_effects(self, seen: "_Reading", blocks: TokenBlocks) -> Float[np.ndarray, " nnz"]:
+        """What is written for each activation, by the unembedding of the next token; NaN where there is none."""
+        acts, sae = seen.acts, self.subject.sae
         if self.unembedding is None or len(acts.values) == 0:
-            return None
+            return np.full(len(acts.values), np.nan)
         positions = blocks.keep[0].nonzero()[:, 0]
         following: Int[Tensor, " rows"] = blocks.ids[0].roll(-1)[positions].long()
-        table = self.subject.sae.W_dec.float().cpu()
         rows = self.unembedding[following.to(self.unembedding.device)].float().cpu()
-        effects = acts.values * gathered_dots(rows, table, acts.pattern)
+        if sae.layer_norm:  # the decoder's output is in units of the row's deviation
+            rows = rows * normal_rows(seen.x.to(sae.W_dec))[2].float().cpu()
+        effects = acts.values * gathered_dots(rows, sae.W_dec.float().cpu(), acts.pattern)
         last = positions == blocks.context_length - 1
-        return effects.masked_fill(last[acts.pattern.rows.long()], torch.nan)
+        return effects.masked_fill(last[acts.pattern.rows.long()], torch.nan).numpy()
 
-    def _latents(
-        self, acts: SparseActs, effects: Float[Tensor, " nnz"] | None, logits: Float[Tensor, " nnz"] | None
-    ) -> list[list[TextLatent]]:
-        """For each row its strongest latents."""
+    def _latents(self, seen: "_Reading", logit_effects: Float[np.ndarray, " nnz"]) -> list[list[TextLatent]]:
+        """For each row its strongest latents by any of the measures, the largest activation first."""
+        acts, none = seen.acts, np.full(len(seen.acts.values), np.nan)
+        latents, activations = acts.indices.numpy(), acts.values.numpy()
+        measures = {
+            "activation": activations,
+            "quantile": none if self.quantiles is None else self.quantiles.shares_weaker(latents, activations),
+            "effect": none if seen.effects is None else seen.effects.numpy(),
+            "logit_effect": logit_effects,
+        }
         found: list[list[TextLatent]] = []
-        for row in range(acts.pattern.num_rows):
-            begin, end = int(acts.offsets[row]), int(acts.offsets[row + 1])
-            strongest = acts.values[begin:end].sort(descending=True, stable=True).indices[: self.max_latents] + begin
-            found.append([self._entry(acts, effects, logits, int(entry)) for entry in strongest])
+        for begin, end in pairwise(acts.offsets.tolist()):
+            entries = np.argsort(-activations[begin:end], kind="stable") + begin
+            sizes = [np.nan_to_num(np.abs(values[entries]), nan=-1.0) for values in measures.values()]
+            best = [np.argsort(-size, kind="stable")[: self.max_latents] for size in sizes]
+            entries = entries[np.unique(np.concatenate(best))]
+            columns = (_optional(measures[name][entries]) for name in ("quantile", "effect", "logit_effect"))
+            found.append(
+                [
+                    {"latent": latent, "activation": activation, "quantile": quantile, "effect": effect, "logit_effect": logit}
+                    for latent, activation, quantile, effect, logit in zip(
+                        latents[entries].tolist(), activations[entries].tolist(), *columns, strict=True
+                    )
+                ]
+            )
         return found
 
-    def _entry(
-        self, acts: SparseActs, effects: Float[Tensor, " nnz"] | None, logits: Float[Tensor, " nnz"] | None, entry: int
-    ) -> TextLatent:
-        latent, activation = int(acts.indices[entry]), float(acts.values[entry])
-        logit_effect = None if logits is None or bool(logits[entry].isnan()) else float(logits[entry])
-        return {
-            "latent": latent,
-            "activation": activation,
-            "quantile": None if self.quantiles is None else self.quantiles.share_weaker(latent, activation),
-            "effect": None if effects is None else float(effects[entry]),
-            "logit_effect": logit_effect,
-        }
+
+@dataclass(frozen=True, kw_only=True)
+class _Reading:
+    """What one pass over a text gives.
+
+    Attributes:
+        x: what the encoder reads at the kept positions [rows, d_in].
+        acts: activations there.
+        effects: of each activation on the loss, to first order, nats [nnz]; None where the model predicts no next tokens.
+        losses: position -> nats of predicting the token there.
+    """
+
+    x: Float[Tensor, "rows d_in"]
+    acts: SparseActs
+    effects: Float[Tensor, " nnz"] | None
+    losses: dict[int, float]
+
+
+def _optional(values: Float[np.ndarray, " n"]) -> list[float | None]:
+    return [None if value != value else value for value in values.tolist()]
 
 
 def whole_characters(text: str) -> str:

@@ -41,22 +41,34 @@ def test_shares_are_exact_where_all_firings_are_points():
     quantiles = quantiles_of(values)
     for latent, own in enumerate(values):
         if 0 < len(own) <= MOST_POINTS:
-            for activation in [*own.tolist(), 0.0, 1e9]:
-                assert quantiles.share_weaker(latent, activation) == pytest.approx((own < activation).mean())
+            asked = np.array([*own.tolist(), 0.0, 1e9])
+            shares = quantiles.shares_weaker(np.full(len(asked), latent), asked)
+            np.testing.assert_allclose(shares, [(own < np.float32(activation)).mean() for activation in asked])
 
 
 def test_shares_of_many_firings_are_within_a_step():
     own = np.random.default_rng(1).gamma(2, size=4321).astype(np.float32)
     quantiles = quantiles_of([own])
-    for activation in np.linspace(-0.5, own.max() + 1, 500).tolist():
-        share = quantiles.share_weaker(0, activation)
-        assert share == pytest.approx((own < activation).mean(), abs=(4321 / 99 + 1) / 4321)
-    assert quantiles.share_weaker(0, float(own.min())) == 0
-    assert quantiles.share_weaker(0, float(own.max())) == pytest.approx(4320 / 4321)
+    asked = np.linspace(-0.5, own.max() + 1, 500)
+    shares = quantiles.shares_weaker(np.zeros(500, dtype=np.int64), asked)
+    np.testing.assert_allclose(shares, (own[None] < asked[:, None]).mean(axis=1), rtol=0, atol=(4321 / 99 + 1) / 4321)
+    ends = quantiles.shares_weaker(np.zeros(2, dtype=np.int64), np.array([own.min(), own.max()]))
+    assert ends.tolist() == [0, pytest.approx(4320 / 4321)]
+
+
+def test_each_share_is_of_its_own_latent():
+    values = firings()
+    quantiles, latents = quantiles_of(values), np.array([4, 0, 2, 8, 7, 1])
+    asked = np.array([2.0, 2.0, values[2].max(), 2.0, values[7].min(), 1e9])
+    expected = [(values[4] < 2).mean(), np.nan, (values[2] < values[2].max()).mean(), np.nan, 0.0, 1.0]
+    np.testing.assert_allclose(quantiles.shares_weaker(latents, asked), expected)
+    for latent, activation, share in zip(latents, asked, expected, strict=True):
+        np.testing.assert_allclose(quantiles.shares_weaker(np.array([latent]), np.array([activation])), [share])
 
 
 def test_a_latent_that_never_fired_has_no_share():
-    assert quantiles_of(firings()).share_weaker(0, 1.0) is None
+    for quantiles in (quantiles_of(firings()), quantiles_of([np.zeros(0, dtype=np.float32)])):
+        assert np.isnan(quantiles.shares_weaker(np.array([0]), np.array([1.0]))).all()
 
 
 def test_written_and_read_again_it_is_the_same(tmp_path):

@@ -59,14 +59,24 @@ def test_an_encoder_has_activations_alone():
     assert {token["loss"] for token in page["tokens"]} == {None}
 
 
-def test_latents_come_strongest_first_and_no_more_than_asked():
-    subject = subject_of()
-    whole, cut = reader_of(subject).page(TEXT), reader_of(subject, max_latents=2).page(TEXT)
-    assert max(len(token["latents"]) for token in whole["tokens"]) > 2
-    for all_of, two in zip(whole["tokens"], cut["tokens"], strict=True):
-        strengths = [entry["activation"] for entry in all_of["latents"]]
+@pytest.mark.parametrize("most", [1, 2])
+def test_of_many_latents_the_strongest_by_each_measure_are_given(most):
+    firings = np.random.default_rng(0).gamma(2, size=(D_SAE, 30)).astype(np.float32)
+    fired, points = order_statistics(np.arange(D_SAE + 1) * 30, firings.ravel())
+    known = {"quantiles": ActivationQuantiles(fired=fired, points=points), "unembedding": unembedding_of()}
+    whole, cut = (reader_of(subject_of(), max_latents=number, **known).page(TEXT) for number in (50, most))
+    shorter = 0
+    for all_of, some in zip(whole["tokens"], cut["tokens"], strict=True):
+        entries = all_of["latents"]
+        strengths = [entry["activation"] for entry in entries]
         assert strengths == sorted(strengths, reverse=True)
-        assert two["latents"] == all_of["latents"][:2]
+        wanted = set()
+        for measure in ("activation", "quantile", "effect", "logit_effect"):
+            sizes = [abs(entry[measure]) if entry[measure] is not None else -1 for entry in entries]
+            wanted |= set(sorted(range(len(entries)), key=lambda place, sizes=sizes: -sizes[place])[:most])
+        assert some["latents"] == [entries[place] for place in sorted(wanted)]
+        shorter += len(some["latents"]) < len(entries)
+    assert shorter > 3
 
 
 def test_quantiles_are_those_of_the_dashboard():
