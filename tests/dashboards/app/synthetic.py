@@ -117,7 +117,7 @@ def manifest(numbers: Numbers, *, sizes: tuple[int, int, int], texts: list[str])
     return {
         "version": 1,
         "title": "relu, SmolLM2-135M, residual stream after block 8",
-        "sae": {"architecture": "relu", "d_in": 576, "d_sae": num_latents, "l0": 38.8, "note": HOSTILE[0]},
+        "sae": {"architecture": "relu", "d_in": 576, "d_sae": num_latents, "l0": 38.80312, "note": HOSTILE[0]},
         "model": "smollm2-135m-instruct-q4",
         "hook_point": "model.layers.8 output",
         "source": "Wikipedia articles (CC BY-SA 4.0)",

@@ -73,6 +73,23 @@ def test_dead_and_ultra_low_latents_stand_apart(open_page: Open):
         assert shown(page)[:4] == [int(latent) for latent in np.flatnonzero(kept)[:4]]
 
 
+def test_numbers_at_the_head_are_defined_and_written_short(open_page: Open):
+    page = open_page()
+    for name, words in {
+        "Dead": "none of the tokens read",
+        "Tokens read": "but special tokens",
+        "Documents": "consists of",
+    }.items():
+        page.locator(".facts").get_by_role("button", name=name, exact=True).hover()
+        expect(page.locator("#tip")).to_contain_text(words)
+    assert page.locator(".facts dt").count() == page.locator(".facts dt .term").count()
+    page.get_by_text("About this dashboard").click()
+    about = page.locator(".about")
+    expect(about).to_contain_text("L038.8note")
+    about.get_by_role("button", name="Ultra-low").hover()
+    expect(page.locator("#tip")).to_contain_text("smaller share of the tokens")
+
+
 def test_scrolling_shows_every_row_once(open_page: Open):
     page = open_page()
     seen: list[int] = []

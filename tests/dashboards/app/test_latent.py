@@ -36,6 +36,16 @@ def test_numbers_and_their_definitions(open_page: Open):
     assert "3 for a normal distribution" in (page.locator(f"#{described}").text_content() or "")
 
 
+def test_numbers_without_a_name_say_what_they_are_too(open_page: Open):
+    page = open_page("#/latent/9")
+    page.locator(".group small").nth(1).hover()
+    expect(page.locator("#tip")).to_contain_text("of the firings that they were taken from")
+    page.locator(".example .value").first.hover()
+    expect(page.locator("#tip")).to_contain_text("token that the example was chosen for")
+    heads = page.locator(".side thead th.number")
+    assert heads.count() == page.locator(".side thead th.number .term").count() + page.locator("text='Value'").count()
+
+
 def test_every_definition_that_is_referred_to_exists(open_page: Open):
     page = open_page("#/latent/9")
     missing = page.evaluate(

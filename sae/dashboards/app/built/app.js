@@ -197,7 +197,7 @@ var dashboard = (() => {
     neuron_share: { name: "Share", means: "Size of that component over the sum of the sizes of all components of the row." },
     logit_weight: {
       name: "Logit weight",
-      means: "Decoder row times the unembedding, with the final norm's weights: what one unit of activation adds directly to the token's logit, later layers left out."
+      means: "Decoder row times the unembedding, with the final norm's weights. One unit of activation adds this to the token's logit directly, later layers left out, divided by a length that the final norm measures at each place, the same for all tokens there."
     },
     token_share: { name: "Share", means: "Share of the latent's firings that fall on this token." },
     token_mean: { name: "Mean there", means: "Mean activation of the latent where it fires on this token." },
@@ -212,10 +212,26 @@ var dashboard = (() => {
     },
     logit_effect: {
       name: "Logit effect",
-      means: "Activation times the direct logit weight of the token that comes next."
+      means: "What the latent writes here, by the logit weights of the token that comes next; the final norm's division is left out."
     },
+    token_count: { name: "Count", means: "Firings of the latent on this token." },
+    dead: { name: "Dead", means: "Latents that are active on none of the tokens read here. In training another text counts: see the run's page." },
+    ultra_low: { name: "Ultra-low", means: "Latents that are active, but on a smaller share of the tokens read than this." },
+    rows: { name: "Tokens read", means: "Tokens on which the latents were read: all of the text but special tokens." },
+    documents: { name: "Documents", means: "Documents that the text consists of." },
+    blocks: { name: "Blocks of text", means: "Pieces in which the model reads the text, and the tokens that fit into one." },
+    d_in: { name: "d_in", means: "Dimensions of the activations that the SAE reads." },
+    d_sae: { name: "d_sae", means: "Latents of the SAE." },
+    l0: { name: "L0", means: "Latents active on a token, on average, on the text of the SAE's evaluation." },
+    fvu: { name: "FVU", means: "Fraction of variance unexplained: squared error of the reconstruction over the variance of the activations, in the SAE's evaluation." },
+    dead_fraction: { name: "Dead in training", means: "Share of latents that were active on none of the last tokens of training." },
+    ce_increase: { name: "Cross-entropy increase", means: "What predicting the next token loses, in nats a token, with the reconstruction in the activation's place." },
+    tokens_trained: { name: "Tokens trained", means: "Tokens that the SAE was trained on, repeated ones counted again." },
     loss: { name: "Loss", means: "Nats, of predicting this token from those before it." }
   };
+  function defined(key) {
+    return Object.hasOwn(DEFINITIONS, key);
+  }
   function term(key, label = DEFINITIONS[key].name) {
     return h("button", { type: "button", class: "term", "data-term": key, "aria-describedby": `means-${key}` }, label);
   }
@@ -368,12 +384,12 @@ var dashboard = (() => {
     clearTimeout(hiding);
     replace(box, ...content);
     box.hidden = false;
-    const size = box.getBoundingClientRect();
+    const size2 = box.getBoundingClientRect();
     const view = document.documentElement;
-    const x = Math.max(8, Math.min(left, view.clientWidth - size.width - 8));
-    const fits = bottom + 6 + size.height < view.clientHeight;
+    const x = Math.max(8, Math.min(left, view.clientWidth - size2.width - 8));
+    const fits = bottom + 6 + size2.height < view.clientHeight;
     box.style.left = `${x}px`;
-    box.style.top = `${fits ? bottom + 6 : Math.max(8, top - size.height - 6)}px`;
+    box.style.top = `${fits ? bottom + 6 : Math.max(8, top - size2.height - 6)}px`;
   }
   function show(element) {
     const content = contentOf(element);
@@ -433,8 +449,8 @@ var dashboard = (() => {
   function short(value) {
     if (missing(value)) return MISSING;
     if (value === 0) return "0";
-    const size = Math.abs(value);
-    if (size >= 1e-3 && size < 1e5) return minus(String(Number(value.toPrecision(size >= 1e3 ? 5 : 3))));
+    const size2 = Math.abs(value);
+    if (size2 >= 1e-3 && size2 < 1e5) return minus(String(Number(value.toPrecision(size2 >= 1e3 ? 5 : 3))));
     return minus(value.toExponential(1).replace(".0e", "e").replace("e+", "e"));
   }
   function signed(value) {
@@ -828,9 +844,14 @@ var dashboard = (() => {
     return h(
       "section",
       { class: "group" },
-      h("h3", {}, title, h("small", {}, ` ${whole(group.examples.length)} of ${whole(group.count)}`)),
+      h("h3", {}, title, size(group)),
       group.examples.length ? h("ol", {}, group.examples.map((example) => h("li", {}, draw(example)))) : null
     );
+  }
+  function size({ examples, count }) {
+    const words = h("small", {}, ` ${whole(examples.length)} of ${whole(count)}`);
+    tip(words, () => ["Examples shown, of the firings that they were taken from. Where firings lie close together, one example shows them."]);
+    return words;
   }
   var ExampleView = class {
     constructor(context, record, strings, example, largestEffect) {
@@ -848,7 +869,9 @@ var dashboard = (() => {
       const line = h("div", { class: "tokens", dir: "ltr" }, this.spans);
       line.addEventListener("keydown", (event) => this.key(event));
       line.addEventListener("focusin", (event) => this.at = this.spans.indexOf(event.target));
-      this.element = h("div", { class: "example" }, h("span", { class: "value" }, short(this.acts.get(example.peak))), line, context.live?.hello.ablate && this.measure());
+      const value = h("span", { class: "value" }, short(this.acts.get(example.peak)));
+      tip(value, () => ["Activation on the token that the example was chosen for."]);
+      this.element = h("div", { class: "example" }, value, line, context.live?.hello.ablate && this.measure());
     }
     context;
     record;
@@ -980,7 +1003,7 @@ var dashboard = (() => {
   }
   function tokens(record, strings) {
     const rows = record.tokens.map((entry) => [token(strings[entry.token]?.text ?? ""), whole(entry.count), percent(entry.share), short(entry.mean)]);
-    return card("Tokens it fires on", ["Token", "Count", term("token_share"), term("token_mean")], rows);
+    return card("Tokens it fires on", ["Token", term("token_count"), term("token_share"), term("token_mean")], rows);
   }
   function logits(record, strings) {
     if (!record.logits) return null;
@@ -1541,18 +1564,18 @@ var dashboard = (() => {
   }
   function head(manifest) {
     const facts = [
-      ["Latents", whole(manifest.num_latents)],
-      ["Dead", `${whole(manifest.dead)} (${percent(manifest.dead / manifest.num_latents)})`],
-      ["Tokens read", whole(manifest.rows)],
-      ["Documents", whole(manifest.documents)]
+      [term("d_sae", "Latents"), whole(manifest.num_latents)],
+      [term("dead"), `${whole(manifest.dead)} (${percent(manifest.dead / manifest.num_latents)})`],
+      [term("rows"), whole(manifest.rows)],
+      [term("documents"), whole(manifest.documents)]
     ];
     const more = [
       ["Model", manifest.model],
       ["Hook point", manifest.hook_point],
       ["Text", manifest.source],
-      ["Blocks of text", `${whole(manifest.blocks)} of ${whole(manifest.context)} tokens`],
-      ["Ultra-low", `density below ${short(manifest.ultra_low)}`],
-      ...Object.entries(manifest.sae).map(([key, value]) => [key, value === null ? "\u2013" : String(value)]),
+      [term("blocks"), `${whole(manifest.blocks)} of ${whole(manifest.context)} tokens`],
+      [term("ultra_low"), `density below ${short(manifest.ultra_low)}`],
+      ...Object.entries(manifest.sae).map(([key, value]) => [defined(key) ? term(key) : key, written(value)]),
       ["Made with", manifest.made_with]
     ];
     return h(
@@ -1563,6 +1586,10 @@ var dashboard = (() => {
       h("dl", { class: "facts" }, facts.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value)))),
       h("details", {}, h("summary", {}, "About this dashboard"), h("dl", { class: "about" }, more.map(([name, value]) => [h("dt", {}, name), h("dd", {}, h("bdi", {}, value))])))
     );
+  }
+  function written(value) {
+    if (typeof value === "string") return value;
+    return Number.isInteger(value) ? whole(value) : short(value);
   }
   function tableColumns(context, catalogue) {
     const columns = [
@@ -1691,10 +1718,10 @@ var dashboard = (() => {
       inputs.forEach((input) => input.addEventListener("change", changed));
       return h("div", { class: "limit" }, h("span", {}, term(name)), inputs[0], " to ", inputs[1]);
     }
-    go(event, size) {
+    go(event, size2) {
       event.preventDefault();
       const latent2 = Number(this.number.value.trim());
-      const known = /^\d+$/.test(this.number.value.trim()) && latent2 < size;
+      const known = /^\d+$/.test(this.number.value.trim()) && latent2 < size2;
       this.number.setAttribute("aria-invalid", String(!known));
       if (known) location.hash = `#/latent/${latent2}`;
     }
@@ -1782,10 +1809,12 @@ var dashboard = (() => {
         event.currentTarget.remove();
         sorted2.slice(SHOWN).forEach((latent2) => chips.append(chip(latent2, at)));
       } }, `${others} more`);
+      const place2 = h("span", { class: "place" }, at);
+      tip(place2, () => ["Position of the token in the text, from 0, special tokens counted too."]);
       return h(
         "li",
         { tabindex: -1 },
-        h("span", { class: "place" }, at),
+        place2,
         h("span", { class: "row-token" }, token(entry.text)),
         h("div", {}, sorted2.length ? [chips, more, measure.key === "effect" && ablate && measureButton(sorted2, at)] : h("span", { class: "quiet" }, entry.kept ? "none" : "special token"))
       );
@@ -2087,9 +2116,9 @@ var dashboard = (() => {
       replace(this.page, h("h1", { tabindex: -1 }, "This page cannot be shown"), h("p", { role: "alert" }, error.message), h("p", {}, h("a", { href: "#/" }, "To the index")));
     }
   };
-  function place(words, size, what) {
+  function place(words, size2, what) {
     const number3 = Number(words);
-    if (!/^\d+$/.test(words) || number3 >= size) throw new Error(`There is no ${what} \u201C${visible(words)}\u201D: they are numbered from 0 to ${size - 1}.`);
+    if (!/^\d+$/.test(words) || number3 >= size2) throw new Error(`There is no ${what} \u201C${visible(words)}\u201D: they are numbered from 0 to ${size2 - 1}.`);
     return number3;
   }
   function notLive() {

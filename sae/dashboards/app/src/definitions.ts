@@ -32,7 +32,7 @@ export const DEFINITIONS = {
   neuron_share: { name: "Share", means: "Size of that component over the sum of the sizes of all components of the row." },
   logit_weight: {
     name: "Logit weight",
-    means: "Decoder row times the unembedding, with the final norm's weights: what one unit of activation adds directly to the token's logit, later layers left out.",
+    means: "Decoder row times the unembedding, with the final norm's weights. One unit of activation adds this to the token's logit directly, later layers left out, divided by a length that the final norm measures at each place, the same for all tokens there.",
   },
   token_share: { name: "Share", means: "Share of the latent's firings that fall on this token." },
   token_mean: { name: "Mean there", means: "Mean activation of the latent where it fires on this token." },
@@ -47,12 +47,29 @@ export const DEFINITIONS = {
   },
   logit_effect: {
     name: "Logit effect",
-    means: "Activation times the direct logit weight of the token that comes next.",
+    means: "What the latent writes here, by the logit weights of the token that comes next; the final norm's division is left out.",
   },
+  token_count: { name: "Count", means: "Firings of the latent on this token." },
+  dead: { name: "Dead", means: "Latents that are active on none of the tokens read here. In training another text counts: see the run's page." },
+  ultra_low: { name: "Ultra-low", means: "Latents that are active, but on a smaller share of the tokens read than this." },
+  rows: { name: "Tokens read", means: "Tokens on which the latents were read: all of the text but special tokens." },
+  documents: { name: "Documents", means: "Documents that the text consists of." },
+  blocks: { name: "Blocks of text", means: "Pieces in which the model reads the text, and the tokens that fit into one." },
+  d_in: { name: "d_in", means: "Dimensions of the activations that the SAE reads." },
+  d_sae: { name: "d_sae", means: "Latents of the SAE." },
+  l0: { name: "L0", means: "Latents active on a token, on average, on the text of the SAE's evaluation." },
+  fvu: { name: "FVU", means: "Fraction of variance unexplained: squared error of the reconstruction over the variance of the activations, in the SAE's evaluation." },
+  dead_fraction: { name: "Dead in training", means: "Share of latents that were active on none of the last tokens of training." },
+  ce_increase: { name: "Cross-entropy increase", means: "What predicting the next token loses, in nats a token, with the reconstruction in the activation's place." },
+  tokens_trained: { name: "Tokens trained", means: "Tokens that the SAE was trained on, repeated ones counted again." },
   loss: { name: "Loss", means: "Nats, of predicting this token from those before it." },
 } satisfies Record<string, Definition>;
 
 export type Term = keyof typeof DEFINITIONS;
+
+export function defined(key: string): key is Term {
+  return Object.hasOwn(DEFINITIONS, key);
+}
 
 /** The name of a number, with its definition behind it: shown on hover and focus, read out by screen readers. */
 export function term(key: Term, label: string = DEFINITIONS[key].name): HTMLElement {

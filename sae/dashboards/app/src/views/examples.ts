@@ -52,9 +52,15 @@ function groupView(group: ExampleGroup, number: number, of: number, draw: (examp
   const title = { top: "Strongest", interval: `Interval ${of - number + 1} of ${of}: activation ${range}`, random: "Random firings" }[group.kind];
   return h(
     "section", { class: "group" },
-    h("h3", {}, title, h("small", {}, ` ${whole(group.examples.length)} of ${whole(group.count)}`)),
+    h("h3", {}, title, size(group)),
     group.examples.length ? h("ol", {}, group.examples.map((example) => h("li", {}, draw(example)))) : null,
   );
+}
+
+function size({ examples, count }: ExampleGroup): HTMLElement {
+  const words = h("small", {}, ` ${whole(examples.length)} of ${whole(count)}`);
+  tip(words, () => ["Examples shown, of the firings that they were taken from. Where firings lie close together, one example shows them."]);
+  return words;
 }
 
 /** One example: its tokens can be gone through with the arrow keys. */
@@ -81,7 +87,9 @@ class ExampleView {
     const line = h("div", { class: "tokens", dir: "ltr" }, this.spans);
     line.addEventListener("keydown", (event) => this.key(event));
     line.addEventListener("focusin", (event) => (this.at = this.spans.indexOf(event.target as HTMLElement)));
-    this.element = h("div", { class: "example" }, h("span", { class: "value" }, short(this.acts.get(example.peak))), line, context.live?.hello.ablate && this.measure());
+    const value = h("span", { class: "value" }, short(this.acts.get(example.peak)));
+    tip(value, () => ["Activation on the token that the example was chosen for."]);
+    this.element = h("div", { class: "example" }, value, line, context.live?.hello.ablate && this.measure());
   }
 
   private span(place: number, offset: number): HTMLElement {

@@ -66,7 +66,7 @@ function card(title: string, heads: Child[], rows: Child[][], tables: "words" | 
 
 function tokens(record: LatentRecord, strings: TokenText[]): HTMLElement | null {
   const rows = record.tokens.map((entry) => [token(strings[entry.token]?.text ?? ""), whole(entry.count), percent(entry.share), short(entry.mean)]);
-  return card("Tokens it fires on", ["Token", "Count", term("token_share"), term("token_mean")], rows);
+  return card("Tokens it fires on", ["Token", term("token_count"), term("token_share"), term("token_mean")], rows);
 }
 
 function logits(record: LatentRecord, strings: TokenText[]): HTMLElement | null {

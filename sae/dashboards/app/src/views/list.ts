@@ -2,8 +2,8 @@
 
 import type { Catalogue } from "../catalogue";
 import { type Context, latentLink } from "../context";
-import { DEFINITIONS, type Term, term } from "../definitions";
-import { h, replace } from "../dom";
+import { defined, DEFINITIONS, type Term, term } from "../definitions";
+import { type Child, h, replace } from "../dom";
 import { counted, histogram, type Histogram } from "../histogram";
 import { LatentMap } from "../map";
 import { percent, short, whole } from "../numbers";
@@ -95,17 +95,17 @@ export function indexView(context: Context, manifest: Manifest, catalogue: Catal
 }
 
 function head(manifest: Manifest): HTMLElement {
-  const facts: [string, string][] = [
-    ["Latents", whole(manifest.num_latents)],
-    ["Dead", `${whole(manifest.dead)} (${percent(manifest.dead / manifest.num_latents)})`],
-    ["Tokens read", whole(manifest.rows)],
-    ["Documents", whole(manifest.documents)],
+  const facts: [Child, string][] = [
+    [term("d_sae", "Latents"), whole(manifest.num_latents)],
+    [term("dead"), `${whole(manifest.dead)} (${percent(manifest.dead / manifest.num_latents)})`],
+    [term("rows"), whole(manifest.rows)],
+    [term("documents"), whole(manifest.documents)],
   ];
-  const more: [string, string][] = [
+  const more: [Child, string][] = [
     ["Model", manifest.model], ["Hook point", manifest.hook_point], ["Text", manifest.source],
-    ["Blocks of text", `${whole(manifest.blocks)} of ${whole(manifest.context)} tokens`],
-    ["Ultra-low", `density below ${short(manifest.ultra_low)}`],
-    ...Object.entries(manifest.sae).map(([key, value]): [string, string] => [key, value === null ? "–" : String(value)]),
+    [term("blocks"), `${whole(manifest.blocks)} of ${whole(manifest.context)} tokens`],
+    [term("ultra_low"), `density below ${short(manifest.ultra_low)}`],
+    ...Object.entries(manifest.sae).map(([key, value]): [Child, string] => [defined(key) ? term(key) : key, written(value)]),
     ["Made with", manifest.made_with],
   ];
   return h(
@@ -115,6 +115,11 @@ function head(manifest: Manifest): HTMLElement {
     h("dl", { class: "facts" }, facts.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value)))),
     h("details", {}, h("summary", {}, "About this dashboard"), h("dl", { class: "about" }, more.map(([name, value]) => [h("dt", {}, name), h("dd", {}, h("bdi", {}, value))]))),
   );
+}
+
+function written(value: string | number | null): string {
+  if (typeof value === "string") return value;
+  return Number.isInteger(value) ? whole(value) : short(value);
 }
 
 function tableColumns(context: Context, catalogue: Catalogue): TableColumn[] {

@@ -115,7 +115,9 @@ export function textView(context: Context, page: TextPage, { clamp, ablate }: Te
       (event.currentTarget as Element).remove();
       sorted.slice(SHOWN).forEach((latent) => chips.append(chip(latent, at)));
     } }, `${others} more`);
-    return h("li", { tabindex: -1 }, h("span", { class: "place" }, at), h("span", { class: "row-token" }, token(entry.text)),
+    const place = h("span", { class: "place" }, at);
+    tip(place, () => ["Position of the token in the text, from 0, special tokens counted too."]);
+    return h("li", { tabindex: -1 }, place, h("span", { class: "row-token" }, token(entry.text)),
       h("div", {}, sorted.length ? [chips, more, measure.key === "effect" && ablate && measureButton(sorted, at)] : h("span", { class: "quiet" }, entry.kept ? "none" : "special token")));
   }
 
