@@ -24,14 +24,17 @@ from sae.commands.saved_sae import check_fits, settings_of
 from sae.commands.source_config import read_source_config
 from sae.dashboards.collect.codes import CollectedCodes
 from sae.dashboards.collect.loss_effects import LossEffects
-from sae.dashboards.collect.plan import CollectPlan, read_plan
+from sae.dashboards.collect.plan import MANIFEST, CollectPlan, read_plan
 from sae.dashboards.latents.explanations import Explanations, read_explanations
-from sae.dashboards.pages.folder import Dashboard
+from sae.dashboards.pages.folder import DATA, Dashboard
 from sae.errors import UserError
 from sae.formats.native import read_cfg
 from sae.tokens.blocks import TokenBlocks
 
 __all__ = ["Job", "ShowNode", "prepare"]
+
+OUR_FOLDERS = {DATA: "manifest.js", "collected": MANIFEST}
+"""Folders in a dashboard's, and the file that says that they are its own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -215,6 +218,14 @@ def _check_place(out: Path) -> None:
     """
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return
-    ours = out.is_dir() and ((out / "data").is_dir() or (out / "collected").is_dir() or any(out.glob(".collected-*")))
-    if not ours:
+    named = out.is_dir() and any((out / name).is_dir() for name in OUR_FOLDERS)
+    ours = named or any(out.glob(".collected-*"))
+    if not ours or any(_is_foreign(out / name, manifest) for name, manifest in OUR_FOLDERS.items()):
         raise UserError(f"{out} exists and is no dashboard's folder: choose another place with out=")
+
+
+def _is_foreign(folder: Path, manifest: str) -> bool:
+    """Whether a folder that has a name of ours holds something else, which it would lose."""
+    if not folder.is_dir() or (folder / manifest).exists():
+        return False
+    return any(not path.name.startswith(".") for path in folder.iterdir())  # with a dot: ours, not finished

@@ -247,6 +247,17 @@ def test_mistakes(lines, message, run_folder, capsys):
     assert content(run_folder.parent) == before
 
 
+@pytest.mark.parametrize("name", ["data/mine.csv", "collected/mine.csv", "data/latents/0.js", "index.html"])
+def test_folders_of_others_are_left_alone(name, run_folder, tmp_path, capsys):
+    """Many a project has a folder `data`: a dashboard that took its place would delete what is in it."""
+    out = tmp_path / "project"
+    (out / name).parent.mkdir(parents=True)
+    (out / name).write_text("years of work")
+    assert main([f"from={run_folder}", f"out={out}", "dashboard.tokens=600", "dashboard.effects=none"]) == 2
+    assert "is no dashboard's folder" in capsys.readouterr().err
+    assert content(out) == {name: b"years of work"}
+
+
 def test_a_full_disk_is_told_before(run_folder, monkeypatch, capsys):
     usage = shutil.disk_usage(run_folder)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
