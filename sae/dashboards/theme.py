@@ -42,7 +42,11 @@ figure { margin: 0; background: var(--card); border: 1px solid var(--rule); bord
   min-width: 0; display: flex; flex-direction: column; }
 figcaption { display: flex; justify-content: space-between; align-items: baseline; gap: .75rem; font-weight: 600;
   overflow-wrap: anywhere; }
-figcaption label { font-weight: 400; font-size: .82rem; color: var(--quiet); white-space: nowrap; cursor: pointer; }
+figcaption button { font: inherit; font-weight: 400; font-size: .76rem; color: var(--quiet); background: none; cursor: pointer;
+  border: 1px solid var(--rule); border-radius: 6px; min-width: 24px; min-height: 24px; padding: 0 .4rem; margin-left: auto; }
+figcaption label + button { margin-left: 0; }
+figcaption label { margin-left: auto; font-weight: 400; font-size: .82rem; color: var(--quiet); white-space: nowrap;
+  cursor: pointer; }
 figure p { font-size: .82rem; line-height: 1.4; margin: 0; }
 @media (min-width: 1000px) { .wide .axis { font-size: 9px; } }
 output { display: block; font-size: .82rem; min-height: 1.3em; line-height: 1.3; color: var(--quiet); overflow-wrap: anywhere;
@@ -88,7 +92,8 @@ pre { margin: .4rem 0; background: var(--card); border: 1px solid var(--rule); b
 @media print { figure, .tiles > div { break-inside: avoid; } }
 """
 
-# Moves a crosshair over a chart, by pointer or by the arrow keys, and writes the values under it into the chart's <output>.
+# Moves a crosshair over a chart, by pointer or by the arrow keys, and writes the values under it into the chart's <output>. And
+# saves charts as files that look as they do here without the page's style, the page's legend under them.
 SCRIPT = """
 "use strict";
 const digits = (v) => (v === 0 ? "0" : String(Number(v.toPrecision(4))));
@@ -127,5 +132,54 @@ for (const figure of document.querySelectorAll("figure[data-series]")) {
       show(svg, stops[Math.min(Math.max(at + move, 0), stops.length - 1)]);
     });
   }
+}
+const KEPT = ["fill", "stroke", "stroke-width", "stroke-dasharray", "opacity", "font-family", "font-size", "text-anchor",
+  "visibility"];
+const SVG = "http://www.w3.org/2000/svg";
+const styled = (from, to) => {
+  const style = getComputedStyle(from);
+  for (const name of KEPT) to.setAttribute(name, style.getPropertyValue(name));
+  to.removeAttribute("class");
+  [...from.children].forEach((child, i) => styled(child, to.children[i]));
+  return to;
+};
+const put = (parent, tag, attributes, text) => {
+  const made = parent.appendChild(document.createElementNS(SVG, tag));
+  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
+  made.textContent = text;
+  return made;
+};
+const picture = (figure, title) => {
+  const chart = [...figure.querySelectorAll("svg")].find((svg) => svg.getClientRects().length);
+  const copy = styled(chart, chart.cloneNode(true)), { width, height } = chart.viewBox.baseVal;
+  for (const hidden of copy.querySelectorAll('[visibility="hidden"]')) hidden.remove();
+  const lines = [...document.querySelectorAll(".legend li")], whole = height + 18 * lines.length;
+  lines.forEach((line, i) => {
+    const key = put(copy, "g", { transform: `translate(46 ${height + 18 * i})` }, "");
+    for (const stroke of line.querySelector("svg").children) key.append(styled(stroke, stroke.cloneNode(true)));
+    const style = getComputedStyle(line);
+    const look = { x: 38, y: 10, fill: style.color, "font-family": style.fontFamily, "font-size": "12px" };
+    put(key, "text", look, line.textContent);
+  });
+  for (const name of chart.getAttributeNames()) if (/^(data-|tabindex|role|aria-)/.test(name)) copy.removeAttribute(name);
+  const size = { width, height: whole }, fill = getComputedStyle(figure).backgroundColor;
+  for (const [name, value] of Object.entries({ viewBox: `0 0 ${width} ${whole}`, ...size })) copy.setAttribute(name, value);
+  copy.prepend(put(copy, "title", {}, title), put(copy, "rect", { ...size, fill }, ""));
+  return new XMLSerializer().serializeToString(copy);
+};
+for (const figure of document.querySelectorAll("figure")) {
+  const caption = figure.querySelector("figcaption"), title = caption.firstChild.textContent;
+  const button = document.createElement("button");
+  button.type = "button";
+  button.textContent = "SVG";
+  button.setAttribute("aria-label", "Save as SVG: " + title);
+  button.addEventListener("click", () => {
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(new Blob([picture(figure, title)], { type: "image/svg+xml" }));
+    link.download = title.toLowerCase().replace(/[^a-z0-9]+/g, "-").replace(/^-|-$/g, "") + ".svg";
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+  });
+  caption.append(button);
 }
 """

@@ -133,7 +133,8 @@ def test_several_dictionaries_share_a_page():
     )
     assert "3 dictionaries" in page.text
     assert "b, held out" in page.text
-    assert page.text.count("from=runs/run/saes/") == 3
+    for script in ("dashboard", "evaluate"):
+        assert page.text.count(f"scripts/{script}.py from=runs/run/saes/") == 3
 
 
 def test_a_run_that_has_not_been_evaluated_has_a_page():
