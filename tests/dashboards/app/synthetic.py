@@ -173,6 +173,8 @@ def example(draw: np.random.Generator, peak_act: float, *, exact: bool, hostile:
     places = sorted({peak, *(int(place) for place in others if abs(place - peak) < 9)})
     acts = [peak_act if place == peak else float(peak_act * draw.beta(1, 2.5)) for place in places]
     effects = [float(draw.normal(0.04, 0.08) * act / 8) for act in acts]
+    measured = {str(peak): effects[places.index(peak)] * 0.9} if exact else {}
+    effects[places.index(peak)] *= 20 if exact else 1  # an estimate that is far off
     return {
         "document": int(draw.integers(0, 98)),
         "block": int(draw.integers(0, 7_940)),
@@ -182,7 +184,7 @@ def example(draw: np.random.Generator, peak_act: float, *, exact: bool, hostile:
         "places": places,
         "acts": acts,
         "effects": effects,
-        "exact": {str(peak): effects[places.index(peak)] * 0.9} if exact else {},
+        "exact": measured,
     }
 
 

@@ -62,7 +62,11 @@ def test_tokens_are_coloured_by_activation_and_underlined_by_effect(open_page: O
     largest_act = wanted["max"]
     assert largest_act
     examples = [example for group in wanted["groups"] for example in group["examples"]]
-    largest = max(abs(value) for one in examples for value in [*(one["effects"] or []), *one["exact"].values()])
+    largest = max(
+        abs(one["exact"].get(str(place), effect))
+        for one in examples
+        for place, effect in zip(one["places"], one["effects"] or [], strict=True)
+    )
     rows = (
         "() => [...document.querySelectorAll('.example')].map((one) => [...one.querySelectorAll('.t')].map((t) => t.className))"
     )

@@ -66,6 +66,7 @@ def test_charts_are_saved_as_svg_that_stands_alone(watch: Watch, tmp_path: Path)
         assert "class=" not in text
         assert "var(" not in text
         assert "data-" not in text
+        assert '"hidden"' not in text
         assert root.get("viewBox") == "0 0 400 261"  # two lines of legend below
         words = [node.text for node in root.iter(f"{SVG}text")]
         assert words[-2:] == ["held out", "training"]

@@ -186,7 +186,7 @@ var dashboard = (() => {
     entropy: { name: "Entropy", means: "Entropy, in bits, of the distribution of its firings over tokens: 0 where it fires on one token alone." },
     effect: {
       name: "Effect",
-      means: "Largest effect on the loss, in nats, of removing the latent at one token, whatever its sign: estimated to first order by the gradient."
+      means: "Largest effect on the loss, in nats, of removing the latent at one token, whatever its sign: estimated to first order by the gradient. The largest may be far off, as on a document's first tokens, whose activations are huge: the latent's page has exact ones for those that are largest of all."
     },
     score: { name: "Score", means: "Best score among the latent's explanations: how well the words predict its activations." },
     top_token: { name: "Top token", means: "The token on which the latent fires most often." },
@@ -810,7 +810,7 @@ var dashboard = (() => {
   function examplesView(context, record, strings) {
     const all = record.groups.flatMap((group) => group.examples);
     const effects = all.some((example) => example.effects !== null || Object.keys(example.exact).length > 0);
-    const largestEffect = Math.max(1e-12, ...all.flatMap((example) => [...example.effects ?? [], ...Object.values(example.exact)]).map(Math.abs));
+    const largestEffect = Math.max(1e-12, ...all.flatMap((example) => example.places.map((place2, i) => Math.abs(example.exact[place2] ?? example.effects?.[i] ?? 0))));
     const draw = (example) => new ExampleView(context, record, strings, example, largestEffect).element;
     const body = h("div", { class: "groups" });
     const buttons = ["line", "wrapped"].map(

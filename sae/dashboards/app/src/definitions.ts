@@ -21,7 +21,7 @@ export const DEFINITIONS = {
   entropy: { name: "Entropy", means: "Entropy, in bits, of the distribution of its firings over tokens: 0 where it fires on one token alone." },
   effect: {
     name: "Effect",
-    means: "Largest effect on the loss, in nats, of removing the latent at one token, whatever its sign: estimated to first order by the gradient.",
+    means: "Largest effect on the loss, in nats, of removing the latent at one token, whatever its sign: estimated to first order by the gradient. The largest may be far off, as on a document's first tokens, whose activations are huge: the latent's page has exact ones for those that are largest of all.",
   },
   score: { name: "Score", means: "Best score among the latent's explanations: how well the words predict its activations." },
   top_token: { name: "Top token", means: "The token on which the latent fires most often." },

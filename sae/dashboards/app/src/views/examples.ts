@@ -15,7 +15,7 @@ let layout: Layout = "line"; // as last chosen, for all latents
 export function examplesView(context: Context, record: LatentRecord, strings: TokenText[]): HTMLElement {
   const all = record.groups.flatMap((group) => group.examples);
   const effects = all.some((example) => example.effects !== null || Object.keys(example.exact).length > 0);
-  const largestEffect = Math.max(1e-12, ...all.flatMap((example) => [...(example.effects ?? []), ...Object.values(example.exact)]).map(Math.abs));
+  const largestEffect = Math.max(1e-12, ...all.flatMap((example) => example.places.map((place, i) => Math.abs(example.exact[place] ?? example.effects?.[i] ?? 0))));
   const draw = (example: Example): HTMLElement => new ExampleView(context, record, strings, example, largestEffect).element;
   const body = h("div", { class: "groups" });
   const buttons = (["line", "wrapped"] as const).map((kind) =>
