@@ -147,12 +147,17 @@ def _write(job: "Job", codes: "CollectedCodes", signals: "StopSignals", began: f
 
 
 def _settle(job: "Job") -> None:
-    """The codes that the pages were made from take the place of those that were there before."""
+    """The codes that the pages were made from take the place of those that were there before; halves of files go."""
+    from sae.functional.files import PART
+
     if job.collected != job.places.usual:
         shutil.rmtree(job.places.usual, ignore_errors=True)
         job.collected.rename(job.places.usual)
     for left in job.places.out.glob(".collected-*"):
         shutil.rmtree(left)
+    for folder in (job.places.out, job.places.usual):
+        for left in folder.glob(f".*{PART}"):  # of a process that was killed
+            left.unlink(missing_ok=True)
 
 
 def _serve(job: "Job") -> int:

@@ -6,7 +6,10 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-__all__ = ["is_disk_full", "write_whole"]
+__all__ = ["PART", "is_disk_full", "write_whole"]
+
+PART = ".part"
+"""Ending of a file that is being written, whose name begins with a dot; a process that is killed leaves it."""
 
 
 def write_whole(path: Path, content: bytes | str | Callable[[Path], None]) -> None:
@@ -23,7 +26,7 @@ def write_whole(path: Path, content: bytes | str | Callable[[Path], None]) -> No
         OSError: the disk is full or the folder cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=PART)
     os.close(handle)
     aside = Path(name)
     try:
