@@ -15,6 +15,7 @@ import sae as package
 from sae.architectures.base import SparseAutoencoder
 from sae.commands.assemble import open_text
 from sae.commands.binding import bind, make, parameters_of, typed
+from sae.commands.dashboard_checks import check_address, check_place, check_texts
 from sae.commands.dashboard_exports import neuronpedia_names
 from sae.commands.dashboard_node import DashboardNode
 from sae.commands.dashboard_plan import DashboardPlaces, Outlook, chosen_blocks, collection, loss_effects, outlook
@@ -24,17 +25,14 @@ from sae.commands.saved_sae import check_fits, settings_of
 from sae.commands.source_config import read_source_config
 from sae.dashboards.collect.codes import CollectedCodes
 from sae.dashboards.collect.loss_effects import LossEffects
-from sae.dashboards.collect.plan import MANIFEST, CollectPlan, read_plan
+from sae.dashboards.collect.plan import CollectPlan, read_plan
 from sae.dashboards.latents.explanations import Explanations, read_explanations
-from sae.dashboards.pages.folder import DATA, Dashboard
+from sae.dashboards.pages.folder import Dashboard
 from sae.errors import UserError
 from sae.formats.native import read_cfg
 from sae.tokens.blocks import TokenBlocks
 
 __all__ = ["Job", "ShowNode", "prepare"]
-
-OUR_FOLDERS = {DATA: "manifest.js", "collected": MANIFEST}
-"""Folders in a dashboard's, and the file that says that they are its own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,11 +169,13 @@ def prepare(tree: dict[str, Any], overrides: Sequence[str]) -> Job:
     config = read_source_config(settings_of(tree, cfg, overrides), problems, architecture=cfg["architecture"])
     places = make(lambda: DashboardPlaces.of(path, None if show is None else show.out), problems)
     if places is not None:
-        make(lambda: _check_place(places.out), problems)
+        make(lambda: check_place(places.out), problems)
     explanations = Explanations()
     if node is not None and node.explanations is not None:
         file = Path(node.explanations).expanduser()
         explanations = make(lambda: read_explanations(file, cfg["d_sae"]), problems) or explanations
+    if show is not None and show.serve and not show.dry_run:
+        make(lambda: check_address(show.host, show.port), problems)
     if problems or node is None or show is None or config is None or places is None:
         raise UserError("\n".join(problems))
     sae = package.load(path)
@@ -183,6 +183,7 @@ def prepare(tree: dict[str, Any], overrides: Sequence[str]) -> Job:
     check_fits(sae, cfg, origin, say=say)
     if "neuronpedia" in node.export:
         neuronpedia_names(node, origin, d_sae=sae.d_sae, architecture=cfg["architecture"])
+    check_texts(node.texts, origin, sae)
     sae.to(origin.model.device)
     blocks = chosen_blocks(origin, open_text(origin), node)
     effects = loss_effects(origin, sae, node)
@@ -208,24 +209,3 @@ def _read_show(tree: Mapping[str, Any], problems: list[str]) -> ShowNode | None:
     found = [mistake.removeprefix("dashboard.") for mistake in bind("dashboard", given, parameters)]
     problems += found
     return None if found else make(lambda: ShowNode(**typed(given, parameters)), problems)
-
-
-def _check_place(out: Path) -> None:
-    """Refuse a folder of something else.
-
-    Raises:
-        UserError: with the way on.
-    """
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
-        return
-    named = out.is_dir() and any((out / name).is_dir() for name in OUR_FOLDERS)
-    ours = named or any(out.glob(".collected-*"))
-    if not ours or any(_is_foreign(out / name, manifest) for name, manifest in OUR_FOLDERS.items()):
-        raise UserError(f"{out} exists and is no dashboard's folder: choose another place with out=")
-
-
-def _is_foreign(folder: Path, manifest: str) -> bool:
-    """Whether a folder that has a name of ours holds something else, which it would lose."""
-    if not folder.is_dir() or (folder / manifest).exists():
-        return False
-    return any(not path.name.startswith(".") for path in folder.iterdir())  # with a dot: ours, not finished

@@ -6,6 +6,8 @@ from typing import Literal
 
 __all__ = ["DashboardNode"]
 
+LEAST_GB, MOST_GB = 1e-3, 1e6
+MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 SHARD = re.compile(r"(\d+)/(\d+)")
 
 
@@ -39,8 +41,13 @@ class DashboardNode:
             for key, least in leasts.items()
             if getattr(self, key) < least
         ]
-        if self.memory_gb <= 0:
-            wrong.append(f"dashboard.memory_gb must be above 0, got {self.memory_gb:g}")
+        if not LEAST_GB <= self.memory_gb <= MOST_GB:
+            wrong.append(f"dashboard.memory_gb must lie between {LEAST_GB:g} and {MOST_GB:g}, got {self.memory_gb:g}")
+        if self.neuronpedia_model is not None and not MODEL_NAME.fullmatch(self.neuronpedia_model):
+            wrong.append(
+                f"dashboard.neuronpedia_model={self.neuronpedia_model!r}: a folder is named by it: expected letters, digits, "
+                "dots, hyphens and underscores, a letter or digit first"
+            )
         parts = SHARD.fullmatch(self.shard)
         if parts is None or not 1 <= int(parts[1]) <= int(parts[2]):
             wrong.append(f"dashboard.shard={self.shard}: expected a part and how many there are, as in 2/4: 1/4 to 4/4")

@@ -162,6 +162,15 @@ class TestStopped:
         assert content(out) == content(built)
 
 
+def test_what_a_killed_process_left_of_a_file_is_swept_away(finished_run, built, tmp_path):
+    out = tmp_path / "dashboard"
+    (out / "collected").mkdir(parents=True)
+    for name in (".index.html.a1_b.part", "collected/.manifest.json.x.part", "collected/.chunk-00000.safetensors.abc.part"):
+        (out / name).write_bytes(b"half")
+    assert main([f"from={finished_run}", f"out={out}"]) == 0
+    assert content(out) == content(built)
+
+
 def test_parts_made_by_several_processes_are_the_same_to_the_byte(finished_run, built, tmp_path, capsys):
     out = tmp_path / "dashboard"
     for part in ("2/3", "1/3"):
@@ -235,6 +244,12 @@ def test_explanations_reach_index_and_pages(finished_run, tmp_path):
         (["from={run}", "dashboard.export=[neuronpedia]", "dashboard.neuronpedia_set=A_b"], "neuronpedia_set='A_b'"),
         (["from={run}", "dashboard.explanations=nowhere"], "Explanations could not be read"),
         (["from={run}", "dashboard.tokens=3"], "fewer rows than one block"),
+        (["from={run}", "dashboard.memory_gb=1e300"], "dashboard.memory_gb must lie between"),
+        (["from={run}", "dashboard.memory_gb=1e-12"], "dashboard.memory_gb must lie between"),
+        (["from={run}", "dashboard.texts=['w1', ' ']"], "dashboard.texts[1]: "),
+        (["from={run}", "dashboard.texts=['" + "w1 " * 3000 + "']"], "dashboard.texts[0]: The text has 3,000 tokens"),
+        (["from={run}", "serve=true", "host=256.1.1.1"], "is no address to listen on"),
+        (["from={run}", "dashboard.export=[neuronpedia]", "dashboard.neuronpedia_model=../x"], "neuronpedia_model='../x'"),
         (["from={run}", "out={run}"], "is no dashboard's folder"),
         (["from={run}", "hook.layer=9"], "4 layers, numbered 0 to 3"),
         (["from={run}", "hook.module=model.layers.0.mlp.gate_proj"], "the SAE reads 16 dimensions"),

@@ -34,7 +34,7 @@ from sae.errors import UserError
 from sae.models.hook_points import HookPoint
 from sae.models.language_model import LanguageModel
 
-__all__ = ["application", "serve"]
+__all__ = ["application", "listen", "serve"]
 
 PAGE = "index.html"
 SECONDS_TO_END = 5  # that requests in progress get after Ctrl-C
@@ -77,7 +77,7 @@ def serve(
     """
     if not (folder / PAGE).is_file():
         raise UserError(f"{folder} holds no dashboard ({PAGE} is missing): build it first, without serve=true.")
-    listening = _listen(host, port)
+    listening = listen(host, port)
     with listening:
         reader = reader_of(folder, sae=sae, model=model, inputs=inputs, targets=targets, unembedding=unembedding)
         app = application(folder, Answers(reader, limits=LIMITS, collected=folder / COLLECTED), host=host)
@@ -160,7 +160,16 @@ def _refuse(_: Request, error: Exception) -> Response:
     return response
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens.
+
+    Args:
+        host: name or address.
+        port: 0 for any that is free.
+
+    Raises:
+        UserError: the address is none, or cannot be had.
+    """
     if not 0 <= port < 2**16:
         raise UserError(f"port={port} is no port: expected 0 (any that is free) to 65535.")
     try:
