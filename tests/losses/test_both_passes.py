@@ -31,8 +31,6 @@ class World:
         dead: share of the latents that count as dead.
         layout: of the rows in memory.
         tile: elements of a tile of the product.
-        few_rounds: matching pursuit makes no more rounds than there are dimensions: what is left after that is rounding, and so
-            is what further rounds choose.
     """
 
     rows: int
@@ -45,7 +43,6 @@ class World:
     layout: str
     tile: int
     seed: int
-    few_rounds: bool = False
 
     @property
     def d_sae(self) -> int:
@@ -75,8 +72,8 @@ def made(case: Case, world: World):
         return torch.randn(*size, generator=generator, dtype=torch.float64)
 
     k = max(1, round(world.k * world.d_sae))
-    if case.architecture == "matching_pursuit" and world.few_rounds:
-        k = min(k, world.d_in)
+    if case.architecture == "matching_pursuit":
+        k = min(k, world.d_in)  # what is left after more rounds is rounding, and so is what they would choose
     changes = {"k": k} if case.settings.get("k") is not None else {}
     if "group_sizes" in case.settings:
         changes["group_sizes"] = (2, world.d_sae - 2)
@@ -197,7 +194,7 @@ def test_in_narrow_types_they_are_as_near_to_float64_as_each_other(case, way, wo
     latents chosen by a bfloat16 product: 0.1, since other latents near the border may be chosen (where none is: 1e-6).
     """
     rounding, dtype = WAYS[way]
-    world = replace(world, twins=False, few_rounds=True)
+    world = replace(world, twins=False)
     sae, x, target, info = made(case, world)
     x, target = x.to(dtype), target.to(dtype)
     sae.to(dtype).double()  # the numbers that the narrow type can hold
