@@ -15,6 +15,7 @@ from pyarrow import parquet as pq
 
 from sae.dashboards.collect.codes import CollectedCodes
 from sae.dashboards.exports.entries import chunk_entries
+from sae.dashboards.latents.explanations import best_explanation
 from sae.dashboards.schema import LatentShard
 
 __all__ = ["write_parquet"]
@@ -124,7 +125,7 @@ def _latents(shard: LatentShard) -> Iterator[dict[str, Any]]:
     strings = shard["strings"]
     for record in shard["latents"]:
         commonest = strings[record["tokens"][0]["token"]] if record["tokens"] else None
-        explanation = record["explanations"][0] if record["explanations"] else None
+        explanation = best_explanation(record["explanations"])
         logits = record["logits"]
         yield {
             "latent": record["latent"],

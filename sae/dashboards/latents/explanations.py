@@ -6,6 +6,7 @@ number, `{"latent": 3, "name": "...", "value": 0.9}`.
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, final
@@ -13,7 +14,7 @@ from typing import Any, final
 from sae.dashboards.schema import ExplanationEntry, ScoreEntry
 from sae.errors import UserError
 
-__all__ = ["Explanations", "read_explanations"]
+__all__ = ["Explanations", "best_explanation", "read_explanations"]
 
 EXPLANATION, SCORE = {"latent", "text", "source", "score"}, {"latent", "name", "value"}
 SHOWN_MISTAKES = 10
@@ -33,9 +34,13 @@ class Explanations:
     scores: dict[int, list[ScoreEntry]] = field(default_factory=dict)
 
     def best(self, latent: int) -> ExplanationEntry | None:
-        """The explanation with the largest score, the first where none has one; None without any."""
-        known = self.texts.get(latent, [])
-        return max(known, key=lambda entry: -math.inf if entry["score"] is None else entry["score"], default=None)
+        """The best explanation of a latent; None without any."""
+        return best_explanation(self.texts.get(latent, []))
+
+
+def best_explanation(known: Sequence[ExplanationEntry]) -> ExplanationEntry | None:
+    """The explanation with the largest score, the first where none has one; None without any."""
+    return max(known, key=lambda entry: -math.inf if entry["score"] is None else entry["score"], default=None)
 
 
 def read_explanations(path: Path, num_latents: int) -> Explanations:

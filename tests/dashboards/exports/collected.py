@@ -66,7 +66,8 @@ def collected(folder: Path, *, effects: bool = True, dead: int | None = 3, **set
         on_rows=lambda done, total: None,
     )
     assert codes is not None
-    words = {0: [{"text": "a" + HOSTILE, "source": "by hand", "score": 0.5}]}
+    worse, better = {"text": "b", "source": "by hand", "score": 0.1}, {"text": "a" + HOSTILE, "source": "by hand", "score": 0.5}
+    words = {0: [worse, better]}
     pages = LatentPages(
         codes,
         sae,
