@@ -126,4 +126,5 @@ def _next(scores: Float[Tensor, " vocabulary"], temperature: float, generator: t
         raise UserError("With these clamps the model's activations overflow: hold latents at smaller values.")
     if temperature == 0:
         return int(scores.argmax())
-    return int(torch.multinomial(torch.softmax(scores.double() / temperature, dim=0), 1, generator=generator))
+    below = scores.double() - scores.max()  # 0 for the likeliest, whatever the temperature
+    return int(torch.multinomial(torch.softmax(below / temperature, dim=0), 1, generator=generator))
