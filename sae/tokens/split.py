@@ -59,7 +59,7 @@ class HeldOutSplit:
         if len(places) < 2:
             raise UserError(
                 "The text has only one document, so none can be held out for evaluation. Give more documents (text files: "
-                "`data.split_on=blank_lines` or a smaller `data.max_characters`), or set `data.held_out_fraction=0`."
+                "`data.split_on=blank_lines` or a smaller `data.max_characters`)."
             )
         ordered = sorted(places, key=places.__getitem__)
         count = sum(place < self.fraction for place in places.values())

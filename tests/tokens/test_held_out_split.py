@@ -53,8 +53,9 @@ def test_equal_documents_stay_together():
 
 
 def test_one_document_cannot_be_split():
-    with pytest.raises(UserError, match="only one document"):
+    with pytest.raises(UserError, match="only one document") as error:
         HeldOutSplit(0.1).of_corpus(["a", "a"])
+    assert "held_out_fraction" not in str(error.value)  # commands do not take 0
     assert HeldOutSplit(0.0).of_corpus(["a"]) == [False]
 
 
