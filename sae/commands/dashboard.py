@@ -47,9 +47,15 @@ def _complete(overrides: list[str]) -> list[str]:
 
 
 def run(tree: dict[str, Any], overrides: Sequence[str]) -> int:
-    """Build one dashboard, and open or serve it."""
+    """Build one dashboard, and open or serve it.
+
+    Raises:
+        UserError: something that was given is wrong, or the disk is full.
+    """
     from sae.commands.dashboard_job import prepare
     from sae.commands.progress import Interrupted
+    from sae.errors import UserError
+    from sae.functional.files import is_disk_full
     from sae.training.callbacks.checkpoints import StopSignals
 
     job = prepare(tree, overrides)
@@ -70,6 +76,13 @@ def run(tree: dict[str, Any], overrides: Sequence[str]) -> int:
     except Interrupted:
         say("Stopped; what is finished is kept, and the same command goes on.")
         return signals.exit_status
+    except OSError as error:
+        if not is_disk_full(error):
+            raise
+        raise UserError(
+            f"The disk of {job.places.out} is full. Free some or choose another place with out=; what was read is kept, old "
+            "pages stay, and the same command goes on."
+        ) from error
     finally:
         signals.restore()
     if done and job.show.serve:

@@ -1,5 +1,6 @@
 """`scripts/dashboard.py` from what is typed to the folder: whole, resumable, in parts, and refusing what makes no sense."""
 
+import errno
 import json
 import os
 import random
@@ -278,6 +279,20 @@ def test_a_full_disk_is_told_before(run_folder, monkeypatch, capsys):
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
     assert main([f"from={run_folder}"]) == 2
     assert "GB free" in capsys.readouterr().err
+
+
+def test_a_disk_that_fills_up_meanwhile_is_named(finished_run, built, tmp_path, monkeypatch, capsys):
+    out = Path(shutil.copytree(built, tmp_path / "dashboard"))
+
+    def fails(*args):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Pages, "put", fails)
+    assert main([f"from={finished_run}", f"out={out}"]) == 2
+    printed = capsys.readouterr().err
+    assert f"The disk of {out} is full" in printed
+    assert "the same command goes on" in printed
+    assert content(out) == content(built)
 
 
 class TestOtherKinds:
