@@ -23,6 +23,7 @@ class DashboardNode:
     random: int = 5
     window: int = 20
     effects: Literal["auto", "gradient", "none"] = "auto"
+    effects_dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     exact_effects: int = 256
     texts: tuple[str, ...] = ()
     explanations: str | None = None

@@ -19,14 +19,15 @@ from sae.dashboards.collect.loss_effects import LossEffects, no_effects_reason
 from sae.dashboards.collect.plan import CollectPlan, read_plan
 from sae.errors import UserError
 from sae.formats.native import find_sae
+from sae.models.quick_products import quick_format
 from sae.tokens.blocks import TokenBlocks
 from sae.tokens.corpus import cut_rows
 
 __all__ = ["CHUNK_ROWS", "DashboardPlaces", "Outlook", "chosen_blocks", "collection", "loss_effects", "outlook"]
 
 CHUNK_ROWS = 32768  # about so many rows in a file of codes: what is lost when the process is killed
-EXAMPLE_BYTES = 90  # of an example in a file of pages, and of everything else there; measured on the default SAE
-LATENT_BYTES = 2500
+EXAMPLE_BYTES = 95  # of an example of 41 tokens in a file of pages, and of a latent besides; fitted to the default SAE's files
+LATENT_BYTES = 1900
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +121,9 @@ def loss_effects(origin: Origin, sae: SparseAutoencoder, node: DashboardNode) ->
         return None
     reason = no_effects_reason([model for model in (origin.model, origin.other_model) if model is not None])
     if reason is None:
-        return LossEffects(origin.model, sae, inputs=origin.inputs, targets=origin.targets)
+        formats = {"auto": quick_format(origin.model.device), "float32": None, "bfloat16": torch.bfloat16}
+        dtype = formats[node.effects_dtype]
+        return LossEffects(origin.model, sae, inputs=origin.inputs, targets=origin.targets, dtype=dtype)
     if node.effects == "gradient":
         raise UserError(f"dashboard.effects=gradient: {reason}. Leave it at auto, or set it to none.")
     return None

@@ -198,6 +198,15 @@ def test_held_out_text_alone(finished_run, tmp_path):
     assert 0 < Dashboard(out).manifest["documents"] < 30
 
 
+@pytest.mark.parametrize(("asked", "used"), [("float32", None), ("bfloat16", "bfloat16")])
+def test_effects_are_estimated_in_the_number_format_that_is_asked_for(finished_run, tmp_path, asked, used):
+    lines = [f"from={finished_run}", f"out={tmp_path / 'dashboard'}", "dashboard.tokens=300", "dashboard.exact_effects=0"]
+    assert main([*lines, f"dashboard.effects_dtype={asked}"]) == 0
+    plan = CollectedCodes(tmp_path / "dashboard" / "collected").plan
+    assert plan.effects is not None
+    assert plan.effects["dtype"] == used
+
+
 def test_prompts_have_pages(finished_run, tmp_path):
     out = tmp_path / "dashboard"
     assert main([f"from={finished_run}", f"out={out}", "dashboard.tokens=600", 'dashboard.texts=["w1 w2, w3", "w4 ="]']) == 0
