@@ -10,7 +10,8 @@ import threading
 import webbrowser
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from types import FrameType
+from typing import Any, final
 
 import uvicorn
 from jaxtyping import Float
@@ -26,6 +27,7 @@ from torch import Tensor
 
 from sae.architectures.base import SparseAutoencoder
 from sae.dashboards.live.answers import Answers
+from sae.dashboards.live.ending import Ending, ServerEnds
 from sae.dashboards.live.guard import Guard, is_loopback, names_of
 from sae.dashboards.live.reader import COLLECTED, reader_of
 from sae.dashboards.live.requests import LIMITS, body_limit, read_object
@@ -87,7 +89,9 @@ def serve(
             say(f"note: whoever reaches this machine at {host} can run the model; host=127.0.0.1 keeps it to this machine")
         if open_browser:
             threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
-        _run(app, listening)
+        ending = Ending()
+        with ending.heeded_by(model.module.base_model):
+            _run(app, listening, ending)
     return 0
 
 
@@ -114,6 +118,8 @@ def application(folder: Path, answers: Answers, *, host: str) -> Starlette:
                 raise HTTPException(400, str(error)) from None
             except HTTPException:
                 raise
+            except (ServerEnds, asyncio.CancelledError):  # cancelled: its time to end was over
+                raise HTTPException(503, "The server ends.") from None
             except Exception as error:
                 logger.exception("/api/%s failed", name)
                 reason = (str(error).splitlines() or [""])[0][:200]
@@ -194,7 +200,21 @@ def _address(host: str, port: int) -> str:
     return f"http://{shown}:{port}/"
 
 
-def _run(app: Starlette, listening: socket.socket) -> None:
+@final
+class _Server(uvicorn.Server):
+    """A server that tells its model when it is to end."""
+
+    def __init__(self, config: uvicorn.Config, ending: Ending) -> None:
+        super().__init__(config)
+        self._ending = ending
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Ctrl-C or SIGTERM."""
+        self._ending.ask()
+        super().handle_exit(sig, frame)
+
+
+def _run(app: Starlette, listening: socket.socket, ending: Ending) -> None:
     config = uvicorn.Config(
         app,
         http="h11",
@@ -207,6 +227,6 @@ def _run(app: Starlette, listening: socket.socket) -> None:
         timeout_graceful_shutdown=SECONDS_TO_END,
     )
     try:
-        uvicorn.Server(config).run(sockets=[listening])
+        _Server(config, ending).run(sockets=[listening])
     except KeyboardInterrupt:  # uvicorn ends by itself on Ctrl-C and then raises it again
         return

@@ -7,7 +7,9 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
+import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -435,6 +437,38 @@ def test_an_address_that_cannot_be_had_is_told(folder):
         serve(folder, **settings, **rest, host="127.0.0.1", port=99999)
     with pytest.raises(UserError, match=r"host=192\.0\.2\.7 port=8000 cannot be listened on"):
         serve(folder, **settings, **rest, host="192.0.2.7", port=8000)
+
+
+def test_ctrl_c_ends_a_request_in_progress_between_two_passes(folder, capsys):
+    subject = subject_of()
+    settings = {"sae": subject.sae, "model": subject.model, "inputs": subject.inputs, "targets": subject.targets}
+    passes, addresses, answers = [], [], []
+
+    def slow(*_):
+        passes.append(1)
+        if len(passes) == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.3)
+
+    def ask():
+        while not addresses:
+            time.sleep(0.01)
+        try:
+            answer_of(addresses[0], "/api/steer", {"text": "w1 w2", "new_tokens": 40})
+        except urllib.error.HTTPError as error:
+            answers.append((error.code, json.loads(error.read())["error"]))
+
+    def told(line):
+        addresses.extend(re.findall(r"http://[^/]*", line))
+
+    subject.model.module.base_model.register_forward_pre_hook(slow)
+    client = threading.Thread(target=ask)
+    client.start()
+    assert serve(folder, **settings, unembedding=None, host="127.0.0.1", port=0, open_browser=False, say=told) == 0
+    client.join(10)
+    assert answers == [(503, "The server ends.")]
+    assert len(passes) <= 5
+    assert capsys.readouterr().err == ""
 
 
 CHILD = """
