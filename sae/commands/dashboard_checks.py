@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sae.architectures.base import SparseAutoencoder
-from sae.commands.assemble import Origin
+from sae.commands.origin import Origin
 from sae.dashboards.collect.plan import MANIFEST
 from sae.dashboards.live.subject import Subject
 from sae.dashboards.live.text_page import TextReader
