@@ -156,7 +156,7 @@ def _write(job: "Job", codes: "CollectedCodes", signals: "StopSignals", began: f
     )
     for folder in exports:
         print(f"  {folder.name:<8} {folder}")
-    print(f"  next     python scripts/dashboard.py from={job.places.run or job.places.sae} serve=true")
+    print(f"  next     {job.places.serving}")
 
 
 def _settle(job: "Job") -> None:

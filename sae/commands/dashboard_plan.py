@@ -1,5 +1,6 @@
 """What a dashboard will be made from, before it is: places, text, and what it takes of memory, disk and time."""
 
+import shlex
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -61,8 +62,7 @@ class DashboardPlaces:
             return DashboardPlaces(sae=sae, run=run, out=Path(out).expanduser())
         if run is None:
             return DashboardPlaces(sae=sae, run=None, out=sae / "dashboard")
-        several = len(list(run.glob("saes/*/cfg.json"))) > 1
-        return DashboardPlaces(sae=sae, run=run, out=run / "dashboards" / sae.name if several else run / "dashboard")
+        return DashboardPlaces(sae=sae, run=run, out=run / "dashboards" / sae.name if _several(run) else run / "dashboard")
 
     @property
     def title(self) -> str:
@@ -70,7 +70,16 @@ class DashboardPlaces:
         if self.run is None:
             return self.sae.absolute().name
         run = self.run.absolute().name
-        return f"{run}: {self.sae.name}" if len(list(self.run.glob("saes/*/cfg.json"))) > 1 else run
+        return f"{run}: {self.sae.name}" if _several(self.run) else run
+
+    @property
+    def serving(self) -> str:
+        """The command that serves it."""
+        path = self.sae if self.run is None or _several(self.run) else self.run
+        given = [f"from={path}"]
+        if self.out.absolute() != DashboardPlaces.of(path, None).out.absolute():
+            given.append(f"out={self.out}")
+        return " ".join(["python scripts/dashboard.py", *map(shlex.quote, given), "serve=true"])
 
     @property
     def usual(self) -> Path:
@@ -86,6 +95,10 @@ class DashboardPlaces:
             except UserError:  # damaged
                 return aside
         return aside if aside.exists() else usual
+
+
+def _several(run: Path) -> bool:
+    return len(list(run.glob("saes/*/cfg.json"))) > 1
 
 
 def chosen_blocks(origin: Origin, text: Text, node: DashboardNode) -> TokenBlocks:

@@ -4,6 +4,8 @@ import errno
 import json
 import os
 import random
+import re
+import shlex
 import shutil
 import signal
 import webbrowser
@@ -341,6 +343,9 @@ def test_several_saes_of_a_run_have_dashboards_of_their_own(run_folder, capsys):
     assert main([f"from={run_folder}"]) == 2
     assert "name one of them" in capsys.readouterr().err
     assert main([f"from={run_folder / 'saes' / 'other'}", "dashboard.tokens=600", "dashboard.effects=none"]) == 0
+    assert (
+        f"  next     python scripts/dashboard.py from={run_folder / 'saes' / 'other'} serve=true\n" in capsys.readouterr().out
+    )
     found = Dashboard(run_folder / "dashboards" / "other")
     assert found.manifest["title"] == "tiny: other"
 
@@ -359,6 +364,22 @@ def test_the_sweep_s_page_comes_along(run_folder):
     assert main([f"from={run_folder}", "dashboard.tokens=600", "dashboard.effects=none"]) == 0
     assert Dashboard(run_folder / "dashboard").manifest["sweep_page"] == "sweep.html"
     assert (run_folder / "dashboard" / "sweep.html").read_text() == "<p>sweep"
+
+
+def test_the_command_that_it_names_serves_what_was_built(run_folder, tmp_path, monkeypatch, capsys):
+    from sae.dashboards.live import server
+
+    served = []
+    monkeypatch.setattr(server, "serve", lambda folder, **_: served.append(folder) or 0)
+    few = ["dashboard.tokens=600", "dashboard.effects=none"]
+    places = {tmp_path / "else where, x=1": ["out={}"], run_folder / "dashboard": []}
+    for out, given in places.items():
+        assert main([f"from={run_folder}", *(line.format(out) for line in given), *few]) == 0
+        command = shlex.split(re.findall(r"  next     (.*)", capsys.readouterr().out)[0])
+        assert command[:2] == ["python", "scripts/dashboard.py"]
+        assert main([*command[2:], "port=0"]) == 0
+        assert "served as it is" in capsys.readouterr().err
+    assert served == list(places)
 
 
 class TestShown:
