@@ -91,6 +91,19 @@ def test_a_process_that_dies_between_renames_loses_nothing(dashboard, number, mo
     assert content(dashboard) == before
 
 
+def test_a_writer_puts_them_back_before_it_begins(dashboard):
+    before = content(dashboard)
+    (dashboard / "data").rename(dashboard / ".data.old")  # a process died here
+
+    def files():
+        yield FILES[0]
+        raise Stopped
+
+    with pytest.raises(Stopped):
+        write_pages(dashboard, files(), beside={})
+    assert content(dashboard) == before
+
+
 def test_what_a_killed_process_left_aside_is_cleared(tmp_path):
     left = tmp_path / ".data.new" / "junk"
     left.parent.mkdir()
