@@ -1,9 +1,9 @@
 """The data of the pages of transformer factors, for Python and for the browser.
 
-A factor is a latent of one dictionary over several layers (Yun, Chen, Olshausen, LeCun 2021, arXiv:2103.15949). Its pages lie in
-the same folder, in the same encoding, as those of latents (`sae.dashboards.schema`, whose `manifest`, `index/N` and `search/N` they
-share); keys of their own are `factors/N`, `words/N` and `paths/N`, all base64 of gzip of JSON. `app/src/factor_schema.ts` says the
-same in TypeScript; a test holds them together.
+A factor is a latent of one dictionary over several layers (Yun, Chen, Olshausen, LeCun 2021, arXiv:2103.15949). Its pages lie
+in the same folder, in the same encoding, as those of latents, whose `manifest`, `index/N` and `search/N` they share
+(`sae.dashboards.schema`). Keys of their own are `factors/N`, `words/N` and `paths/N`, all base64 of gzip of JSON.
+`app/src/factor_schema.ts` says the same in TypeScript; a test holds them together.
 
 Tokens are written as places in the `strings` of the file that they stand in. A layer is a place in `FactorsInfo.layers`.
 """
@@ -80,8 +80,9 @@ class FactorManifest(Manifest):
 class Saliency(TypedDict):
     """How much each shown token makes the factor fire at the peak, in the units of the activation.
 
-    leave_one_out: fall of the activation when the token is replaced by the mask token; integrated_gradients: along the straight line
-    from mask embeddings (they sum to the difference of the activations at its ends); lime: weights of a linear fit to masked copies.
+    leave_one_out: fall of the activation when the token is replaced by the mask token. integrated_gradients: along the straight
+    line from the embeddings of mask tokens; they sum to the difference of the activations at its ends. lime: weights of a
+    linear fit to masked copies.
     """
 
     method: SaliencyMethod
