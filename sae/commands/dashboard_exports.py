@@ -10,7 +10,8 @@ from sae.commands.dashboard_node import DashboardNode
 from sae.commands.origin import Origin
 from sae.dashboards.collect.codes import CollectedCodes
 from sae.dashboards.exports.delphi import write_delphi_cache
-from sae.dashboards.exports.neuronpedia import NeuronpediaNames, write_neuronpedia
+from sae.dashboards.exports.neuronpedia import write_neuronpedia
+from sae.dashboards.exports.neuronpedia_heads import NeuronpediaNames
 from sae.dashboards.exports.parquet import write_parquet
 from sae.dashboards.pages.folder import Dashboard, replaced
 from sae.models.hook_points import TRANSFORMER_LENS

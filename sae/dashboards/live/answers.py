@@ -8,10 +8,11 @@ from typing import Any, final
 import torch
 
 from sae.dashboards.collect.codes import CollectedCodes
+from sae.dashboards.live.messages import AblateAnswer, Continuation, HelloAnswer, Limits, SteerAnswer
 from sae.dashboards.live.requests import Ablation, read_ablation, read_continuing, read_text
 from sae.dashboards.live.steering import Written, continue_text
 from sae.dashboards.live.text_page import TextReader, TextTooLong
-from sae.dashboards.schema import AblateAnswer, Continuation, HelloAnswer, Limits, SteerAnswer, TextPage, TokenText
+from sae.dashboards.schema import TextPage, TokenText
 from sae.errors import UserError
 from sae.tokens.blocks import TokenBlocks
 

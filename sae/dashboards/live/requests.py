@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sae.dashboards.schema import Limits
+from sae.dashboards.live.messages import Limits
 from sae.errors import UserError
 
 __all__ = ["LIMITS", "Ablation", "Continuing", "body_limit", "read_ablation", "read_continuing", "read_object", "read_text"]

@@ -1,4 +1,4 @@
-"""The part that needs a server, in a real browser, with a stand-in that answers as `sae.dashboards.schema` says."""
+"""The part that needs a server, in a real browser, with a stand-in that answers as `sae.dashboards.live.messages` says."""
 
 import json
 import threading
@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
-from sae.dashboards.schema import HelloAnswer
+from sae.dashboards.live.messages import HelloAnswer
 from tests.dashboards.app.conftest import Watch
 from tests.dashboards.app.synthetic import HOSTILE, Numbers, record, text_page
 

@@ -2,20 +2,25 @@
 
 import re
 from pathlib import Path
+from types import ModuleType
 from typing import get_args, get_type_hints, is_typeddict
 
 import pytest
 
 from sae.dashboards import schema
+from sae.dashboards.live import messages
 from tests.dashboards.app.synthetic import BUILT
 
 SOURCES = BUILT.parent / "src"
 TYPESCRIPT = {path: path.read_text() for path in sorted(SOURCES.rglob("*.ts"))}
 
 
-def interfaces() -> dict[str, dict[str, str]]:
-    """Fields and types of each interface of schema.ts."""
-    text = (SOURCES / "schema.ts").read_text()
+PAIRS = pytest.mark.parametrize(("module", "name"), [(schema, "schema.ts"), (messages, "messages.ts")])
+
+
+def interfaces(name: str) -> dict[str, dict[str, str]]:
+    """Fields and types of each interface of a file."""
+    text = (SOURCES / name).read_text()
     found = re.findall(r"^export interface (\w+) \{\n(.*?)^\}", text, re.MULTILINE | re.DOTALL)
     return {name: dict(re.findall(r"^  (\w+\??): (.+);$", body, re.MULTILINE)) for name, body in found}
 
@@ -40,20 +45,26 @@ def typescript_type(hint: object) -> str:
     return " | ".join(dict.fromkeys(typescript_type(one) for one in arguments))
 
 
-def test_typescript_and_python_have_the_same_schema():
-    dictionaries = {name: value for name, value in vars(schema).items() if is_typeddict(value)}
+def defined(module: ModuleType) -> dict[str, type]:
+    """Dictionaries of a module, without those that it imports."""
+    return {key: value for key, value in vars(module).items() if is_typeddict(value) and value.__module__ == module.__name__}
+
+
+@PAIRS
+def test_typescript_and_python_have_the_same_schema(module: ModuleType, name: str):
     wanted = {
-        name: {
+        key: {
             f"{field}{'?' * (field in value.__optional_keys__)}": typescript_type(hint)
             for field, hint in get_type_hints(value).items()
         }
-        for name, value in dictionaries.items()
+        for key, value in defined(module).items()
     }
-    assert interfaces() == wanted
+    assert interfaces(name) == wanted
 
 
-def test_every_dictionary_is_exported():
-    assert sorted(name for name, value in vars(schema).items() if is_typeddict(value)) == sorted(schema.__all__)
+@PAIRS
+def test_every_dictionary_is_exported(module: ModuleType, name: str):
+    assert sorted(defined(module)) == sorted(module.__all__)
 
 
 @pytest.mark.parametrize("path", TYPESCRIPT, ids=lambda path: path.name)

@@ -7,7 +7,8 @@ from types import NoneType
 
 import pytest
 
-from sae.dashboards.exports.neuronpedia import NeuronpediaNames, write_neuronpedia
+from sae.dashboards.exports.neuronpedia import write_neuronpedia
+from sae.dashboards.exports.neuronpedia_heads import NeuronpediaNames
 from sae.errors import UserError
 from tests.dashboards.exports.collected import collected, text_of
 

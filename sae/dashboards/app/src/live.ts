@@ -1,6 +1,7 @@
 /** What a running server answers; from disk there is none. */
 
-import type { AblateAnswer, AblateRequest, ErrorAnswer, HelloAnswer, SteerAnswer, SteerRequest, TextPage, TextRequest } from "./schema";
+import type { AblateAnswer, AblateRequest, ErrorAnswer, HelloAnswer, SteerAnswer, SteerRequest, TextRequest } from "./messages";
+import type { TextPage } from "./schema";
 
 async function ask<T>(name: string, body: unknown): Promise<T> {
   const response = await fetch(`api/${name}`, {

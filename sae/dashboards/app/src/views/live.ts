@@ -3,8 +3,9 @@
 import { type Context, latentLink } from "../context";
 import { h, replace } from "../dom";
 import type { Live } from "../live";
+import type { Clamp, Continuation, SteerRequest } from "../messages";
 import { short } from "../numbers";
-import type { Clamp, Continuation, SteerRequest, TextPage } from "../schema";
+import type { TextPage } from "../schema";
 import { shown } from "../visible";
 import { textView } from "./text";
 
