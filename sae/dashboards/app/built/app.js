@@ -441,120 +441,6 @@ var dashboard = (() => {
     }, { capture: true, passive: true });
   }
 
-  // sae/dashboards/app/src/numbers.ts
-  var MISSING = "\u2013";
-  function missing(value) {
-    return value == null || Number.isNaN(value);
-  }
-  function short(value) {
-    if (missing(value)) return MISSING;
-    if (value === 0) return "0";
-    const size2 = Math.abs(value);
-    if (size2 >= 1e-3 && size2 < 1e5) return minus(String(Number(value.toPrecision(size2 >= 1e3 ? 5 : 3))));
-    return minus(value.toExponential(1).replace(".0e", "e").replace("e+", "e"));
-  }
-  function signed(value) {
-    return missing(value) || value <= 0 ? short(value) : `+${short(value)}`;
-  }
-  function percent(share) {
-    return missing(share) ? MISSING : `${short(share * 100)} %`;
-  }
-  function whole(value) {
-    return missing(value) ? MISSING : value.toLocaleString("en");
-  }
-  function minus(digits) {
-    return digits.replace("-", "\u2212").replace("e-", "e\u2212");
-  }
-
-  // sae/dashboards/app/src/visible.ts
-  var LONGEST = 120;
-  var NAMES = {
-    10: "\u21B5",
-    13: "CR",
-    9: "\u21E5",
-    173: "SHY",
-    1564: "ALM",
-    6158: "MVS",
-    8203: "ZWSP",
-    8204: "ZWNJ",
-    8205: "ZWJ",
-    8206: "LRM",
-    8207: "RLM",
-    8232: "LS",
-    8233: "PS",
-    8234: "LRE",
-    8235: "RLE",
-    8236: "PDF",
-    8237: "LRO",
-    8238: "RLO",
-    8288: "WJ",
-    8294: "LRI",
-    8295: "RLI",
-    8296: "FSI",
-    8297: "PDI",
-    65279: "BOM"
-  };
-  var UNSEEN = /[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}\p{Cn}]/u;
-  function sign(character) {
-    const code = character.codePointAt(0) ?? 0;
-    if (code in NAMES) return NAMES[code];
-    if (code < 256) return `\\x${code.toString(16).padStart(2, "0")}`;
-    return `U+${code.toString(16).toUpperCase().padStart(4, "0")}`;
-  }
-  function joins(characters, at) {
-    const code = characters[at].codePointAt(0);
-    return (code === 8205 || code === 8204) && at > 0 && at < characters.length - 1 && !/\s/u.test(characters[at + 1]);
-  }
-  function pieces(text2, longest = LONGEST) {
-    const characters = Array.from(text2.slice(0, longest * 2)).slice(0, longest);
-    const found = [];
-    const add = (part, isSign) => {
-      const last = found.at(-1);
-      if (last && !isSign && !last.sign) last.text += part;
-      else found.push({ text: part, sign: isSign });
-    };
-    characters.forEach((character, at) => {
-      if (UNSEEN.test(character) && !joins(characters, at)) add(sign(character), true);
-      else if (at === 0 && /\p{M}/u.test(character)) add(`\u25CC${character}`, false);
-      else add(character, false);
-    });
-    if (text2.length > longest * 2 || Array.from(text2).length > longest) {
-      found.push({ text: `\u2026 ${text2.length.toLocaleString("en")} characters`, sign: true });
-    }
-    return found;
-  }
-  function visible(text2, longest = 40) {
-    const cut = pieces(text2, longest).map((piece) => piece.text.startsWith("\u2026 ") && piece.sign ? "\u2026" : piece.text);
-    return cut.join("");
-  }
-  function shown(text2, breaks = false, longest = LONGEST) {
-    return pieces(text2, longest).map((piece) => {
-      if (!piece.sign) return piece.text;
-      const mark = h("span", { class: piece.text.length > 1 ? "sign named" : "sign" }, piece.text);
-      return breaks && piece.text === "\u21B5" ? [mark, h("span", { class: "break" }, "\n")] : mark;
-    });
-  }
-  function token(text2) {
-    return h("bdi", { class: "word" }, text2 === "" ? h("span", { class: "sign named" }, "empty") : shown(text2));
-  }
-
-  // sae/dashboards/app/src/context.ts
-  function latentLink(context, latent2) {
-    if (context.base === null) return h("span", {}, latent2);
-    const link = h("a", { href: `${context.base}#/latent/${latent2}`, target: context.base ? "_blank" : null, rel: context.base ? "noopener" : null }, latent2);
-    const { catalogue } = context;
-    if (catalogue) tip(link, () => summary(catalogue, latent2));
-    return link;
-  }
-  function summary(catalogue, latent2) {
-    const top = catalogue.topToken(latent2);
-    const explanation = catalogue.explanation(latent2);
-    const lines = [h("b", {}, `Latent ${latent2}`), h("p", {}, `Active on ${percent(catalogue.value("density", latent2))} of tokens`)];
-    if (top) lines.push(h("p", {}, "Most often on ", token(top.text)));
-    if (explanation) lines.push(h("p", {}, h("bdi", {}, explanation)));
-    return lines;
-  }
-
   // sae/dashboards/app/src/axes.ts
   var PIXELS_PER_TICK = 45;
   function axis(low, high, start, end, ticks, log) {
@@ -585,6 +471,31 @@ var dashboard = (() => {
     const ticks = [];
     for (let power = first; power <= last; power += every) ticks.push(10 ** power);
     return axis(low, high, start, end, ticks.length ? ticks : [low, high], true);
+  }
+
+  // sae/dashboards/app/src/numbers.ts
+  var MISSING = "\u2013";
+  function missing(value) {
+    return value == null || Number.isNaN(value);
+  }
+  function short(value) {
+    if (missing(value)) return MISSING;
+    if (value === 0) return "0";
+    const size2 = Math.abs(value);
+    if (size2 >= 1e-3 && size2 < 1e5) return minus(String(Number(value.toPrecision(size2 >= 1e3 ? 5 : 3))));
+    return minus(value.toExponential(1).replace(".0e", "e").replace("e+", "e"));
+  }
+  function signed(value) {
+    return missing(value) || value <= 0 ? short(value) : `+${short(value)}`;
+  }
+  function percent(share) {
+    return missing(share) ? MISSING : `${short(share * 100)} %`;
+  }
+  function whole(value) {
+    return missing(value) ? MISSING : value.toLocaleString("en");
+  }
+  function minus(digits) {
+    return digits.replace("-", "\u2212").replace("e-", "e\u2212");
   }
 
   // sae/dashboards/app/src/save.ts
@@ -779,6 +690,136 @@ var dashboard = (() => {
     return counts;
   }
 
+  // sae/dashboards/app/src/visible.ts
+  var LONGEST = 120;
+  var NAMES = {
+    10: "\u21B5",
+    13: "CR",
+    9: "\u21E5",
+    173: "SHY",
+    1564: "ALM",
+    6158: "MVS",
+    8203: "ZWSP",
+    8204: "ZWNJ",
+    8205: "ZWJ",
+    8206: "LRM",
+    8207: "RLM",
+    8232: "LS",
+    8233: "PS",
+    8234: "LRE",
+    8235: "RLE",
+    8236: "PDF",
+    8237: "LRO",
+    8238: "RLO",
+    8288: "WJ",
+    8294: "LRI",
+    8295: "RLI",
+    8296: "FSI",
+    8297: "PDI",
+    65279: "BOM"
+  };
+  var UNSEEN = /[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}\p{Cn}]/u;
+  function sign(character) {
+    const code = character.codePointAt(0) ?? 0;
+    if (code in NAMES) return NAMES[code];
+    if (code < 256) return `\\x${code.toString(16).padStart(2, "0")}`;
+    return `U+${code.toString(16).toUpperCase().padStart(4, "0")}`;
+  }
+  function joins(characters, at) {
+    const code = characters[at].codePointAt(0);
+    return (code === 8205 || code === 8204) && at > 0 && at < characters.length - 1 && !/\s/u.test(characters[at + 1]);
+  }
+  function pieces(text2, longest = LONGEST) {
+    const characters = Array.from(text2.slice(0, longest * 2)).slice(0, longest);
+    const found = [];
+    const add = (part, isSign) => {
+      const last = found.at(-1);
+      if (last && !isSign && !last.sign) last.text += part;
+      else found.push({ text: part, sign: isSign });
+    };
+    characters.forEach((character, at) => {
+      if (UNSEEN.test(character) && !joins(characters, at)) add(sign(character), true);
+      else if (at === 0 && /\p{M}/u.test(character)) add(`\u25CC${character}`, false);
+      else add(character, false);
+    });
+    if (text2.length > longest * 2 || Array.from(text2).length > longest) {
+      found.push({ text: `\u2026 ${text2.length.toLocaleString("en")} characters`, sign: true });
+    }
+    return found;
+  }
+  function visible(text2, longest = 40) {
+    const cut = pieces(text2, longest).map((piece) => piece.text.startsWith("\u2026 ") && piece.sign ? "\u2026" : piece.text);
+    return cut.join("");
+  }
+  function shown(text2, breaks = false, longest = LONGEST) {
+    return pieces(text2, longest).map((piece) => {
+      if (!piece.sign) return piece.text;
+      const mark = h("span", { class: piece.text.length > 1 ? "sign named" : "sign" }, piece.text);
+      return breaks && piece.text === "\u21B5" ? [mark, h("span", { class: "break" }, "\n")] : mark;
+    });
+  }
+  function token(text2) {
+    return h("bdi", { class: "word" }, text2 === "" ? h("span", { class: "sign named" }, "empty") : shown(text2));
+  }
+
+  // sae/dashboards/app/src/context.ts
+  function latentLink(context, latent2) {
+    if (context.base === null) return h("span", {}, latent2);
+    const link = h("a", { href: `${context.base}#/latent/${latent2}`, target: context.base ? "_blank" : null, rel: context.base ? "noopener" : null }, latent2);
+    const { catalogue } = context;
+    if (catalogue) tip(link, () => summary(catalogue, latent2));
+    return link;
+  }
+  function summary(catalogue, latent2) {
+    const top = catalogue.topToken(latent2);
+    const explanation = catalogue.explanation(latent2);
+    const lines = [h("b", {}, `Latent ${latent2}`), h("p", {}, `Active on ${percent(catalogue.value("density", latent2))} of tokens`)];
+    if (top) lines.push(h("p", {}, "Most often on ", token(top.text)));
+    if (explanation) lines.push(h("p", {}, h("bdi", {}, explanation)));
+    return lines;
+  }
+
+  // sae/dashboards/app/src/views/cards.ts
+  function walk({ previous, next, words }, name, address) {
+    const link = (number3, label, key) => number3 === null ? h("span", { class: "button off" }, label) : h("a", { class: "button", href: address(number3), "aria-keyshortcuts": key }, label);
+    return h("nav", { class: "walk", "aria-label": name }, link(previous, "\u2190 Previous", "k"), h("span", { class: "quiet" }, words), link(next, "Next \u2192", "j"));
+  }
+  function numberList(entries) {
+    return h("dl", { class: "numbers" }, entries.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))));
+  }
+  function card(title, heads, rows, tables = "words") {
+    if (!rows.length) return null;
+    return h("section", { class: "card" }, h("h3", {}, title), h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": title }, h(
+      "table",
+      { class: tables },
+      h("thead", {}, h("tr", {}, heads.map((head2, i) => h("th", { scope: "col", class: i ? "number" : null }, head2)))),
+      h("tbody", {}, rows.map(([first, ...others]) => h("tr", {}, h("th", { scope: "row" }, first), others.map((cell) => h("td", { class: "number" }, cell)))))
+    )));
+  }
+  function tokensCard(entries, strings, [count, share, mean], title = "Tokens it fires on") {
+    const rows = entries.map((entry) => [token(strings[entry.token]?.text ?? ""), whole(entry.count), percent(entry.share), short(entry.mean)]);
+    return card(title, ["Token", term(count), term(share), term(mean)], rows);
+  }
+  function logitsCard(weights, strings, of) {
+    if (!weights) return null;
+    const list = (title, entries) => h("div", {}, h("h4", {}, title), h("ol", { class: "logits" }, entries.map(([place2, weight]) => h("li", {}, token(strings[place2]?.text ?? ""), h("span", { class: "number" }, signed(weight))))));
+    return h(
+      "section",
+      { class: "card" },
+      h("h3", {}, term("logit_weight", "Direct effect on logits")),
+      h("div", { class: "two" }, list("Raised most", weights.raised), list("Lowered most", weights.lowered)),
+      histogram({ title: `Logit weights of ${of}`, heading: "All logit weights", bars: weights.histogram, unit: "logit weight", counted: "tokens", height: 170 }).element
+    );
+  }
+  function neighboursCard(context, title, head2, measure, entries, write) {
+    const rows = entries.map(({ latent: latent2, value }) => {
+      const top = context.catalogue?.topToken(latent2);
+      const words = context.catalogue?.explanation(latent2);
+      return [[latentLink(context, latent2), top && [" ", token(top.text)], words && h("small", {}, " ", h("bdi", {}, words))], write(value)];
+    });
+    return card(title, [head2, term(measure)], rows);
+  }
+
   // sae/dashboards/app/src/scale.ts
   var STEPS = 10;
   var EFFECT_STEPS = 3;
@@ -805,37 +846,90 @@ var dashboard = (() => {
     );
   }
 
+  // sae/dashboards/app/src/token_line.ts
+  var TokenLine = class {
+    /** `classes` and `details` say how the token at an offset looks, and what its tip holds. */
+    constructor(texts, chosen, classes, details) {
+      this.classes = classes;
+      this.at = chosen;
+      this.spans = texts.map((text2, offset) => {
+        const span = h("span", { class: classes(offset), tabindex: offset === chosen ? 0 : -1 }, shown(text2, true));
+        tip(span, () => details(offset));
+        return span;
+      });
+      this.element = h("div", { class: "tokens", dir: "ltr" }, this.spans);
+      this.element.addEventListener("keydown", (event) => this.key(event));
+      this.element.addEventListener("focusin", (event) => this.at = this.spans.indexOf(event.target));
+    }
+    classes;
+    element;
+    /** The token that the keyboard was last on. */
+    at;
+    spans;
+    /** Asks again how the tokens look. */
+    refresh() {
+      this.spans.forEach((span, offset) => span.className = this.classes(offset));
+    }
+    key(event) {
+      const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+      if (!by || event.ctrlKey || event.metaKey || event.altKey) return;
+      event.preventDefault();
+      event.stopPropagation();
+      const next = this.spans[this.at + by];
+      if (!next) return;
+      this.spans[this.at]?.setAttribute("tabindex", "-1");
+      next.setAttribute("tabindex", "0");
+      next.focus();
+    }
+  };
+  var LineLayout = class {
+    constructor(layout2) {
+      this.layout = layout2;
+    }
+    layout;
+    /** Buttons that choose it for the lines inside `body`. */
+    buttons(body, name) {
+      const buttons = ["line", "wrapped"].map((kind) => {
+        const button = h("button", { type: "button", onclick: () => choose(kind) }, kind === "line" ? "One line" : "Wrapped");
+        return { kind, button };
+      });
+      const choose = (chosen) => {
+        this.layout = chosen;
+        buttons.forEach(({ kind, button }) => button.setAttribute("aria-pressed", String(kind === chosen)));
+        this.lay(body);
+      };
+      choose(this.layout);
+      return h("div", { class: "kinds", role: "group", "aria-label": name }, buttons.map(({ button }) => button));
+    }
+    /** Lays the lines that are there now. */
+    lay(body) {
+      body.classList.toggle("line", this.layout === "line");
+      body.classList.toggle("wrapped", this.layout === "wrapped");
+      if (this.layout === "line") requestAnimationFrame(() => body.querySelectorAll(".tokens").forEach(centre));
+    }
+  };
+  function centre(line) {
+    const peak = line.querySelector(".peak");
+    if (peak) line.scrollLeft = peak.offsetLeft - line.clientWidth / 2 + peak.offsetWidth / 2;
+  }
+
   // sae/dashboards/app/src/views/examples.ts
-  var layout = "line";
+  var layout = new LineLayout("line");
   function examplesView(context, record, strings) {
     const all = record.groups.flatMap((group) => group.examples);
     const effects = all.some((example) => example.effects !== null || Object.keys(example.exact).length > 0);
     const largestEffect = Math.max(1e-12, ...all.flatMap((example) => example.places.map((place2, i) => Math.abs(example.exact[place2] ?? example.effects?.[i] ?? 0))));
     const draw = (example) => new ExampleView(context, record, strings, example, largestEffect).element;
     const body = h("div", { class: "groups" });
-    const buttons = ["line", "wrapped"].map(
-      (kind) => h("button", { type: "button", onclick: () => choose(kind) }, kind === "line" ? "One line" : "Wrapped")
-    );
-    function choose(kind) {
-      layout = kind;
-      body.className = `groups ${kind}`;
-      buttons.forEach((button, i) => button.setAttribute("aria-pressed", String(i === 0 === (kind === "line"))));
-      if (kind === "line") requestAnimationFrame(() => body.querySelectorAll(".tokens").forEach(centre));
-    }
     const intervals = record.groups.filter((group) => group.kind === "interval").length;
     let interval = 0;
     replace(body, record.groups.map((group) => groupView(group, group.kind === "interval" ? ++interval : 0, intervals, draw)));
-    choose(layout);
     return h(
       "section",
       { class: "examples", "aria-labelledby": "examples-title" },
-      h("div", { class: "bar-title" }, h("h2", { id: "examples-title" }, "Examples"), h("div", { class: "kinds", role: "group", "aria-label": "Layout of examples" }, buttons)),
+      h("div", { class: "bar-title" }, h("h2", { id: "examples-title" }, "Examples"), layout.buttons(body, "Layout of examples")),
       all.length ? [legend(record.max ?? 0, effects), body] : h("p", { class: "quiet" }, "No token of the text makes this latent fire.")
     );
-  }
-  function centre(line) {
-    const peak = line.querySelector(".peak");
-    if (peak) line.scrollLeft = peak.offsetLeft - line.clientWidth / 2 + peak.offsetWidth / 2;
   }
   function groupView(group, number3, of, draw) {
     if (!group.examples.length && group.kind !== "interval") return null;
@@ -864,14 +958,11 @@ var dashboard = (() => {
         this.acts.set(place2, example.acts[i] ?? 0);
         if (example.effects) this.effects.set(place2, example.effects[i] ?? 0);
       });
-      this.at = example.peak;
-      this.spans = example.tokens.map((place2, offset) => this.span(place2, offset));
-      const line = h("div", { class: "tokens", dir: "ltr" }, this.spans);
-      line.addEventListener("keydown", (event) => this.key(event));
-      line.addEventListener("focusin", (event) => this.at = this.spans.indexOf(event.target));
+      const texts = example.tokens.map((place2) => strings[place2]?.text ?? "");
+      this.line = new TokenLine(texts, example.peak, (offset) => this.classes(offset), (offset) => this.details(offset));
       const value = h("span", { class: "value" }, short(this.acts.get(example.peak)));
       tip(value, () => ["Activation on the token that the example was chosen for."]);
-      this.element = h("div", { class: "example" }, value, line, context.live?.hello.ablate && this.measure());
+      this.element = h("div", { class: "example" }, value, this.line.element, context.live?.hello.ablate && this.measure());
     }
     context;
     record;
@@ -879,16 +970,9 @@ var dashboard = (() => {
     example;
     largestEffect;
     element;
-    spans;
+    line;
     acts = /* @__PURE__ */ new Map();
     effects = /* @__PURE__ */ new Map();
-    at;
-    span(place2, offset) {
-      const chosen = offset === this.example.peak;
-      const span = h("span", { class: this.classes(offset), tabindex: chosen ? 0 : -1 }, shown(this.strings[place2]?.text ?? "", true));
-      tip(span, () => this.details(place2, offset));
-      return span;
-    }
     classes(offset) {
       const effect = this.example.exact[offset] ?? this.effects.get(offset);
       const names = ["t", `a${step(this.acts.get(offset) ?? 0, this.record.max ?? 0)}`];
@@ -896,9 +980,9 @@ var dashboard = (() => {
       if (effect !== void 0) names.push(underline(effect, this.largestEffect));
       return names.join(" ").trim();
     }
-    details(place2, offset) {
+    details(offset) {
       const { example } = this;
-      const text2 = this.strings[place2];
+      const text2 = this.strings[example.tokens[offset]];
       const act = this.acts.get(offset);
       const lines = [h("p", {}, token(text2?.text ?? ""), ` token ${text2?.id ?? "?"}`)];
       lines.push(h("p", {}, act === void 0 ? "not active" : `activation ${short(act)}, ${short(100 * act / (this.record.max ?? NaN))} % of the largest`));
@@ -909,30 +993,19 @@ var dashboard = (() => {
       lines.push(h("p", { class: "quiet" }, `document ${example.document}, block ${example.block}, position ${example.start + offset}`));
       return lines;
     }
-    key(event) {
-      const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
-      if (!by || event.ctrlKey || event.metaKey || event.altKey) return;
-      event.preventDefault();
-      event.stopPropagation();
-      const next = this.spans[this.at + by];
-      if (!next) return;
-      this.spans[this.at]?.setAttribute("tabindex", "-1");
-      next.setAttribute("tabindex", "0");
-      next.focus();
-    }
     /** Asks the server for the exact effect at the token last gone to where it fires, else at the chosen one. */
     measure() {
       const button = h("button", { type: "button", class: "small" }, "exact effect");
       button.title = "Removes the latent at the chosen token and runs the model again";
       const said = h("output", {});
       button.addEventListener("click", async () => {
-        const offset = this.acts.has(this.at) ? this.at : this.example.peak;
+        const offset = this.acts.has(this.line.at) ? this.line.at : this.example.peak;
         button.disabled = true;
         said.textContent = "running";
         try {
           const [effect = NaN] = await this.context.live.ablate({ block: this.example.block, position: this.example.start + offset, latents: [this.record.latent] });
           this.example.exact[offset] = effect;
-          this.spans[offset].className = this.classes(offset);
+          this.line.refresh();
           said.textContent = `${signed(effect)} nats, exact`;
         } catch (error) {
           said.textContent = error.message;
@@ -953,25 +1026,21 @@ var dashboard = (() => {
     return h(
       "article",
       { class: "latent" },
-      h("div", { class: "latent-head" }, h("h1", { tabindex: -1 }, `Latent ${record.latent}`), around && walk(around)),
+      h("div", { class: "latent-head" }, h("h1", { tabindex: -1 }, `Latent ${record.latent}`), around && walk(around, "Previous and next latent", (latent2) => `#/latent/${latent2}`)),
       explanations(record),
       numbers(record),
       h("div", { class: "columns" }, examplesView(context, record, strings), h(
         "div",
         { class: "side" },
         record.fired > 0 && histogram({ title: `Activations of latent ${record.latent}`, heading: "Activations above zero", bars: record.histogram, unit: "activation", counted: "tokens" }).element,
-        tokens(record, strings),
-        logits(record, strings),
-        neighbours(context, "Nearest by decoder", "cosine", record.decoder_neighbours, short),
-        neighbours(context, "Most often active together", "jaccard", record.coactive_neighbours, percent),
+        tokensCard(record.tokens, strings, ["token_count", "token_share", "token_mean"]),
+        logitsCard(record.logits, strings, `latent ${record.latent}`),
+        neighboursCard(context, "Nearest by decoder", "Latent", "cosine", record.decoder_neighbours, short),
+        neighboursCard(context, "Most often active together", "Latent", "jaccard", record.coactive_neighbours, percent),
         neurons(record),
         scores(record)
       ))
     );
-  }
-  function walk({ previous, next, words }) {
-    const link = (latent2, label, key) => latent2 === null ? h("span", { class: "button off" }, label) : h("a", { class: "button", href: `#/latent/${latent2}`, "aria-keyshortcuts": key }, label);
-    return h("nav", { class: "walk", "aria-label": "Previous and next latent" }, link(previous, "\u2190 Previous", "k"), h("span", { class: "quiet" }, words), link(next, "Next \u2192", "j"));
   }
   function explanations(record) {
     if (!record.explanations.length) return null;
@@ -990,39 +1059,7 @@ var dashboard = (() => {
       ["entropy", `${short(record.entropy)} bits`],
       ["decoder_norm", short(record.decoder_norm)]
     ];
-    return h("dl", { class: "numbers" }, entries.map(([key, value]) => h("div", {}, h("dt", {}, term(key)), h("dd", {}, value))));
-  }
-  function card(title, heads, rows, tables = "words") {
-    if (!rows.length) return null;
-    return h("section", { class: "card" }, h("h3", {}, title), h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": title }, h(
-      "table",
-      { class: tables },
-      h("thead", {}, h("tr", {}, heads.map((head2, i) => h("th", { scope: "col", class: i ? "number" : null }, head2)))),
-      h("tbody", {}, rows.map(([first, ...others]) => h("tr", {}, h("th", { scope: "row" }, first), others.map((cell) => h("td", { class: "number" }, cell)))))
-    )));
-  }
-  function tokens(record, strings) {
-    const rows = record.tokens.map((entry) => [token(strings[entry.token]?.text ?? ""), whole(entry.count), percent(entry.share), short(entry.mean)]);
-    return card("Tokens it fires on", ["Token", term("token_count"), term("token_share"), term("token_mean")], rows);
-  }
-  function logits(record, strings) {
-    if (!record.logits) return null;
-    const list = (title, entries) => h("div", {}, h("h4", {}, title), h("ol", { class: "logits" }, entries.map(([place2, weight]) => h("li", {}, token(strings[place2]?.text ?? ""), h("span", { class: "number" }, signed(weight))))));
-    return h(
-      "section",
-      { class: "card" },
-      h("h3", {}, term("logit_weight", "Direct effect on logits")),
-      h("div", { class: "two" }, list("Raised most", record.logits.raised), list("Lowered most", record.logits.lowered)),
-      histogram({ title: `Logit weights of latent ${record.latent}`, heading: "All logit weights", bars: record.logits.histogram, unit: "logit weight", counted: "tokens", height: 170 }).element
-    );
-  }
-  function neighbours(context, title, measure, entries, write) {
-    const rows = entries.map(({ latent: latent2, value }) => {
-      const top = context.catalogue?.topToken(latent2);
-      const words = context.catalogue?.explanation(latent2);
-      return [[latentLink(context, latent2), top && [" ", token(top.text)], words && h("small", {}, " ", h("bdi", {}, words))], write(value)];
-    });
-    return card(title, ["Latent", term(measure)], rows);
+    return numberList(entries.map(([key, value]) => [term(key), value]));
   }
   function neurons(record) {
     const rows = record.neurons.map(({ dimension, weight, share }) => [String(dimension), signed(weight), percent(share)]);
@@ -1496,10 +1533,104 @@ var dashboard = (() => {
     }
   };
 
-  // sae/dashboards/app/src/views/list.ts
-  var BARS = 60;
+  // sae/dashboards/app/src/views/controls.ts
   var TYPING_PAUSE_MS = 250;
   var NUMBERS = ["density", "max", "mean", "effect", "decoder_norm", "concentration", "entropy", "score"];
+  var Controls = class {
+    constructor(catalogue, manifest, change, setRange) {
+      this.change = change;
+      const counts = kindCounts(catalogue, manifest.ultra_low);
+      for (const kind of KINDS) {
+        const label = `${kind[0].toUpperCase()}${kind.slice(1)}`;
+        this.kinds.set(kind, h("button", { type: "button", onclick: () => change({ kind }) }, label, h("span", { class: "count" }, whole(counts[kind]))));
+      }
+      this.search(this.token, "token");
+      this.search(this.text, "text");
+      this.explained.addEventListener("change", () => change({ explained: this.explained.checked }));
+      const limits2 = NUMBERS.filter((name) => catalogue.has(name)).map((name) => this.limit(name, setRange));
+      const clear = h("button", { type: "button", onclick: () => change({ token: "", text: "", explained: false, ranges: {} }) }, "Clear all");
+      this.element = h(
+        "section",
+        { class: "controls", "aria-label": "Search and filters" },
+        h("div", { class: "kinds", role: "group", "aria-label": "Which latents" }, [...this.kinds.values()]),
+        h(
+          "div",
+          { class: "fields" },
+          h("div", { class: "field" }, h("label", { for: "search-token" }, "Fires on token"), this.token),
+          h("div", { class: "field wide" }, h("label", { for: "search-text" }, "Text around it, or explanation"), this.text),
+          h("form", { class: "field", onsubmit: (event) => this.go(event, catalogue.size) }, h("label", { for: "go-to" }, "Go to latent"), this.number)
+        ),
+        h(
+          "details",
+          { class: "limits" },
+          this.summary,
+          h("div", { class: "limit-grid" }, limits2),
+          h("p", {}, catalogue.explained && h("label", {}, this.explained, " only with an explanation "), clear)
+        )
+      );
+    }
+    change;
+    element;
+    kinds = /* @__PURE__ */ new Map();
+    token = h("input", { type: "search", id: "search-token", autocomplete: "off", spellcheck: "false", placeholder: "the, run*, #42" });
+    text = h("input", { type: "search", id: "search-text", autocomplete: "off", spellcheck: "false" });
+    number = h("input", { type: "text", inputmode: "numeric", id: "go-to", autocomplete: "off", size: 7 });
+    explained = h("input", { type: "checkbox" });
+    limits = /* @__PURE__ */ new Map();
+    summary = h("summary", {}, "Filters");
+    show(query) {
+      for (const [kind, button] of this.kinds) button.setAttribute("aria-pressed", String(kind === query.kind));
+      if (document.activeElement !== this.token) this.token.value = query.token;
+      if (document.activeElement !== this.text) this.text.value = query.text;
+      this.explained.checked = query.explained;
+      for (const [name, inputs] of this.limits) {
+        inputs.forEach((input, side) => {
+          const value = query.ranges[name]?.[side];
+          if (document.activeElement !== input) input.value = value !== void 0 && Number.isFinite(value) ? String(Number(value.toPrecision(4))) : "";
+        });
+      }
+      const active = Object.keys(query.ranges).length + Number(query.explained);
+      replace(this.summary, active ? `Filters (${active})` : "Filters");
+    }
+    focusSearch() {
+      this.token.focus();
+      this.token.select();
+    }
+    search(input, key) {
+      let pause = 0;
+      input.addEventListener("input", () => {
+        clearTimeout(pause);
+        pause = window.setTimeout(() => this.change({ [key]: input.value }), TYPING_PAUSE_MS);
+      });
+    }
+    limit(name, setRange) {
+      const make = (words) => h("input", { type: "text", inputmode: "decimal", size: 8, "aria-label": `${DEFINITIONS[name].name} ${words}` });
+      const inputs = [make("at least"), make("at most")];
+      this.limits.set(name, inputs);
+      const read = (input, otherwise) => {
+        const value = Number(input.value);
+        const bad = input.value.trim() !== "" && Number.isNaN(value);
+        input.setAttribute("aria-invalid", String(bad));
+        return bad || input.value.trim() === "" ? otherwise : value;
+      };
+      const changed = () => {
+        const range = [read(inputs[0], -Infinity), read(inputs[1], Infinity)];
+        setRange(name, range.some(Number.isFinite) ? range : null);
+      };
+      inputs.forEach((input) => input.addEventListener("change", changed));
+      return h("div", { class: "limit" }, h("span", {}, term(name)), inputs[0], " to ", inputs[1]);
+    }
+    go(event, size2) {
+      event.preventDefault();
+      const latent2 = Number(this.number.value.trim());
+      const known = /^\d+$/.test(this.number.value.trim()) && latent2 < size2;
+      this.number.setAttribute("aria-invalid", String(!known));
+      if (known) location.hash = `#/latent/${latent2}`;
+    }
+  };
+
+  // sae/dashboards/app/src/views/list.ts
+  var BARS = 60;
   var WIDE = /* @__PURE__ */ new Set(["decoder_norm", "concentration"]);
   var SHARES = /* @__PURE__ */ new Set(["density", "concentration"]);
   function indexView(context, manifest, catalogue, parameters, keep) {
@@ -1634,98 +1765,6 @@ var dashboard = (() => {
       }
     };
   }
-  var Controls = class {
-    constructor(catalogue, manifest, change, setRange) {
-      this.change = change;
-      const counts = kindCounts(catalogue, manifest.ultra_low);
-      for (const kind of KINDS) {
-        const label = `${kind[0].toUpperCase()}${kind.slice(1)}`;
-        this.kinds.set(kind, h("button", { type: "button", onclick: () => change({ kind }) }, label, h("span", { class: "count" }, whole(counts[kind]))));
-      }
-      this.search(this.token, "token");
-      this.search(this.text, "text");
-      this.explained.addEventListener("change", () => change({ explained: this.explained.checked }));
-      const limits2 = NUMBERS.filter((name) => catalogue.has(name)).map((name) => this.limit(name, setRange));
-      const clear = h("button", { type: "button", onclick: () => change({ token: "", text: "", explained: false, ranges: {} }) }, "Clear all");
-      this.element = h(
-        "section",
-        { class: "controls", "aria-label": "Search and filters" },
-        h("div", { class: "kinds", role: "group", "aria-label": "Which latents" }, [...this.kinds.values()]),
-        h(
-          "div",
-          { class: "fields" },
-          h("div", { class: "field" }, h("label", { for: "search-token" }, "Fires on token"), this.token),
-          h("div", { class: "field wide" }, h("label", { for: "search-text" }, "Text around it, or explanation"), this.text),
-          h("form", { class: "field", onsubmit: (event) => this.go(event, catalogue.size) }, h("label", { for: "go-to" }, "Go to latent"), this.number)
-        ),
-        h(
-          "details",
-          { class: "limits" },
-          this.summary,
-          h("div", { class: "limit-grid" }, limits2),
-          h("p", {}, catalogue.explained && h("label", {}, this.explained, " only with an explanation "), clear)
-        )
-      );
-    }
-    change;
-    element;
-    kinds = /* @__PURE__ */ new Map();
-    token = h("input", { type: "search", id: "search-token", autocomplete: "off", spellcheck: "false", placeholder: "the, run*, #42" });
-    text = h("input", { type: "search", id: "search-text", autocomplete: "off", spellcheck: "false" });
-    number = h("input", { type: "text", inputmode: "numeric", id: "go-to", autocomplete: "off", size: 7 });
-    explained = h("input", { type: "checkbox" });
-    limits = /* @__PURE__ */ new Map();
-    summary = h("summary", {}, "Filters");
-    show(query) {
-      for (const [kind, button] of this.kinds) button.setAttribute("aria-pressed", String(kind === query.kind));
-      if (document.activeElement !== this.token) this.token.value = query.token;
-      if (document.activeElement !== this.text) this.text.value = query.text;
-      this.explained.checked = query.explained;
-      for (const [name, inputs] of this.limits) {
-        inputs.forEach((input, side) => {
-          const value = query.ranges[name]?.[side];
-          if (document.activeElement !== input) input.value = value !== void 0 && Number.isFinite(value) ? String(Number(value.toPrecision(4))) : "";
-        });
-      }
-      const active = Object.keys(query.ranges).length + Number(query.explained);
-      replace(this.summary, active ? `Filters (${active})` : "Filters");
-    }
-    focusSearch() {
-      this.token.focus();
-      this.token.select();
-    }
-    search(input, key) {
-      let pause = 0;
-      input.addEventListener("input", () => {
-        clearTimeout(pause);
-        pause = window.setTimeout(() => this.change({ [key]: input.value }), TYPING_PAUSE_MS);
-      });
-    }
-    limit(name, setRange) {
-      const make = (words) => h("input", { type: "text", inputmode: "decimal", size: 8, "aria-label": `${DEFINITIONS[name].name} ${words}` });
-      const inputs = [make("at least"), make("at most")];
-      this.limits.set(name, inputs);
-      const read = (input, otherwise) => {
-        const value = Number(input.value);
-        const bad = input.value.trim() !== "" && Number.isNaN(value);
-        input.setAttribute("aria-invalid", String(bad));
-        return bad || input.value.trim() === "" ? otherwise : value;
-      };
-      const changed = () => {
-        const range = [read(inputs[0], -Infinity), read(inputs[1], Infinity)];
-        setRange(name, range.some(Number.isFinite) ? range : null);
-      };
-      inputs.forEach((input) => input.addEventListener("change", changed));
-      return h("div", { class: "limit" }, h("span", {}, term(name)), inputs[0], " to ", inputs[1]);
-    }
-    go(event, size2) {
-      event.preventDefault();
-      const latent2 = Number(this.number.value.trim());
-      const known = /^\d+$/.test(this.number.value.trim()) && latent2 < size2;
-      this.number.setAttribute("aria-invalid", String(!known));
-      if (known) location.hash = `#/latent/${latent2}`;
-    }
-  };
 
   // sae/dashboards/app/src/views/text.ts
   var SHOWN = 6;

@@ -6,11 +6,10 @@ import { short, signed, whole } from "../numbers";
 import { legend, step, underline } from "../scale";
 import type { Example, ExampleGroup, LatentRecord, TokenText } from "../schema";
 import { hideTip, tip } from "../tip";
-import { shown, token } from "../visible";
+import { LineLayout, TokenLine } from "../token_line";
+import { token } from "../visible";
 
-type Layout = "line" | "wrapped";
-
-let layout: Layout = "line"; // as last chosen, for all latents
+const layout = new LineLayout("line");
 
 export function examplesView(context: Context, record: LatentRecord, strings: TokenText[]): HTMLElement {
   const all = record.groups.flatMap((group) => group.examples);
@@ -18,32 +17,14 @@ export function examplesView(context: Context, record: LatentRecord, strings: To
   const largestEffect = Math.max(1e-12, ...all.flatMap((example) => example.places.map((place, i) => Math.abs(example.exact[place] ?? example.effects?.[i] ?? 0))));
   const draw = (example: Example): HTMLElement => new ExampleView(context, record, strings, example, largestEffect).element;
   const body = h("div", { class: "groups" });
-  const buttons = (["line", "wrapped"] as const).map((kind) =>
-    h("button", { type: "button", onclick: () => choose(kind) }, kind === "line" ? "One line" : "Wrapped"),
-  );
-
-  function choose(kind: Layout): void {
-    layout = kind;
-    body.className = `groups ${kind}`;
-    buttons.forEach((button, i) => button.setAttribute("aria-pressed", String((i === 0) === (kind === "line"))));
-    if (kind === "line") requestAnimationFrame(() => body.querySelectorAll<HTMLElement>(".tokens").forEach(centre));
-  }
-
   const intervals = record.groups.filter((group) => group.kind === "interval").length;
   let interval = 0;
   replace(body, record.groups.map((group) => groupView(group, group.kind === "interval" ? ++interval : 0, intervals, draw)));
-  choose(layout);
   return h(
     "section", { class: "examples", "aria-labelledby": "examples-title" },
-    h("div", { class: "bar-title" }, h("h2", { id: "examples-title" }, "Examples"), h("div", { class: "kinds", role: "group", "aria-label": "Layout of examples" }, buttons)),
+    h("div", { class: "bar-title" }, h("h2", { id: "examples-title" }, "Examples"), layout.buttons(body, "Layout of examples")),
     all.length ? [legend(record.max ?? 0, effects), body] : h("p", { class: "quiet" }, "No token of the text makes this latent fire."),
   );
-}
-
-/** Scrolls a single line so that the chosen token stands in the middle. */
-function centre(line: HTMLElement): void {
-  const peak = line.querySelector<HTMLElement>(".peak");
-  if (peak) line.scrollLeft = peak.offsetLeft - line.clientWidth / 2 + peak.offsetWidth / 2;
 }
 
 function groupView(group: ExampleGroup, number: number, of: number, draw: (example: Example) => HTMLElement): HTMLElement | null {
@@ -63,13 +44,12 @@ function size({ examples, count }: ExampleGroup): HTMLElement {
   return words;
 }
 
-/** One example: its tokens can be gone through with the arrow keys. */
+/** One example: its value, its tokens, and where the server can, the exact effect. */
 class ExampleView {
   readonly element: HTMLElement;
-  private readonly spans: HTMLElement[];
+  private readonly line: TokenLine;
   private readonly acts = new Map<number, number>();
   private readonly effects = new Map<number, number>();
-  private at: number;
 
   constructor(
     private readonly context: Context,
@@ -82,21 +62,11 @@ class ExampleView {
       this.acts.set(place, example.acts[i] ?? 0);
       if (example.effects) this.effects.set(place, example.effects[i] ?? 0);
     });
-    this.at = example.peak;
-    this.spans = example.tokens.map((place, offset) => this.span(place, offset));
-    const line = h("div", { class: "tokens", dir: "ltr" }, this.spans);
-    line.addEventListener("keydown", (event) => this.key(event));
-    line.addEventListener("focusin", (event) => (this.at = this.spans.indexOf(event.target as HTMLElement)));
+    const texts = example.tokens.map((place) => strings[place]?.text ?? "");
+    this.line = new TokenLine(texts, example.peak, (offset) => this.classes(offset), (offset) => this.details(offset));
     const value = h("span", { class: "value" }, short(this.acts.get(example.peak)));
     tip(value, () => ["Activation on the token that the example was chosen for."]);
-    this.element = h("div", { class: "example" }, value, line, context.live?.hello.ablate && this.measure());
-  }
-
-  private span(place: number, offset: number): HTMLElement {
-    const chosen = offset === this.example.peak;
-    const span = h("span", { class: this.classes(offset), tabindex: chosen ? 0 : -1 }, shown(this.strings[place]?.text ?? "", true));
-    tip(span, () => this.details(place, offset));
-    return span;
+    this.element = h("div", { class: "example" }, value, this.line.element, context.live?.hello.ablate && this.measure());
   }
 
   private classes(offset: number): string {
@@ -107,9 +77,9 @@ class ExampleView {
     return names.join(" ").trim();
   }
 
-  private details(place: number, offset: number): HTMLElement[] {
+  private details(offset: number): HTMLElement[] {
     const { example } = this;
-    const text = this.strings[place];
+    const text = this.strings[example.tokens[offset]!];
     const act = this.acts.get(offset);
     const lines: HTMLElement[] = [h("p", {}, token(text?.text ?? ""), ` token ${text?.id ?? "?"}`)];
     lines.push(h("p", {}, act === undefined ? "not active" : `activation ${short(act)}, ${short((100 * act) / (this.record.max ?? NaN))} % of the largest`));
@@ -121,31 +91,19 @@ class ExampleView {
     return lines;
   }
 
-  private key(event: KeyboardEvent): void {
-    const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
-    if (!by || event.ctrlKey || event.metaKey || event.altKey) return;
-    event.preventDefault();
-    event.stopPropagation();
-    const next = this.spans[this.at + by];
-    if (!next) return;
-    this.spans[this.at]?.setAttribute("tabindex", "-1");
-    next.setAttribute("tabindex", "0");
-    next.focus();
-  }
-
   /** Asks the server for the exact effect at the token last gone to where it fires, else at the chosen one. */
   private measure(): HTMLElement {
     const button = h("button", { type: "button", class: "small" }, "exact effect");
     button.title = "Removes the latent at the chosen token and runs the model again";
     const said = h("output", {});
     button.addEventListener("click", async () => {
-      const offset = this.acts.has(this.at) ? this.at : this.example.peak;
+      const offset = this.acts.has(this.line.at) ? this.line.at : this.example.peak;
       button.disabled = true;
       said.textContent = "running";
       try {
         const [effect = NaN] = await this.context.live!.ablate({ block: this.example.block, position: this.example.start + offset, latents: [this.record.latent] });
         this.example.exact[offset] = effect;
-        this.spans[offset]!.className = this.classes(offset);
+        this.line.refresh();
         said.textContent = `${signed(effect)} nats, exact`;
       } catch (error) {
         said.textContent = (error as Error).message;

@@ -1,0 +1,107 @@
+/** What stands over the index's table: kinds, searches, limits, and the box that finds a number. */
+
+import type { Catalogue } from "../catalogue";
+import { DEFINITIONS, type Term, term } from "../definitions";
+import { h, replace } from "../dom";
+import { whole } from "../numbers";
+import { kindCounts, KINDS, type Query } from "../query";
+import type { Manifest } from "../schema";
+
+const TYPING_PAUSE_MS = 250;
+
+/** Columns that hold numbers, which can be limited. */
+export const NUMBERS: Term[] = ["density", "max", "mean", "effect", "decoder_norm", "concentration", "entropy", "score"];
+
+/** Kinds, searches and limits over the table. */
+export class Controls {
+  readonly element: HTMLElement;
+  private readonly kinds = new Map<string, HTMLButtonElement>();
+  private readonly token = h("input", { type: "search", id: "search-token", autocomplete: "off", spellcheck: "false", placeholder: "the, run*, #42" });
+  private readonly text = h("input", { type: "search", id: "search-text", autocomplete: "off", spellcheck: "false" });
+  private readonly number = h("input", { type: "text", inputmode: "numeric", id: "go-to", autocomplete: "off", size: 7 });
+  private readonly explained = h("input", { type: "checkbox" });
+  private readonly limits = new Map<string, [HTMLInputElement, HTMLInputElement]>();
+  private readonly summary = h("summary", {}, "Filters");
+
+  constructor(
+    catalogue: Catalogue,
+    manifest: Manifest,
+    private readonly change: (part: Partial<Query>) => void,
+    setRange: (name: string, range: [number, number] | null) => void,
+  ) {
+    const counts = kindCounts(catalogue, manifest.ultra_low);
+    for (const kind of KINDS) {
+      const label = `${kind[0]!.toUpperCase()}${kind.slice(1)}`;
+      this.kinds.set(kind, h("button", { type: "button", onclick: () => change({ kind }) }, label, h("span", { class: "count" }, whole(counts[kind]))));
+    }
+    this.search(this.token, "token");
+    this.search(this.text, "text");
+    this.explained.addEventListener("change", () => change({ explained: this.explained.checked }));
+    const limits = NUMBERS.filter((name) => catalogue.has(name)).map((name) => this.limit(name, setRange));
+    const clear = h("button", { type: "button", onclick: () => change({ token: "", text: "", explained: false, ranges: {} }) }, "Clear all");
+    this.element = h(
+      "section", { class: "controls", "aria-label": "Search and filters" },
+      h("div", { class: "kinds", role: "group", "aria-label": "Which latents" }, [...this.kinds.values()]),
+      h("div", { class: "fields" },
+        h("div", { class: "field" }, h("label", { for: "search-token" }, "Fires on token"), this.token),
+        h("div", { class: "field wide" }, h("label", { for: "search-text" }, "Text around it, or explanation"), this.text),
+        h("form", { class: "field", onsubmit: (event: Event) => this.go(event, catalogue.size) }, h("label", { for: "go-to" }, "Go to latent"), this.number)),
+      h("details", { class: "limits" }, this.summary, h("div", { class: "limit-grid" }, limits),
+        h("p", {}, catalogue.explained && h("label", {}, this.explained, " only with an explanation "), clear)),
+    );
+  }
+
+  show(query: Query): void {
+    for (const [kind, button] of this.kinds) button.setAttribute("aria-pressed", String(kind === query.kind));
+    if (document.activeElement !== this.token) this.token.value = query.token;
+    if (document.activeElement !== this.text) this.text.value = query.text;
+    this.explained.checked = query.explained;
+    for (const [name, inputs] of this.limits) {
+      inputs.forEach((input, side) => {
+        const value = query.ranges[name]?.[side];
+        if (document.activeElement !== input) input.value = value !== undefined && Number.isFinite(value) ? String(Number(value.toPrecision(4))) : "";
+      });
+    }
+    const active = Object.keys(query.ranges).length + Number(query.explained);
+    replace(this.summary, active ? `Filters (${active})` : "Filters");
+  }
+
+  focusSearch(): void {
+    this.token.focus();
+    this.token.select();
+  }
+
+  private search(input: HTMLInputElement, key: "token" | "text"): void {
+    let pause = 0;
+    input.addEventListener("input", () => {
+      clearTimeout(pause);
+      pause = window.setTimeout(() => this.change({ [key]: input.value }), TYPING_PAUSE_MS);
+    });
+  }
+
+  private limit(name: Term, setRange: (name: string, range: [number, number] | null) => void): HTMLElement {
+    const make = (words: string) => h("input", { type: "text", inputmode: "decimal", size: 8, "aria-label": `${DEFINITIONS[name].name} ${words}` });
+    const inputs: [HTMLInputElement, HTMLInputElement] = [make("at least"), make("at most")];
+    this.limits.set(name, inputs);
+    const read = (input: HTMLInputElement, otherwise: number): number => {
+      const value = Number(input.value);
+      const bad = input.value.trim() !== "" && Number.isNaN(value);
+      input.setAttribute("aria-invalid", String(bad));
+      return bad || input.value.trim() === "" ? otherwise : value;
+    };
+    const changed = (): void => {
+      const range: [number, number] = [read(inputs[0], -Infinity), read(inputs[1], Infinity)];
+      setRange(name, range.some(Number.isFinite) ? range : null);
+    };
+    inputs.forEach((input) => input.addEventListener("change", changed));
+    return h("div", { class: "limit" }, h("span", {}, term(name)), inputs[0], " to ", inputs[1]);
+  }
+
+  private go(event: Event, size: number): void {
+    event.preventDefault();
+    const latent = Number(this.number.value.trim());
+    const known = /^\d+$/.test(this.number.value.trim()) && latent < size;
+    this.number.setAttribute("aria-invalid", String(!known));
+    if (known) location.hash = `#/latent/${latent}`;
+  }
+}
