@@ -33,6 +33,8 @@ class ArrayRows:
 
     dtype = torch.float32
     piece_blocks = 64
+    layers = ()
+    rows_per_position = 1
 
     def __init__(self, x: Tensor | np.ndarray, *, name: str = "x") -> None:
         self._x, self.name = _checked(x, name), name

@@ -1,7 +1,7 @@
 """Activation rows with where they come from, and the batch that a training step receives."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import torch
@@ -16,19 +16,23 @@ Cursor: TypeAlias = dict[str, int | float]
 
 @dataclass(frozen=True, kw_only=True)
 class ActivationRows:
-    """Activation vectors of one or more hook points, row i of each from the same token.
+    """Activation vectors of one or more hook points, row i of each from the same token; or of several layers, mixed.
 
     Attributes:
         values: hook point name -> activations [rows, width of that hook point].
         token: id of the token at each row's position [rows].
         position: position of the token inside its block [rows].
         document: index of the document in its source [rows].
+        layer: number in `layers` of the hook point that each row comes from [rows]; None where layers are not mixed.
+        layers: names of the hook points that are mixed.
     """
 
     values: dict[str, Float[Tensor, "rows _"]]
     token: Int[Tensor, " rows"]
     position: Int[Tensor, " rows"]
     document: Int[Tensor, " rows"]
+    layer: Int[Tensor, " rows"] | None = None
+    layers: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         """Number of rows."""
@@ -36,21 +40,30 @@ class ActivationRows:
 
     def select(self, index: Int[Tensor, " chosen"] | slice) -> "ActivationRows":
         """The chosen rows, in the order of `index`."""
-        return ActivationRows(
-            values={name: value[index] for name, value in self.values.items()},
+        return self.chosen(index, {name: value[index] for name, value in self.values.items()})
+
+    def chosen(self, index: Int[Tensor, " chosen"] | slice, values: dict[str, Float[Tensor, "chosen _"]]) -> "ActivationRows":
+        """The chosen rows with values that the caller has gathered."""
+        return replace(
+            self,
+            values=values,
             token=self.token[index],
             position=self.position[index],
             document=self.document[index],
+            layer=None if self.layer is None else self.layer[index],
         )
 
     @staticmethod
     def concatenate(parts: "list[ActivationRows]") -> "ActivationRows":
         """Rows of all parts, in order."""
-        return ActivationRows(
+        layer = [part.layer for part in parts if part.layer is not None]
+        return replace(
+            parts[0],
             values={name: torch.cat([part.values[name] for part in parts]) for name in parts[0].values},
             token=torch.cat([part.token for part in parts]),
             position=torch.cat([part.position for part in parts]),
             document=torch.cat([part.document for part in parts]),
+            layer=torch.cat(layer) if layer else None,
         )
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from sae.activations.batch import ActivationRows, Cursor
 from sae.activations.memory import take_rows
 from sae.activations.order import plan_chunks, seeded_permutation
-from sae.activations.outliers import estimate_norm_limit, within_norm_limits
+from sae.activations.outliers import estimate_norm_limits, within_norm_limits
 from sae.activations.row_source import RowSource, read_rows
 from sae.errors import UserError
 from sae.tokens.windows import BlockWindows
@@ -37,12 +37,7 @@ class Chunk:
     def batch(self, start: int, stop: int) -> ActivationRows:
         """Rows `start` to `stop` of the chunk's order, their values in float32."""
         index = self.order[start:stop]
-        return ActivationRows(
-            values={name: take_rows(values, index).float() for name, values in self.rows.values.items()},
-            token=self.rows.token[index],
-            position=self.rows.position[index],
-            document=self.rows.document[index],
-        )
+        return self.rows.chosen(index, {name: take_rows(values, index).float() for name, values in self.rows.values.items()})
 
     def used_rows(self) -> ActivationRows:
         """The rows that are used, in the order of the harvest; a copy only where outliers are dropped."""
@@ -58,7 +53,8 @@ class ChunkReader:
         source: their activations.
         chunk_rows: rows in a chunk at most, to less than one block.
         seed: seed of all permutations.
-        max_norm_multiple: rows whose norm exceeds this multiple of the first chunk's median norm are dropped; None keeps all.
+        max_norm_multiple: rows whose norm exceeds this multiple of the first chunk's median norm, of each layer by itself where
+            layers are mixed, are dropped; None keeps all.
     """
 
     def __init__(
@@ -104,7 +100,7 @@ class ChunkReader:
             self._plan = self._make_plan()
         rows = read_rows(self._source, blocks, self._plan[self._chunk], before_piece=before_piece)
         if self._max_norm_multiple is not None and not self._limits:
-            self._limits = {name: estimate_norm_limit(x, self._max_norm_multiple) for name, x in rows.values.items()}
+            self._limits = estimate_norm_limits(rows, self._max_norm_multiple)
         used = within_norm_limits(rows, self._limits).nonzero().squeeze(1)
         order = used[seeded_permutation(len(used), self._seed, window, self._chunk)]
         chunk = Chunk(rows=rows, order=order, place=self.place())
@@ -113,7 +109,8 @@ class ChunkReader:
 
     def _make_plan(self) -> list[Tensor]:
         blocks, window = self._windows.current(), self._windows.index
-        plan = plan_chunks(blocks.rows_per_block(), seed=self._seed, window=window, chunk_rows=self._chunk_rows)
+        rows_per_block = blocks.rows_per_block() * self._source.rows_per_position
+        plan = plan_chunks(rows_per_block, seed=self._seed, window=window, chunk_rows=self._chunk_rows)
         if not plan:
             raise UserError(
                 f"Window {window} of the text holds {len(blocks)} blocks but special tokens alone: nothing to train on."

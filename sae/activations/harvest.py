@@ -36,6 +36,9 @@ class Harvester:
         UserError: `forward_blocks` is below 1.
     """
 
+    layers = ()
+    rows_per_position = 1
+
     def __init__(
         self,
         model: LanguageModel,

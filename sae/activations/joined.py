@@ -19,11 +19,14 @@ class JoinedRows:
     """One source of the hook points of several; row i of each is from the same token.
 
     Args:
-        sources: give the same rows of the same blocks, in one dtype, under names that differ.
+        sources: give the same rows of the same blocks, in one dtype, under names that differ; none mixes layers.
 
     Raises:
-        ValueError: a name occurs twice, or dtypes differ.
+        ValueError: a name occurs twice, dtypes differ, or a source mixes layers.
     """
+
+    layers = ()
+    rows_per_position = 1
 
     def __init__(self, sources: Sequence[RowSource]) -> None:
         names = [name for source in sources for name in source.widths]
@@ -31,6 +34,8 @@ class JoinedRows:
             raise ValueError(f"each name may be given by one source, got {names}")
         if len({source.dtype for source in sources}) != 1:
             raise ValueError(f"sources must have one dtype, got {[source.dtype for source in sources]}")
+        if any(source.layers for source in sources):
+            raise ValueError("mixed layers cannot be joined: join the sources and mix the result")
         self._sources = tuple(sources)
 
     @property

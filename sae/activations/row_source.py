@@ -33,6 +33,16 @@ class RowSource(Protocol):
         """Blocks that are best asked for at once: between two calls a long harvest can be stopped."""
         ...
 
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Names of the hook points whose rows are mixed under one name; empty where they are not mixed."""
+        ...
+
+    @property
+    def rows_per_position(self) -> int:
+        """Rows that a kept position gives: the number of `layers` where these are mixed, else 1."""
+        ...
+
     def rows(self, blocks: TokenBlocks, index: Int[Tensor, " chosen"]) -> ActivationRows:
         """Activations at the kept positions of `blocks[index]`, block by block in that order.
 
@@ -41,23 +51,32 @@ class RowSource(Protocol):
         ...
 
 
-def rows_without_values(blocks: TokenBlocks, *, widths: dict[str, int], dtype: torch.dtype) -> ActivationRows:
+def rows_without_values(
+    blocks: TokenBlocks, *, widths: dict[str, int], dtype: torch.dtype, layers: tuple[str, ...] = ()
+) -> ActivationRows:
     """The kept positions of all blocks: token, position and document of each row, with room for the values.
 
     Args:
         blocks: token blocks, in the order of the rows.
         widths: hook point name -> width.
         dtype: number format of the values.
+        layers: hook points that are mixed: each position has a row for each of them, one after another; empty: one row.
 
     Returns:
         Rows whose values are yet to be filled in.
     """
     block, position = blocks.keep.nonzero(as_tuple=True)
+    layer = None
+    if layers:
+        layer = torch.arange(len(layers), dtype=torch.int32).repeat(len(block))
+        block, position = block.repeat_interleave(len(layers)), position.repeat_interleave(len(layers))
     return ActivationRows(
         values={name: torch.empty(len(block), width, dtype=dtype) for name, width in widths.items()},
         token=blocks.ids[block, position],
         position=position.int(),
         document=blocks.document[block, position],
+        layer=layer,
+        layers=layers,
     )
 
 
@@ -79,7 +98,7 @@ def read_rows(
     Returns:
         What `source.rows(blocks, index)` returns.
     """
-    result = rows_without_values(blocks.select(index), widths=source.widths, dtype=source.dtype)
+    result = rows_without_values(blocks.select(index), widths=source.widths, dtype=source.dtype, layers=source.layers)
     done = 0
     for piece in index.split(source.piece_blocks):
         before_piece(done)

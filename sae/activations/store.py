@@ -46,7 +46,13 @@ class StoreDescription:
 def plan_store(
     blocks: TokenBlocks, source: RowSource, description: StoreDescription, *, shard_rows: int = SHARD_ROWS
 ) -> StoreManifest:
-    """The manifest of a store before any of its files is written: its `identity` says whether two stores are the same."""
+    """The manifest of a store before any of its files is written: its `identity` says whether two stores are the same.
+
+    Raises:
+        ValueError: the source mixes layers; a store holds them side by side, from which they can be mixed.
+    """
+    if source.layers:
+        raise ValueError("a store holds hook points side by side: write the source below MixedLayers, and mix what is read")
     return StoreManifest(
         model=description.model,
         hook_points={name: {**description.hook_points[name], "width": width} for name, width in source.widths.items()},

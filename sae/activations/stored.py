@@ -42,6 +42,9 @@ class StoredRows:
         UserError: there is no finished store, it is damaged or of another model, or a hook point is not in it.
     """
 
+    layers = ()
+    rows_per_position = 1
+
     def __init__(
         self,
         folder: Path,

@@ -1,12 +1,13 @@
 """Lightning's view of the activation stream: a loader that knows its length, and the place after the last completed step."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any, final
 
 import lightning as L
 import torch
 
-from sae.activations.batch import ActivationBatch, ActivationRows, Cursor
+from sae.activations.batch import ActivationBatch, Cursor
 from sae.training.row_stream import RowStream
 
 __all__ = ["ActivationLoader", "ActivationsDataModule"]
@@ -74,8 +75,7 @@ class ActivationsDataModule(L.LightningDataModule):
         if device.type == "cpu":
             return batch
         values = {name: value.to(device, non_blocking=True) for name, value in batch.rows.values.items()}
-        rows = ActivationRows(values=values, token=batch.rows.token, position=batch.rows.position, document=batch.rows.document)
-        return ActivationBatch(rows=rows, cursor=batch.cursor, downstream=batch.downstream)
+        return ActivationBatch(rows=replace(batch.rows, values=values), cursor=batch.cursor, downstream=batch.downstream)
 
     def completed(self, batch: ActivationBatch) -> None:
         """Tell that the step on this batch is done: a checkpoint taken from now on goes on after it."""

@@ -29,6 +29,9 @@ def make_blocks(num_blocks: int = 20, seed: int = 0) -> TokenBlocks:
 class FakeSource:
     """Two hook points whose values are functions of the token; may be slow, may fail, and counts its calls."""
 
+    layers = ()
+    rows_per_position = 1
+
     def __init__(self, *, delay=None, fail_at: int | None = None, error: BaseException | None = None, dtype=torch.float32):
         self.widths = {"a": 3, "b": 2}
         self.dtype = dtype
@@ -59,4 +62,8 @@ def rows_equal(first: ActivationRows, second: ActivationRows) -> bool:
     """Bit for bit."""
     pairs = [(first.token, second.token), (first.position, second.position), (first.document, second.document)]
     pairs += [(first.values[name], second.values[name]) for name in first.values]
+    if (first.layer is None) != (second.layer is None) or first.layers != second.layers:
+        return False
+    if first.layer is not None and second.layer is not None:
+        pairs.append((first.layer, second.layer))
     return first.values.keys() == second.values.keys() and all(a.dtype == b.dtype and torch.equal(a, b) for a, b in pairs)

@@ -5,6 +5,7 @@ import torch
 
 from sae.activations.array_rows import ArrayRows
 from sae.activations.joined import JoinedRows
+from sae.activations.mixed import MixedLayers
 from tests.cases import ramp
 
 
@@ -29,3 +30,9 @@ def test_a_name_or_a_dtype_of_two_kinds_is_refused():
     half.dtype = torch.bfloat16
     with pytest.raises(ValueError, match="one dtype"):
         JoinedRows([source, half])
+
+
+def test_mixed_layers_are_not_joined():
+    mixed = MixedLayers(ArrayRows(ramp(4, 2, dtype=torch.float32)))
+    with pytest.raises(ValueError, match="cannot be joined"):
+        JoinedRows([mixed, ArrayRows(ramp(4, 2, dtype=torch.float32), name="other")])

@@ -1,9 +1,11 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from sae.activations.batch import ActivationRows
-from sae.activations.outliers import estimate_norm_limit, within_norm_limits
+from sae.activations.outliers import estimate_norm_limits, within_norm_limits
 from sae.activations.scaling import SLICE_ROWS, estimate_scale
 from sae.errors import UserError
 
@@ -56,7 +58,7 @@ def rows(norms: list[float]) -> ActivationRows:
 
 def test_limit_is_a_multiple_of_the_median_norm():
     found = rows([1, 2, 3, 4, 500])
-    assert estimate_norm_limit(found.values["a"], 10) == pytest.approx(30)
+    assert estimate_norm_limits(found, 10) == pytest.approx({"a": 30, "b": 10 * 3**0.5})
     assert within_norm_limits(found, {"a": 30}).tolist() == [True, True, True, True, False]
     assert within_norm_limits(found, {"a": 3.5, "b": 1.0}).tolist() == [False] * 5
     assert within_norm_limits(found, {"a": 3.5, "b": 2.0}).tolist() == [True, True, True, False, False]
@@ -66,4 +68,15 @@ def test_limit_is_a_multiple_of_the_median_norm():
 @pytest.mark.parametrize("multiple", [1, 0.5, -3.0])
 def test_limits_that_drop_half_of_all_rows_are_refused(multiple):
     with pytest.raises(UserError, match="max_norm_multiple"):
-        estimate_norm_limit(torch.ones(3, 2), multiple)
+        estimate_norm_limits(rows([1, 2, 3]), multiple)
+
+
+def test_each_mixed_layer_has_its_own_limit():
+    """Norms of the late layer are a hundred times those of the early: one limit would drop no early row, or all late ones."""
+    both = rows([1, 100, 2, 200, 3, 300, 40, 4000])
+    mixed = replace(both, values={"layers": both.values["a"]}, layer=torch.tensor([0, 1] * 4), layers=("early", "late"))
+    limits = estimate_norm_limits(mixed, 10)
+    assert limits == pytest.approx({"early": 20, "late": 2000})
+    assert within_norm_limits(mixed, limits).tolist() == [True] * 6 + [False] * 2
+    assert within_norm_limits(mixed, {"early": 2.5}).tolist() == [True, True, True, True, False, True, False, True]
+    assert within_norm_limits(mixed, {}).all()

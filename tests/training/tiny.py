@@ -45,6 +45,9 @@ RECIPE: dict[str, Any] = {
 class TableSource:
     """Row i of a fixed random table for token i, one for each hook point; may be slow, and tells each call."""
 
+    layers = ()
+    rows_per_position = 1
+
     def __init__(self, *, on_call=lambda call: None, widths=None):
         self.widths = widths or {HOOK: D_IN}
         self.dtype = torch.float32
