@@ -19,10 +19,10 @@ from sae.dashboards.live.quantiles import ActivationQuantiles
 from sae.dashboards.live.subject import Subject
 from sae.dashboards.live.text_page import TextReader
 from sae.dashboards.pages.display import displayed
-from sae.dashboards.pages.exact import StrongestEffects, measure_effects
+from sae.dashboards.pages.exact import MeasuredEffects, StrongestEffects, measure_effects
 from sae.dashboards.pages.folder import Pages, new_pages
 from sae.dashboards.pages.quantiles import collected_quantiles
-from sae.dashboards.schema import Manifest
+from sae.dashboards.schema import ExactEffects, Manifest
 from sae.models.unembedding import direct_unembedding
 
 __all__ = ["Written", "unembedding_of", "write_dashboard"]
@@ -72,21 +72,23 @@ def write_dashboard(job: Job, codes: CollectedCodes, *, on_latents: OnWork, on_f
             strongest.add(shard)
             pages.put(f"latents/{number}", shard)
         on_latents(job.sae.d_sae, job.sae.d_sae)
-        for number, shard in enumerate(latents.index_shards()):
-            pages.put(f"index/{number}", shard)
-        for number, shard in enumerate(latents.search_shards()):
-            pages.put(f"search/{number}", shard)
-        if job.effects is not None:
-            measure_effects(
+        measured = None
+        if job.effects is not None and len(strongest.firings) > 0:
+            measured = measure_effects(
                 pages,
-                strongest.firings,
+                strongest,
                 effects=job.effects,
                 blocks=job.blocks,
                 latents_size=settings.latents_size,
                 on_firings=on_firings,
             )
+            latents.put_exact_effects(measured.largest())
+        for number, shard in enumerate(latents.index_shards()):
+            pages.put(f"index/{number}", shard)
+        for number, shard in enumerate(latents.search_shards()):
+            pages.put(f"search/{number}", shard)
         titles = _write_texts(pages, job.node.texts, subject, text_of, quantiles, unembedding)
-        manifest = _manifest(job, codes, latents, settings, titles=titles, beside=found.keys())
+        manifest = _manifest(job, codes, latents, settings, measured, titles=titles, beside=found.keys())
         pages.put("manifest", manifest)
     return Written(manifest=manifest, size=pages.size)
 
@@ -137,6 +139,7 @@ def _manifest(
     codes: CollectedCodes,
     latents: LatentPages,
     settings: PageSettings,
+    measured: MeasuredEffects | None,
     *,
     titles: list[str],
     beside: Set[str],
@@ -156,6 +159,7 @@ def _manifest(
         context=codes.context_length,
         window=[settings.window_before, settings.window_after],
         effects=None if job.effects is None else "gradient",
+        exact_effects=None if measured is None else ExactEffects(firings=len(measured.firings), agreement=measured.agreement),
         index_size=settings.index_size,
         latents_size=settings.latents_size,
         search_size=settings.search_size,

@@ -13,6 +13,7 @@ from typing import Literal, TypedDict
 __all__ = [
     "Bars",
     "Column",
+    "ExactEffects",
     "Example",
     "ExampleGroup",
     "ExplanationEntry",
@@ -54,6 +55,13 @@ class TokenText(TypedDict):
     text: str
 
 
+class ExactEffects(TypedDict):
+    """Firings that were removed one by one: of many latents the one whose estimated effect on the loss is largest."""
+
+    firings: int
+    agreement: float | None  # rank correlation of the sizes of their estimates and of their exact effects; None: too few
+
+
 class Manifest(TypedDict):
     """`manifest`: what the dashboard is of, and how its data is cut."""
 
@@ -69,6 +77,7 @@ class Manifest(TypedDict):
     context: int
     window: list[int]  # tokens shown before and after the strongest
     effects: Literal["gradient"] | None  # effects on the loss stand beside activations
+    exact_effects: ExactEffects | None  # how many of them were measured too; None: none
     index_size: int  # latents in a file index/N
     latents_size: int  # latents in a file latents/N
     search_size: int  # latents in a file search/N
@@ -89,7 +98,8 @@ class IndexShard(TypedDict):
 
     Columns: density (share of rows), max and mean (of the activations above zero), decoder_norm, concentration (share of the
     firings on its commonest token), entropy (of the firings over tokens, bits), top_token (into strings, -1: none), effect
-    (largest absolute estimated effect on the loss, nats), x and y (the map), score (best of its explanations).
+    (largest absolute effect on the loss, nats), effect_exact (1: of its firings that were removed one by one; 0: of the
+    estimates of all its firings), x and y (the map), score (best of its explanations).
     """
 
     first: int

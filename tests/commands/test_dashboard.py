@@ -11,6 +11,7 @@ import signal
 import webbrowser
 from pathlib import Path
 
+import numpy as np
 import pytest
 from pyarrow import parquet as pq
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -20,6 +21,8 @@ from sae.commands.dashboard import main
 from sae.dashboards.collect import collector
 from sae.dashboards.collect.codes import CollectedCodes
 from sae.dashboards.pages.folder import Dashboard, Pages
+from sae.dashboards.pages.shards import column_values
+from sae.functional.ranks import rank_correlation
 from tests.commands.conftest import DECODER_SPECIAL, SIZES, WORDS, save_model
 from tests.commands.paused import CHUNK_ROWS
 from tests.commands.test_kill import kill, start
@@ -74,20 +77,29 @@ def test_the_folder_has_everything_and_its_numbers_are_right(finished_run, built
     assert manifest["dead"] == sum(not count for count in fired.values())
 
 
-def test_the_strongest_effects_are_measured_too(built):
-    examples = [
-        example
-        for shard in Dashboard(built).latent_shards()
-        for record in shard["latents"]
-        for group in record["groups"]
-        for example in group["examples"]
-    ]
-    sizes = {True: [], False: []}
-    for example in examples:
-        for place, effect in zip(example["places"], example["effects"], strict=True):
-            sizes[str(place) in example["exact"]].append(abs(effect))
-    assert len(sizes[True]) >= 256
-    assert min(sizes[True]) >= max(sizes[False])
+def test_the_strongest_effects_of_each_latent_are_measured_and_stand_in_the_table(built):
+    exact, estimates = {}, {}
+    for shard in Dashboard(built).latent_shards():
+        for record in shard["latents"]:
+            for example in (example for group in record["groups"] for example in group["examples"]):
+                for place, effect in zip(example["places"], example["effects"], strict=True):
+                    firing = record["latent"], example["block"], example["start"] + place
+                    estimates[firing] = abs(effect)
+                    if str(place) in example["exact"]:
+                        exact[firing] = abs(example["exact"][str(place)])
+    assert len(exact) == 256
+    latents = sorted({latent for latent, *_ in estimates})
+    for latent in latents:
+        own = [firing for firing in estimates if firing[0] == latent]
+        assert max(own, key=lambda firing: estimates[firing]) in exact
+    (index,) = Dashboard(built).index_shards()
+    effect, is_exact = (column_values(index["columns"][name]) for name in ("effect", "effect_exact"))
+    for latent in latents:
+        assert is_exact[latent] == 1
+        assert effect[latent] == pytest.approx(max(nats for firing, nats in exact.items() if firing[0] == latent))
+    found = Dashboard(built).manifest["exact_effects"]
+    sizes = [list(exact.values()), [estimates[firing] for firing in exact]]
+    assert found == {"firings": 256, "agreement": pytest.approx(rank_correlation(*map(np.array, sizes)), abs=1e-3)}
 
 
 def test_built_again_it_says_so_and_is_the_same_to_the_byte(finished_run, built, tmp_path, capsys):

@@ -7,7 +7,7 @@ import torch
 from sae.dashboards.collect.loss_effects import LossEffects
 from sae.dashboards.latents.rounding import rounded
 from sae.dashboards.pages import exact
-from sae.dashboards.pages.exact import StrongestEffects, measure_effects
+from sae.dashboards.pages.exact import MeasuredEffects, StrongestEffects, measure_effects
 from sae.dashboards.pages.folder import new_pages
 from tests.dashboards.collect.texts import open_model, points_for
 from tests.dashboards.exports.collected import TOPK, collected
@@ -33,20 +33,24 @@ def strongest(made, count):
     found = StrongestEffects(count)
     for shard in made.shards:
         found.add(shard)
-    return {tuple(firing) for firing in found.firings.tolist()}
+    return found
 
 
-@pytest.mark.parametrize("count", [0, 1, 7, 50, 10**6])
-def test_they_are_the_largest_by_absolute_value(made, count):
-    sizes = {firing: abs(effect) for firing, effect, _ in shown(made.shards)}
+@pytest.mark.parametrize("count", [0, 1, 7, 20, 50, 10**6])
+def test_each_latent_gives_its_largest_before_any_gives_its_second(made, count):
+    estimates = {firing: effect for firing, effect, _ in shown(made.shards)}
+    wanted, of_latent = [], {}
+    for firing in sorted(estimates, key=lambda one: -abs(estimates[one])):
+        rank = of_latent[firing[0]] = of_latent.get(firing[0], -1) + 1
+        wanted.append((rank, -abs(estimates[firing]), firing))
+    wanted = sorted(wanted)[:count]
     found = strongest(made, count)
-    assert len(found) == min(count, len(sizes))
-    assert found <= set(sizes)
-    assert sorted((sizes[one] for one in found), reverse=True) == sorted(sizes.values(), reverse=True)[:count]
+    assert {tuple(firing) for firing in found.firings.tolist()} == {firing for *_, firing in wanted}
+    assert [estimates[tuple(firing)] for firing in found.firings.tolist()] == found.estimates.tolist()
 
 
 def test_without_effects_there_are_none(tmp_path):
-    assert strongest(collected(tmp_path, effects=False), 5) == set()
+    assert len(strongest(collected(tmp_path, effects=False), 5).firings) == 0
 
 
 @pytest.mark.parametrize("at_once", [1, 5, 1000])
@@ -55,14 +59,15 @@ def test_each_is_the_effect_of_its_own_removal(made, tmp_path, monkeypatch, at_o
     model = open_model()
     points = points_for(model, TOPK)
     effects = LossEffects(model, made.sae, inputs=points, targets=points, forward_blocks=2)
-    firings = strongest(made, 12)
+    chosen = strongest(made, 12)
+    firings = {tuple(firing) for firing in chosen.firings.tolist()}
     told = []
     with new_pages(tmp_path, beside={}) as pages:
         for number, shard in enumerate(made.shards):
             pages.put(f"latents/{number}", shard)
-        measure_effects(
+        found = measure_effects(
             pages,
-            np.array(sorted(firings)),
+            chosen,
             effects=effects,
             blocks=made.blocks,
             latents_size=4,
@@ -80,7 +85,23 @@ def test_each_is_the_effect_of_its_own_removal(made, tmp_path, monkeypatch, at_o
     for (latent, block, position), nats in measured.items():
         one = effects.exact(made.blocks, *(torch.tensor([number]) for number in (block, position, latent)))
         assert nats == pytest.approx(float(rounded(one.numpy())[0]), rel=1e-3)
+    largest = {}
+    for (latent, _, _), nats in measured.items():
+        largest[latent] = max(abs(nats), largest.get(latent, 0))
+    assert found.largest() == largest
+    estimates = {firing: estimate for firing, estimate, _ in shown(made.shards)}
+    rows = [tuple(firing) for firing in found.firings.tolist()]
+    assert sorted(rows) == sorted(firings)
+    assert found.estimates.tolist() == [estimates[firing] for firing in rows]
+    assert found.exact.tolist() == [measured[firing] for firing in rows]
     assert [strip(shard) for shard in written] == [strip(shard) for shard in made.shards]
+
+
+def test_agreement_is_of_sizes():
+    firings, estimates = np.zeros((3, 3), dtype=np.int64), np.array([-3.0, 2.0, 1.0])
+    for nats, expected in (([9.0, -5.0, 0.1], 1), ([-0.1, 1.0, 4.0], -1), ([1.0, 1.0, 1.0], None)):
+        found = MeasuredEffects(firings=firings, estimates=estimates, exact=np.array(nats))
+        assert found.agreement == (expected if expected is None else pytest.approx(expected))
 
 
 def strip(shard):

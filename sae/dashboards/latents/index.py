@@ -1,7 +1,6 @@
 """The table of all latents and what a search looks through, gathered while pages are made, and cut into files."""
 
-import base64
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import final
 
 import numpy as np
@@ -11,7 +10,8 @@ from sae.dashboards.latents.explanations import Explanations
 from sae.dashboards.latents.latent_record import LatentParts
 from sae.dashboards.latents.settings import PageSettings
 from sae.dashboards.latents.strings import Strings
-from sae.dashboards.schema import Column, IndexShard, SearchShard
+from sae.dashboards.pages.shards import column
+from sae.dashboards.schema import IndexShard, SearchShard
 
 __all__ = ["LatentIndex"]
 
@@ -35,6 +35,7 @@ class LatentIndex:
     ) -> None:
         self.settings, self.text_of, self.explanations = settings, text_of, explanations
         self.columns = {name: np.full(num_latents, np.nan, dtype=np.float32) for name in COLUMNS}
+        self.effect_exact = np.zeros(num_latents, dtype=np.uint8)
         self.top_token = np.full(num_latents, -1, dtype=np.int32)
         self.tokens: list[Int[np.ndarray, " tokens"]] = [np.zeros(0, dtype=np.int64)] * num_latents
         self.snippets = [""] * num_latents
@@ -46,6 +47,15 @@ class LatentIndex:
     def place(self, layout: Float[np.ndarray, "d_sae 2"]) -> None:
         """Put all latents on the map; NaN: not on it."""
         self.columns["x"], self.columns["y"] = layout.astype(np.float32).T.copy()
+
+    def put_exact_effects(self, largest: Mapping[int, float]) -> None:
+        """Let exact effects take the place of estimates.
+
+        Args:
+            largest: latent -> its largest exact effect, nats, without its sign.
+        """
+        for latent, nats in largest.items():
+            self.columns["effect"][latent], self.effect_exact[latent] = nats, 1
 
     def add(self, parts: LatentParts) -> None:
         """Take in the pages of some latents."""
@@ -79,17 +89,17 @@ class LatentIndex:
     def names(self) -> list[str]:
         """Columns that hold a number for any latent."""
         held = [name for name in COLUMNS if not np.isnan(self.columns[name]).all()]
-        return [*held, "top_token"]
+        return [*held, *(["effect_exact"] if "effect" in held else []), "top_token"]
 
     def index_shards(self) -> Iterator[IndexShard]:
         """The table, in order."""
-        names = self.names()[:-1]
+        names = self.names()
         for span in self._spans(self.settings.index_size):
             top = self.top_token[span]
             strings = Strings([top[top >= 0]], self.text_of)
-            columns = {name: Column(type="f32", data=_encoded(self.columns[name][span], "<f4")) for name in names}
-            places = np.where(top >= 0, strings.places(top), -1)
-            columns["top_token"] = Column(type="i32", data=_encoded(places, "<i4"))
+            numbers = {**self.columns, "effect_exact": self.effect_exact}
+            columns = {name: column(numbers[name][span]) for name in names[:-1]}
+            columns["top_token"] = column(np.where(top >= 0, strings.places(top), -1))
             words = {latent: self.explanations.best(latent) for latent in range(span.start, span.stop)}
             explanations = {str(latent): entry["text"] for latent, entry in words.items() if entry is not None}
             yield IndexShard(first=span.start, columns=columns, strings=strings.entries, explanations=explanations)
@@ -109,7 +119,3 @@ class LatentIndex:
     def _spans(self, size: int) -> list[slice]:
         count = len(self.top_token)
         return [slice(first, min(first + size, count)) for first in range(0, count, size)]
-
-
-def _encoded(values: np.ndarray, kind: str) -> str:
-    return base64.b64encode(values.astype(kind).tobytes()).decode("ascii")

@@ -1,6 +1,6 @@
 """The pages of all latents of an SAE, from its codes on a text and its weights: no model is run."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache, cached_property
 from typing import Literal, final
 
@@ -107,6 +107,14 @@ class LatentPages:
     def search_shards(self) -> Iterator[SearchShard]:
         """What a search looks through, likewise."""
         return self._complete_index().search_shards()
+
+    def put_exact_effects(self, largest: Mapping[int, float]) -> None:
+        """Let exact effects take the place of estimates in the index.
+
+        Args:
+            largest: latent -> its largest exact effect, nats, without its sign.
+        """
+        self._complete_index().put_exact_effects(largest)
 
     @property
     def columns(self) -> list[str]:

@@ -109,6 +109,7 @@ class Numbers:
         self.columns = {name: values.astype(np.float32) for name, values in self.columns.items()}
         for name in ("max", "mean", "effect", "concentration", "entropy"):
             self.columns[name][self.dead] = np.nan
+        self.columns["effect_exact"] = ((draw.random(num_latents) < 0.3) & ~self.dead).astype(np.uint8)
         self.columns["top_token"] = np.where(self.dead, -1, top).astype(np.int32)
 
 
@@ -127,6 +128,7 @@ def manifest(numbers: Numbers, *, sizes: tuple[int, int, int], texts: list[str])
         "context": CONTEXT,
         "window": [20, 20],
         "effects": "gradient",
+        "exact_effects": {"firings": 90, "agreement": 0.1304},
         "index_size": sizes[0],
         "latents_size": sizes[1],
         "search_size": sizes[2],

@@ -42,10 +42,10 @@ def test_the_index_lists_active_latents_first_by_number(open_page: Open):
     expect(page.locator(".grid-table")).to_have_attribute("aria-rowcount", str(ACTIVE.sum() + 1))
 
 
-@pytest.mark.parametrize("name", ["density", "max", "effect", "entropy"])
+@pytest.mark.parametrize("name", ["density", "max", "entropy"])
 def test_columns_sort_both_ways(open_page: Open, name: str):
     page = open_page()
-    label = {"density": "density", "max": "maximum", "effect": "effect", "entropy": "entropy"}[name]
+    label = {"density": "density", "max": "maximum", "entropy": "entropy"}[name]
     button = page.get_by_role("button", name=f"Sort by {label}", exact=True)
     button.click()
     assert shown(page)[:8] == expected(name, ACTIVE, descending=True)[:8]
@@ -53,6 +53,30 @@ def test_columns_sort_both_ways(open_page: Open, name: str):
     button.click()
     assert shown(page)[:8] == expected(name, ACTIVE, descending=False)[:8]
     assert f"sort={name}" in page.url
+
+
+def test_exact_effects_come_before_estimates_either_way(open_page: Open):
+    exact, page = NUMBERS.columns["effect_exact"] == 1, open_page("#/?sort=effect&order=descending")
+    heads = [head.split("\n")[0] for head in page.get_by_role("columnheader").all_inner_texts()]
+    effect = heads.index("Effect")
+
+    def written(latent: int) -> str:
+        row = page.locator(".rows .row:visible").filter(has=page.get_by_role("link", name=str(latent), exact=True))
+        return row.get_by_role("cell").nth(effect).inner_text()
+
+    for descending in (True, False):
+        order = [latent for kind in (exact, ~exact) for latent in expected("effect", ACTIVE & kind, descending=descending)]
+        assert shown(page)[:8] == order[:8]
+        assert "≈" not in written(order[0])
+        page.locator(".table-scroll").evaluate("box => box.scrollTop = box.scrollHeight")
+        page.wait_for_timeout(200)
+        assert shown(page)[-8:] == order[-8:]
+        assert written(order[-1]).startswith("≈ ")
+        page.get_by_role("button", name="Sort by effect", exact=True).click()
+    page.locator(".grid-table").get_by_role("button", name="Effect", exact=True).hover()
+    expect(page.locator("#tip")).to_contain_text("Large estimates are poor")
+    page.get_by_text("About this dashboard").click()
+    expect(page.locator(".about")).to_contain_text("90 firings, agreement with their estimates 0.13")
 
 
 def test_latents_without_a_number_come_last(open_page: Open):

@@ -37,7 +37,7 @@ def test_columns_equal_their_twin(tmp_path, size):
     shards, firings = list(found.index_shards()), twin.firings(codes)
     assert [shard["first"] for shard in shards] == list(range(0, 11, size))
     assert found.columns == list(shards[0]["columns"])
-    names = "density max mean decoder_norm concentration entropy effect x y score top_token"
+    names = "density max mean decoder_norm concentration entropy effect x y score effect_exact top_token"
     assert found.columns == names.split()
     for i, own in enumerate(firings):
         shard = shards[i // size]
@@ -45,6 +45,7 @@ def test_columns_equal_their_twin(tmp_path, size):
         expected = twin.statistics(own, codes.blocks.num_rows, SETTINGS.bins)
         tokens, concentration, entropy = twin.token_statistics(own, 1)
         expected |= {"concentration": concentration, "entropy": entropy, "score": {3: 0.75}.get(i, math.nan)}
+        assert numbers["effect_exact"] == 0
         for name in ("density", "max", "mean", "effect", "concentration", "entropy", "score"):
             assert numbers[name] == pytest.approx(expected[name], rel=1e-6, abs=1e-7, nan_ok=True), (i, name)
         ids = [string["id"] for string in shard["strings"]]
@@ -54,9 +55,21 @@ def test_columns_equal_their_twin(tmp_path, size):
     assert words == {"3": "two", "10": "three"}
 
 
+def test_exact_effects_take_the_place_of_estimates_and_say_so():
+    codes = some_codes()
+    settings = replace(SETTINGS, index_size=4)
+    plain, found = pages(codes, settings), pages(codes, settings)
+    found.put_exact_effects({2: 0.25, 9: 0.0})
+    for before, after in zip(plain.index_shards(), found.index_shards(), strict=True):
+        for place, latent in enumerate(range(after["first"], min(after["first"] + 4, 11))):
+            expected = {2: 0.25, 9: 0.0}.get(latent, column(before, "effect")[place].item())
+            assert column(after, "effect")[place].item() == pytest.approx(expected, nan_ok=True)
+            assert column(after, "effect_exact")[place].item() == (latent in (2, 9))
+
+
 def test_columns_without_numbers_are_left_out():
     found = pages(some_codes(effects=False))
-    assert "effect" not in found.columns
+    assert not {"effect", "effect_exact"} & set(found.columns)
     assert "score" not in found.columns
 
 

@@ -64,6 +64,7 @@ def manifest(num_latents: int) -> Manifest:
         "context": 32,
         "window": [20, 20],
         "effects": "gradient",
+        "exact_effects": None,
         "index_size": 8192,
         "latents_size": SIZE,
         "search_size": 8192,

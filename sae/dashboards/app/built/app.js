@@ -186,7 +186,11 @@ var dashboard = (() => {
     entropy: { name: "Entropy", means: "Entropy, in bits, of the distribution of its firings over tokens: 0 where it fires on one token alone." },
     effect: {
       name: "Effect",
-      means: "Largest effect on the loss, in nats, of removing the latent at one token, whatever its sign: estimated to first order by the gradient. The largest may be far off, as on a document's first tokens, whose activations are huge: the latent's page has exact ones for those that are largest of all."
+      means: "Largest effect on the loss, in nats, of removing the latent at one token, whatever its sign. Exact for the latents with the largest estimates: the latent was removed there and the model run again. For the others, after \u2248, the largest estimate to first order by the gradient. Large estimates are poor, above all on a document's first tokens, whose activations are huge: sorting therefore puts exact effects first."
+    },
+    exact_effects: {
+      name: "Exact effects",
+      means: "Firings at which a latent was removed and the model run again. Agreement is the rank correlation of the sizes of these effects and of their estimates to first order: 1 where both have the same order, 0 where estimates say nothing of it."
     },
     score: { name: "Score", means: "Best score among the latent's explanations: how well the words predict its activations." },
     top_token: { name: "Top token", means: "The token on which the latent fires most often." },
@@ -441,6 +445,128 @@ var dashboard = (() => {
     }, { capture: true, passive: true });
   }
 
+  // sae/dashboards/app/src/numbers.ts
+  var MISSING = "\u2013";
+  function missing(value) {
+    return value == null || Number.isNaN(value);
+  }
+  function short(value) {
+    if (missing(value)) return MISSING;
+    if (value === 0) return "0";
+    const size2 = Math.abs(value);
+    if (size2 >= 1e-3 && size2 < 1e5) return minus(String(Number(value.toPrecision(size2 >= 1e3 ? 5 : 3))));
+    return minus(value.toExponential(1).replace(".0e", "e").replace("e+", "e"));
+  }
+  function signed(value) {
+    return missing(value) || value <= 0 ? short(value) : `+${short(value)}`;
+  }
+  function percent(share) {
+    return missing(share) ? MISSING : `${short(share * 100)} %`;
+  }
+  function whole(value) {
+    return missing(value) ? MISSING : value.toLocaleString("en");
+  }
+  function minus(digits) {
+    return digits.replace("-", "\u2212").replace("e-", "e\u2212");
+  }
+
+  // sae/dashboards/app/src/visible.ts
+  var LONGEST = 120;
+  var NAMES = {
+    10: "\u21B5",
+    13: "CR",
+    9: "\u21E5",
+    173: "SHY",
+    1564: "ALM",
+    6158: "MVS",
+    8203: "ZWSP",
+    8204: "ZWNJ",
+    8205: "ZWJ",
+    8206: "LRM",
+    8207: "RLM",
+    8232: "LS",
+    8233: "PS",
+    8234: "LRE",
+    8235: "RLE",
+    8236: "PDF",
+    8237: "LRO",
+    8238: "RLO",
+    8288: "WJ",
+    8294: "LRI",
+    8295: "RLI",
+    8296: "FSI",
+    8297: "PDI",
+    65279: "BOM"
+  };
+  var UNSEEN = /[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}\p{Cn}]/u;
+  function sign(character) {
+    const code = character.codePointAt(0) ?? 0;
+    if (code in NAMES) return NAMES[code];
+    if (code < 256) return `\\x${code.toString(16).padStart(2, "0")}`;
+    return `U+${code.toString(16).toUpperCase().padStart(4, "0")}`;
+  }
+  function joins(characters, at) {
+    const code = characters[at].codePointAt(0);
+    return (code === 8205 || code === 8204) && at > 0 && at < characters.length - 1 && !/\s/u.test(characters[at + 1]);
+  }
+  function pieces(text2, longest = LONGEST) {
+    const characters = Array.from(text2.slice(0, longest * 2)).slice(0, longest);
+    const found = [];
+    const add = (part, isSign) => {
+      const last = found.at(-1);
+      if (last && !isSign && !last.sign) last.text += part;
+      else found.push({ text: part, sign: isSign });
+    };
+    characters.forEach((character, at) => {
+      if (UNSEEN.test(character) && !joins(characters, at)) add(sign(character), true);
+      else if (at === 0 && /\p{M}/u.test(character)) add(`\u25CC${character}`, false);
+      else add(character, false);
+    });
+    if (text2.length > longest * 2 || Array.from(text2).length > longest) {
+      found.push({ text: `\u2026 ${text2.length.toLocaleString("en")} characters`, sign: true });
+    }
+    return found;
+  }
+  function visible(text2, longest = 40) {
+    const cut = pieces(text2, longest).map((piece) => piece.text.startsWith("\u2026 ") && piece.sign ? "\u2026" : piece.text);
+    return cut.join("");
+  }
+  function shown(text2, breaks = false, longest = LONGEST) {
+    return pieces(text2, longest).map((piece) => {
+      if (!piece.sign) return piece.text;
+      const mark = h("span", { class: piece.text.length > 1 ? "sign named" : "sign" }, piece.text);
+      return breaks && piece.text === "\u21B5" ? [mark, h("span", { class: "break" }, "\n")] : mark;
+    });
+  }
+  function token(text2) {
+    return h("bdi", { class: "word" }, text2 === "" ? h("span", { class: "sign named" }, "empty") : shown(text2));
+  }
+
+  // sae/dashboards/app/src/context.ts
+  function latentLink(context, latent2) {
+    if (context.base === null) return h("span", {}, latent2);
+    const link = h("a", { href: `${context.base}#/latent/${latent2}`, target: context.base ? "_blank" : null, rel: context.base ? "noopener" : null }, latent2);
+    const { catalogue } = context;
+    if (catalogue) tip(link, () => summary(catalogue, latent2));
+    return link;
+  }
+  function effect(catalogue, latent2) {
+    const nats = catalogue.value("effect", latent2);
+    return Number.isNaN(nats) || isExact(catalogue, latent2) ? short(nats) : `\u2248 ${short(nats)}`;
+  }
+  function isExact(catalogue, latent2) {
+    return catalogue.value("effect_exact", latent2) === 1;
+  }
+  function summary(catalogue, latent2) {
+    const top = catalogue.topToken(latent2);
+    const explanation = catalogue.explanation(latent2);
+    const lines = [h("b", {}, `Latent ${latent2}`), h("p", {}, `Active on ${percent(catalogue.value("density", latent2))} of tokens`)];
+    if (catalogue.has("effect")) lines.push(h("p", {}, `Effect on the loss up to ${effect(catalogue, latent2)} nats`));
+    if (top) lines.push(h("p", {}, "Most often on ", token(top.text)));
+    if (explanation) lines.push(h("p", {}, h("bdi", {}, explanation)));
+    return lines;
+  }
+
   // sae/dashboards/app/src/axes.ts
   var PIXELS_PER_TICK = 45;
   function axis(low, high, start, end, ticks, log) {
@@ -471,31 +597,6 @@ var dashboard = (() => {
     const ticks = [];
     for (let power = first; power <= last; power += every) ticks.push(10 ** power);
     return axis(low, high, start, end, ticks.length ? ticks : [low, high], true);
-  }
-
-  // sae/dashboards/app/src/numbers.ts
-  var MISSING = "\u2013";
-  function missing(value) {
-    return value == null || Number.isNaN(value);
-  }
-  function short(value) {
-    if (missing(value)) return MISSING;
-    if (value === 0) return "0";
-    const size2 = Math.abs(value);
-    if (size2 >= 1e-3 && size2 < 1e5) return minus(String(Number(value.toPrecision(size2 >= 1e3 ? 5 : 3))));
-    return minus(value.toExponential(1).replace(".0e", "e").replace("e+", "e"));
-  }
-  function signed(value) {
-    return missing(value) || value <= 0 ? short(value) : `+${short(value)}`;
-  }
-  function percent(share) {
-    return missing(share) ? MISSING : `${short(share * 100)} %`;
-  }
-  function whole(value) {
-    return missing(value) ? MISSING : value.toLocaleString("en");
-  }
-  function minus(digits) {
-    return digits.replace("-", "\u2212").replace("e-", "e\u2212");
   }
 
   // sae/dashboards/app/src/save.ts
@@ -690,95 +791,6 @@ var dashboard = (() => {
     return counts;
   }
 
-  // sae/dashboards/app/src/visible.ts
-  var LONGEST = 120;
-  var NAMES = {
-    10: "\u21B5",
-    13: "CR",
-    9: "\u21E5",
-    173: "SHY",
-    1564: "ALM",
-    6158: "MVS",
-    8203: "ZWSP",
-    8204: "ZWNJ",
-    8205: "ZWJ",
-    8206: "LRM",
-    8207: "RLM",
-    8232: "LS",
-    8233: "PS",
-    8234: "LRE",
-    8235: "RLE",
-    8236: "PDF",
-    8237: "LRO",
-    8238: "RLO",
-    8288: "WJ",
-    8294: "LRI",
-    8295: "RLI",
-    8296: "FSI",
-    8297: "PDI",
-    65279: "BOM"
-  };
-  var UNSEEN = /[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}\p{Cn}]/u;
-  function sign(character) {
-    const code = character.codePointAt(0) ?? 0;
-    if (code in NAMES) return NAMES[code];
-    if (code < 256) return `\\x${code.toString(16).padStart(2, "0")}`;
-    return `U+${code.toString(16).toUpperCase().padStart(4, "0")}`;
-  }
-  function joins(characters, at) {
-    const code = characters[at].codePointAt(0);
-    return (code === 8205 || code === 8204) && at > 0 && at < characters.length - 1 && !/\s/u.test(characters[at + 1]);
-  }
-  function pieces(text2, longest = LONGEST) {
-    const characters = Array.from(text2.slice(0, longest * 2)).slice(0, longest);
-    const found = [];
-    const add = (part, isSign) => {
-      const last = found.at(-1);
-      if (last && !isSign && !last.sign) last.text += part;
-      else found.push({ text: part, sign: isSign });
-    };
-    characters.forEach((character, at) => {
-      if (UNSEEN.test(character) && !joins(characters, at)) add(sign(character), true);
-      else if (at === 0 && /\p{M}/u.test(character)) add(`\u25CC${character}`, false);
-      else add(character, false);
-    });
-    if (text2.length > longest * 2 || Array.from(text2).length > longest) {
-      found.push({ text: `\u2026 ${text2.length.toLocaleString("en")} characters`, sign: true });
-    }
-    return found;
-  }
-  function visible(text2, longest = 40) {
-    const cut = pieces(text2, longest).map((piece) => piece.text.startsWith("\u2026 ") && piece.sign ? "\u2026" : piece.text);
-    return cut.join("");
-  }
-  function shown(text2, breaks = false, longest = LONGEST) {
-    return pieces(text2, longest).map((piece) => {
-      if (!piece.sign) return piece.text;
-      const mark = h("span", { class: piece.text.length > 1 ? "sign named" : "sign" }, piece.text);
-      return breaks && piece.text === "\u21B5" ? [mark, h("span", { class: "break" }, "\n")] : mark;
-    });
-  }
-  function token(text2) {
-    return h("bdi", { class: "word" }, text2 === "" ? h("span", { class: "sign named" }, "empty") : shown(text2));
-  }
-
-  // sae/dashboards/app/src/context.ts
-  function latentLink(context, latent2) {
-    if (context.base === null) return h("span", {}, latent2);
-    const link = h("a", { href: `${context.base}#/latent/${latent2}`, target: context.base ? "_blank" : null, rel: context.base ? "noopener" : null }, latent2);
-    const { catalogue } = context;
-    if (catalogue) tip(link, () => summary(catalogue, latent2));
-    return link;
-  }
-  function summary(catalogue, latent2) {
-    const top = catalogue.topToken(latent2);
-    const explanation = catalogue.explanation(latent2);
-    const lines = [h("b", {}, `Latent ${latent2}`), h("p", {}, `Active on ${percent(catalogue.value("density", latent2))} of tokens`)];
-    if (top) lines.push(h("p", {}, "Most often on ", token(top.text)));
-    if (explanation) lines.push(h("p", {}, h("bdi", {}, explanation)));
-    return lines;
-  }
-
   // sae/dashboards/app/src/views/cards.ts
   function walk({ previous, next, words }, name, address) {
     const link = (number3, label, key) => number3 === null ? h("span", { class: "button off" }, label) : h("a", { class: "button", href: address(number3), "aria-keyshortcuts": key }, label);
@@ -827,9 +839,9 @@ var dashboard = (() => {
     if (!(activation > 0)) return 0;
     return Math.min(STEPS, Math.max(1, Math.ceil(activation / largest * STEPS)));
   }
-  function underline(effect, largest) {
-    const thickness = Math.min(EFFECT_STEPS, Math.round(Math.abs(effect) / largest * EFFECT_STEPS));
-    return thickness > 0 ? `${effect > 0 ? "raises" : "lowers"} u${thickness}` : "";
+  function underline(effect2, largest) {
+    const thickness = Math.min(EFFECT_STEPS, Math.round(Math.abs(effect2) / largest * EFFECT_STEPS));
+    return thickness > 0 ? `${effect2 > 0 ? "raises" : "lowers"} u${thickness}` : "";
   }
   function scaleLegend(largest) {
     const swatches = Array.from({ length: STEPS }, (_, i) => h("span", { class: `swatch a${i + 1}` }));
@@ -974,10 +986,10 @@ var dashboard = (() => {
     acts = /* @__PURE__ */ new Map();
     effects = /* @__PURE__ */ new Map();
     classes(offset) {
-      const effect = this.example.exact[offset] ?? this.effects.get(offset);
+      const effect2 = this.example.exact[offset] ?? this.effects.get(offset);
       const names = ["t", `a${step(this.acts.get(offset) ?? 0, this.record.max ?? 0)}`];
       if (offset === this.example.peak) names.push("peak");
-      if (effect !== void 0) names.push(underline(effect, this.largestEffect));
+      if (effect2 !== void 0) names.push(underline(effect2, this.largestEffect));
       return names.join(" ").trim();
     }
     details(offset) {
@@ -987,8 +999,8 @@ var dashboard = (() => {
       const lines = [h("p", {}, token(text2?.text ?? ""), ` token ${text2?.id ?? "?"}`)];
       lines.push(h("p", {}, act === void 0 ? "not active" : `activation ${short(act)}, ${short(100 * act / (this.record.max ?? NaN))} % of the largest`));
       const [estimate, exact] = [this.effects.get(offset), example.exact[offset]];
-      if (estimate !== void 0) lines.push(effectLine(estimate, "estimated to first order"));
       if (exact !== void 0) lines.push(effectLine(exact, "exact: removed, and the model run again"));
+      if (estimate !== void 0) lines.push(exact === void 0 ? effectLine(estimate, "estimated to first order") : h("p", { class: "quiet" }, `its estimate to first order was ${signed(estimate)} nats`));
       if (offset === example.peak) lines.push(h("p", {}, "the example was chosen for this token"));
       lines.push(h("p", { class: "quiet" }, `document ${example.document}, block ${example.block}, position ${example.start + offset}`));
       return lines;
@@ -1003,10 +1015,10 @@ var dashboard = (() => {
         button.disabled = true;
         said.textContent = "running";
         try {
-          const [effect = NaN] = await this.context.live.ablate({ block: this.example.block, position: this.example.start + offset, latents: [this.record.latent] });
-          this.example.exact[offset] = effect;
+          const [effect2 = NaN] = await this.context.live.ablate({ block: this.example.block, position: this.example.start + offset, latents: [this.record.latent] });
+          this.example.exact[offset] = effect2;
           this.line.refresh();
-          said.textContent = `${signed(effect)} nats, exact`;
+          said.textContent = `${signed(effect2)} nats, exact`;
         } catch (error) {
           said.textContent = error.message;
         }
@@ -1016,9 +1028,9 @@ var dashboard = (() => {
       return h("span", { class: "measure" }, button, said);
     }
   };
-  function effectLine(effect, how) {
-    const words = effect > 0 ? `raises the loss by ${short(effect)}` : `lowers the loss by ${short(-effect)}`;
-    return h("p", {}, h("span", { class: effect > 0 ? "raises-word" : "lowers-word" }, `removing it here ${words} nats`), ` (${how})`);
+  function effectLine(effect2, how) {
+    const words = effect2 > 0 ? `raises the loss by ${short(effect2)}` : `lowers the loss by ${short(-effect2)}`;
+    return h("p", {}, h("span", { class: effect2 > 0 ? "raises-word" : "lowers-word" }, `removing it here ${words} nats`), ` (${how})`);
   }
 
   // sae/dashboards/app/src/views/latent.ts
@@ -1028,7 +1040,7 @@ var dashboard = (() => {
       { class: "latent" },
       h("div", { class: "latent-head" }, h("h1", { tabindex: -1 }, `Latent ${record.latent}`), around && walk(around, "Previous and next latent", (latent2) => `#/latent/${latent2}`)),
       explanations(record),
-      numbers(record),
+      numbers(context, record),
       h("div", { class: "columns" }, examplesView(context, record, strings), h(
         "div",
         { class: "side" },
@@ -1046,7 +1058,7 @@ var dashboard = (() => {
     if (!record.explanations.length) return null;
     return h("ul", { class: "explanations" }, record.explanations.map(({ text: text2, source, score }) => h("li", {}, h("bdi", {}, text2), h("small", {}, " ", h("bdi", {}, source), score !== null && [", ", term("score", "score"), ` ${short(score)}`]))));
   }
-  function numbers(record) {
+  function numbers({ catalogue }, record) {
     const entries = [
       ["density", percent(record.density)],
       ["fired", `${whole(record.fired)} tokens`],
@@ -1059,6 +1071,7 @@ var dashboard = (() => {
       ["entropy", `${short(record.entropy)} bits`],
       ["decoder_norm", short(record.decoder_norm)]
     ];
+    if (catalogue?.has("effect") && record.fired > 0) entries.push(["effect", `${effect(catalogue, record.latent)} nats`]);
     return numberList(entries.map(([key, value]) => [term(key), value]));
   }
   function neurons(record) {
@@ -1385,19 +1398,29 @@ var dashboard = (() => {
     }
     return sorted(catalogue, kept3.subarray(0, count), query);
   }
+  var [SIGN, LAST] = [2147483648, 4294967295];
   var MOST_LATENTS = 2 ** 21;
   function sorted(catalogue, latents, { sort, descending }) {
     if (!catalogue.has(sort)) return descending ? latents.reverse() : latents;
-    const ranks = ranked(catalogue.column(sort), descending);
+    const column = catalogue.column(sort);
+    const ranks = sort === "effect" ? rankedEffects(column, catalogue.column("effect_exact"), descending) : ranked(column, descending);
     const packed = Float64Array.from(latents, (latent2) => ranks[latent2] * MOST_LATENTS + latent2).sort();
     return Uint32Array.from(packed, (value) => value % MOST_LATENTS);
   }
   function ranked(column, descending) {
     const bits = new Uint32Array(column.slice().buffer);
     return bits.map((own, at) => {
-      if (Number.isNaN(column[at])) return 4294967295;
-      const rank = (own & 2147483648 ? ~own : own | 2147483648) >>> 0;
-      return descending ? 4294967294 - rank : rank;
+      if (Number.isNaN(column[at])) return LAST;
+      const rank = (own & SIGN ? ~own : own | SIGN) >>> 0;
+      return descending ? LAST - 1 - rank : rank;
+    });
+  }
+  function rankedEffects(sizes, exact, descending) {
+    const bits = new Uint32Array(sizes.slice().buffer);
+    return bits.map((own, at) => {
+      if (Number.isNaN(sizes[at])) return LAST;
+      const rank = exact[at] === 1 === descending ? (own | SIGN) >>> 0 : own;
+      return descending ? LAST - 1 - rank : rank;
     });
   }
 
@@ -1705,6 +1728,7 @@ var dashboard = (() => {
       ["Hook point", manifest.hook_point],
       ["Text", manifest.source],
       [term("blocks"), `${whole(manifest.blocks)} of ${whole(manifest.context)} tokens`],
+      ...exactEffects(manifest),
       [term("ultra_low"), `density below ${short(manifest.ultra_low)}`],
       ...Object.entries(manifest.sae).map(([key, value]) => [defined(key) ? term(key) : key, written(value)]),
       ["Made with", manifest.made_with]
@@ -1717,6 +1741,11 @@ var dashboard = (() => {
       h("dl", { class: "facts" }, facts.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value)))),
       h("details", {}, h("summary", {}, "About this dashboard"), h("dl", { class: "about" }, more.map(([name, value]) => [h("dt", {}, name), h("dd", {}, h("bdi", {}, value))])))
     );
+  }
+  function exactEffects({ exact_effects: found }) {
+    if (!found) return [];
+    const agreement = found.agreement === null ? "" : `, agreement with their estimates ${short(found.agreement)}`;
+    return [[term("exact_effects"), `${whole(found.firings)} firings${agreement}`]];
   }
   function written(value) {
     if (typeof value === "string") return value;
@@ -1737,9 +1766,15 @@ var dashboard = (() => {
     }
     for (const key of NUMBERS.filter((name) => catalogue.has(name))) {
       const write = SHARES.has(key) ? percent : short;
-      columns.push({ key, name: DEFINITIONS[key].name.toLowerCase(), label: term(key), width: WIDE.has(key) ? 8.4 : 6.7, numeric: true, cell: (latent2) => [write(catalogue.value(key, latent2))] });
+      const cell = (latent2) => [key === "effect" ? effectCell(catalogue, latent2) : write(catalogue.value(key, latent2))];
+      columns.push({ key, name: DEFINITIONS[key].name.toLowerCase(), label: term(key), width: WIDE.has(key) ? 8.4 : 6.7, numeric: true, cell });
     }
     return columns;
+  }
+  function effectCell(catalogue, latent2) {
+    const words = h("span", {}, effect(catalogue, latent2));
+    tip(words, () => [isExact(catalogue, latent2) ? "Exact: the latent was removed, and the model run again." : "The largest estimate to first order; exact effects may differ much."]);
+    return words;
   }
   function densityHistogram(catalogue, brushed) {
     const density = catalogue.column("density");
@@ -1826,8 +1861,11 @@ var dashboard = (() => {
     function valueOf(entry, at) {
       return (measure.key === "effect" ? exact[at].get(entry.latent) : void 0) ?? entry[measure.key];
     }
+    function isMeasured(entry, at) {
+      return measure.key === "effect" && exact[at].has(entry.latent);
+    }
     function chip(entry, at) {
-      const measured = measure.key === "effect" && exact[at].has(entry.latent);
+      const measured = isMeasured(entry, at);
       const gist = visible(context.catalogue?.topToken(entry.latent)?.text.trim() ?? "", 12) || "colour";
       const [on, off] = [() => light(entry.latent), () => light(kept3)];
       return h(
@@ -1841,7 +1879,8 @@ var dashboard = (() => {
     }
     function row(entry, at) {
       const known = entry.latents.filter((latent2) => valueOf(latent2, at) !== null);
-      const sorted2 = known.sort((a, b) => measure.size(valueOf(b, at)) - measure.size(valueOf(a, at)));
+      const first = (latent2) => Number(isMeasured(latent2, at));
+      const sorted2 = known.sort((a, b) => first(b) - first(a) || measure.size(valueOf(b, at)) - measure.size(valueOf(a, at)));
       const chips = h("ul", { class: "chips" }, sorted2.slice(0, SHOWN).map((latent2) => chip(latent2, at)));
       const others = sorted2.length - SHOWN;
       const more = others > 0 && h("button", { type: "button", class: "small more", onclick: (event) => {
@@ -1864,7 +1903,7 @@ var dashboard = (() => {
         button.disabled = true;
         try {
           const effects = await ablate(at, latents.map(({ latent: latent2 }) => latent2));
-          effects.forEach((effect, i) => exact[at].set(latents[i].latent, effect));
+          effects.forEach((effect2, i) => exact[at].set(latents[i].latent, effect2));
           list.children[at].replaceWith(row(page.tokens[at], at));
         } catch (error) {
           button.replaceWith(h("span", { role: "alert" }, error.message));
@@ -1885,7 +1924,7 @@ var dashboard = (() => {
       { class: "text-page" },
       h("div", { class: "text-box" }, words, note),
       h("div", { class: "bar-title" }, h("h2", {}, "Strongest latents on each token"), h("div", { class: "kinds", role: "group", "aria-label": "Order of latents" }, buttons)),
-      h("p", { class: "quiet measures" }, "By ", measures.map((one, i) => [i > 0 && ", ", term(one.term, one.label.toLowerCase())]), page.effects && "; effects on the loss are estimated to first order", "."),
+      h("p", { class: "quiet measures" }, "By ", measures.map((one, i) => [i > 0 && ", ", term(one.term, one.label.toLowerCase())]), page.effects && "; effects on the loss are estimates to first order where they are not called exact", "."),
       list
     );
   }

@@ -3,7 +3,7 @@
 import type { Catalogue } from "./catalogue";
 import { h } from "./dom";
 import type { Live } from "./live";
-import { percent } from "./numbers";
+import { percent, short } from "./numbers";
 import type { Manifest } from "./schema";
 import { tip } from "./tip";
 import { token } from "./visible";
@@ -25,11 +25,22 @@ export function latentLink(context: Context, latent: number): HTMLElement {
   return link;
 }
 
+/** A latent's largest effect on the loss; a sign stands before an estimate. */
+export function effect(catalogue: Catalogue, latent: number): string {
+  const nats = catalogue.value("effect", latent);
+  return Number.isNaN(nats) || isExact(catalogue, latent) ? short(nats) : `≈ ${short(nats)}`;
+}
+
+export function isExact(catalogue: Catalogue, latent: number): boolean {
+  return catalogue.value("effect_exact", latent) === 1;
+}
+
 /** A latent in a few lines. */
 export function summary(catalogue: Catalogue, latent: number): (Node | string)[] {
   const top = catalogue.topToken(latent);
   const explanation = catalogue.explanation(latent);
   const lines = [h("b", {}, `Latent ${latent}`), h("p", {}, `Active on ${percent(catalogue.value("density", latent))} of tokens`)];
+  if (catalogue.has("effect")) lines.push(h("p", {}, `Effect on the loss up to ${effect(catalogue, latent)} nats`));
   if (top) lines.push(h("p", {}, "Most often on ", token(top.text)));
   if (explanation) lines.push(h("p", {}, h("bdi", {}, explanation)));
   return lines;

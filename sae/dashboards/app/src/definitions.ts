@@ -21,7 +21,11 @@ export const DEFINITIONS = {
   entropy: { name: "Entropy", means: "Entropy, in bits, of the distribution of its firings over tokens: 0 where it fires on one token alone." },
   effect: {
     name: "Effect",
-    means: "Largest effect on the loss, in nats, of removing the latent at one token, whatever its sign: estimated to first order by the gradient. The largest may be far off, as on a document's first tokens, whose activations are huge: the latent's page has exact ones for those that are largest of all.",
+    means: "Largest effect on the loss, in nats, of removing the latent at one token, whatever its sign. Exact for the latents with the largest estimates: the latent was removed there and the model run again. For the others, after ≈, the largest estimate to first order by the gradient. Large estimates are poor, above all on a document's first tokens, whose activations are huge: sorting therefore puts exact effects first.",
+  },
+  exact_effects: {
+    name: "Exact effects",
+    means: "Firings at which a latent was removed and the model run again. Agreement is the rank correlation of the sizes of these effects and of their estimates to first order: 1 where both have the same order, 0 where estimates say nothing of it.",
   },
   score: { name: "Score", means: "Best score among the latent's explanations: how well the words predict its activations." },
   top_token: { name: "Top token", means: "The token on which the latent fires most often." },

@@ -15,6 +15,11 @@ export interface TokenText {
   text: string;
 }
 
+export interface ExactEffects {
+  firings: number;
+  agreement: number | null;
+}
+
 export interface Manifest {
   version: number;
   title: string;
@@ -28,6 +33,7 @@ export interface Manifest {
   context: number;
   window: number[];
   effects: "gradient" | null;
+  exact_effects: ExactEffects | null;
   index_size: number;
   latents_size: number;
   search_size: number;

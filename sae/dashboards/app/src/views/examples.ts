@@ -84,8 +84,8 @@ class ExampleView {
     const lines: HTMLElement[] = [h("p", {}, token(text?.text ?? ""), ` token ${text?.id ?? "?"}`)];
     lines.push(h("p", {}, act === undefined ? "not active" : `activation ${short(act)}, ${short((100 * act) / (this.record.max ?? NaN))} % of the largest`));
     const [estimate, exact] = [this.effects.get(offset), example.exact[offset]];
-    if (estimate !== undefined) lines.push(effectLine(estimate, "estimated to first order"));
     if (exact !== undefined) lines.push(effectLine(exact, "exact: removed, and the model run again"));
+    if (estimate !== undefined) lines.push(exact === undefined ? effectLine(estimate, "estimated to first order") : h("p", { class: "quiet" }, `its estimate to first order was ${signed(estimate)} nats`));
     if (offset === example.peak) lines.push(h("p", {}, "the example was chosen for this token"));
     lines.push(h("p", { class: "quiet" }, `document ${example.document}, block ${example.block}, position ${example.start + offset}`));
     return lines;

@@ -1,6 +1,6 @@
 /** A latent's page: what it fires on, what it does, and which latents are near. */
 
-import type { Context } from "../context";
+import { type Context, effect } from "../context";
 import { DEFINITIONS, type Term, term } from "../definitions";
 import { h } from "../dom";
 import { histogram } from "../histogram";
@@ -14,7 +14,7 @@ export function latentView(context: Context, record: LatentRecord, strings: Toke
     "article", { class: "latent" },
     h("div", { class: "latent-head" }, h("h1", { tabindex: -1 }, `Latent ${record.latent}`), around && walk(around, "Previous and next latent", (latent) => `#/latent/${latent}`)),
     explanations(record),
-    numbers(record),
+    numbers(context, record),
     h("div", { class: "columns" }, examplesView(context, record, strings), h("div", { class: "side" },
       record.fired > 0 && histogram({ title: `Activations of latent ${record.latent}`, heading: "Activations above zero", bars: record.histogram, unit: "activation", counted: "tokens" }).element,
       tokensCard(record.tokens, strings, ["token_count", "token_share", "token_mean"]),
@@ -32,12 +32,13 @@ function explanations(record: LatentRecord): HTMLElement | null {
     h("li", {}, h("bdi", {}, text), h("small", {}, " ", h("bdi", {}, source), score !== null && [", ", term("score", "score"), ` ${short(score)}`]))));
 }
 
-function numbers(record: LatentRecord): HTMLElement {
+function numbers({ catalogue }: Context, record: LatentRecord): HTMLElement {
   const entries: [Term, string][] = [
     ["density", percent(record.density)], ["fired", `${whole(record.fired)} tokens`], ["max", short(record.max)], ["mean", short(record.mean)],
     ["std", short(record.std)], ["skewness", short(record.skewness)], ["kurtosis", short(record.kurtosis)],
     ["concentration", percent(record.concentration)], ["entropy", `${short(record.entropy)} bits`], ["decoder_norm", short(record.decoder_norm)],
   ];
+  if (catalogue?.has("effect") && record.fired > 0) entries.push(["effect", `${effect(catalogue, record.latent)} nats`]);
   return numberList(entries.map(([key, value]) => [term(key), value]));
 }
 

@@ -1,7 +1,7 @@
 /** The index: all latents in a table, their densities, and the map. */
 
 import type { Catalogue } from "../catalogue";
-import { type Context, latentLink } from "../context";
+import { type Context, effect, isExact, latentLink } from "../context";
 import { defined, DEFINITIONS, type Term, term } from "../definitions";
 import { type Child, h } from "../dom";
 import { counted, histogram, type Histogram } from "../histogram";
@@ -11,6 +11,7 @@ import { formatQuery, parseQuery, type Query, select } from "../query";
 import { search } from "../search";
 import type { Manifest } from "../schema";
 import { Table, type TableColumn } from "../table";
+import { tip } from "../tip";
 import { token } from "../visible";
 import { Controls, NUMBERS } from "./controls";
 
@@ -103,6 +104,7 @@ function head(manifest: Manifest): HTMLElement {
   const more: [Child, string][] = [
     ["Model", manifest.model], ["Hook point", manifest.hook_point], ["Text", manifest.source],
     [term("blocks"), `${whole(manifest.blocks)} of ${whole(manifest.context)} tokens`],
+    ...exactEffects(manifest),
     [term("ultra_low"), `density below ${short(manifest.ultra_low)}`],
     ...Object.entries(manifest.sae).map(([key, value]): [Child, string] => [defined(key) ? term(key) : key, written(value)]),
     ["Made with", manifest.made_with],
@@ -114,6 +116,12 @@ function head(manifest: Manifest): HTMLElement {
     h("dl", { class: "facts" }, facts.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value)))),
     h("details", {}, h("summary", {}, "About this dashboard"), h("dl", { class: "about" }, more.map(([name, value]) => [h("dt", {}, name), h("dd", {}, h("bdi", {}, value))]))),
   );
+}
+
+function exactEffects({ exact_effects: found }: Manifest): [Child, string][] {
+  if (!found) return [];
+  const agreement = found.agreement === null ? "" : `, agreement with their estimates ${short(found.agreement)}`;
+  return [[term("exact_effects"), `${whole(found.firings)} firings${agreement}`]];
 }
 
 function written(value: string | number | null): string {
@@ -136,9 +144,16 @@ function tableColumns(context: Context, catalogue: Catalogue): TableColumn[] {
   }
   for (const key of NUMBERS.filter((name) => catalogue.has(name))) {
     const write = SHARES.has(key) ? percent : short;
-    columns.push({ key, name: DEFINITIONS[key].name.toLowerCase(), label: term(key), width: WIDE.has(key) ? 8.4 : 6.7, numeric: true, cell: (latent) => [write(catalogue.value(key, latent))] });
+    const cell = (latent: number): Child[] => [key === "effect" ? effectCell(catalogue, latent) : write(catalogue.value(key, latent))];
+    columns.push({ key, name: DEFINITIONS[key].name.toLowerCase(), label: term(key), width: WIDE.has(key) ? 8.4 : 6.7, numeric: true, cell });
   }
   return columns;
+}
+
+function effectCell(catalogue: Catalogue, latent: number): HTMLElement {
+  const words = h("span", {}, effect(catalogue, latent));
+  tip(words, () => [isExact(catalogue, latent) ? "Exact: the latent was removed, and the model run again." : "The largest estimate to first order; exact effects may differ much."]);
+  return words;
 }
 
 function densityHistogram(catalogue: Catalogue, brushed: (range: [number, number] | null) => void) {

@@ -95,8 +95,13 @@ export function textView(context: Context, page: TextPage, { clamp, ablate }: Te
     return (measure.key === "effect" ? exact[at]!.get(entry.latent) : undefined) ?? entry[measure.key];
   }
 
+  /** Exact effects stand before estimates, which may be far off. */
+  function isMeasured(entry: TextLatent, at: number): boolean {
+    return measure.key === "effect" && exact[at]!.has(entry.latent);
+  }
+
   function chip(entry: TextLatent, at: number): HTMLElement {
-    const measured = measure.key === "effect" && exact[at]!.has(entry.latent);
+    const measured = isMeasured(entry, at);
     const gist = visible(context.catalogue?.topToken(entry.latent)?.text.trim() ?? "", 12) || "colour";
     const [on, off] = [() => light(entry.latent), () => light(kept)];
     return h("li", { class: "chip", onpointerenter: on, onpointerleave: off, onfocusin: on, onfocusout: off },
@@ -108,7 +113,8 @@ export function textView(context: Context, page: TextPage, { clamp, ablate }: Te
 
   function row(entry: TextToken, at: number): HTMLElement {
     const known = entry.latents.filter((latent) => valueOf(latent, at) !== null);
-    const sorted = known.sort((a, b) => measure.size(valueOf(b, at)!) - measure.size(valueOf(a, at)!));
+    const first = (latent: TextLatent): number => Number(isMeasured(latent, at));
+    const sorted = known.sort((a, b) => first(b) - first(a) || measure.size(valueOf(b, at)!) - measure.size(valueOf(a, at)!));
     const chips = h("ul", { class: "chips" }, sorted.slice(0, SHOWN).map((latent) => chip(latent, at)));
     const others = sorted.length - SHOWN;
     const more: Child = others > 0 && h("button", { type: "button", class: "small more", onclick: (event: Event) => {
@@ -150,7 +156,7 @@ export function textView(context: Context, page: TextPage, { clamp, ablate }: Te
     "div", { class: "text-page" },
     h("div", { class: "text-box" }, words, note),
     h("div", { class: "bar-title" }, h("h2", {}, "Strongest latents on each token"), h("div", { class: "kinds", role: "group", "aria-label": "Order of latents" }, buttons)),
-    h("p", { class: "quiet measures" }, "By ", measures.map((one, i) => [i > 0 && ", ", term(one.term, one.label.toLowerCase())]), page.effects && "; effects on the loss are estimated to first order", "."),
+    h("p", { class: "quiet measures" }, "By ", measures.map((one, i) => [i > 0 && ", ", term(one.term, one.label.toLowerCase())]), page.effects && "; effects on the loss are estimates to first order where they are not called exact", "."),
     list,
   );
 }
