@@ -62,6 +62,7 @@ CASES = [
     Case("matching_pursuit", "matching_pursuit", {"k": 9}),
     Case("transcoder", "transcoder", {"k": 6}),
     Case("transcoder_skip", "transcoder", {"activation": "relu", "k": None, "skip": True}),
+    Case("sparse_coding", "sparse_coding", {"l1_coefficient": 0.05, "tolerance": 1e-13}),
     Case("crosscoder", "crosscoder", {}),
     Case("crosscoder_batch_topk", "crosscoder", {"activation": "batch_topk", "k": 4}),
 ]

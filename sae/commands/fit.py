@@ -25,7 +25,7 @@ from sae.commands.hook_node import has_target, reads_several
 from sae.commands.sae_node import SAENode, read_sae_node
 from sae.errors import UserError
 from sae.formats.native import save
-from sae.formats.registry import architecture_class
+from sae.formats.registry import FITTED, architecture_class
 from sae.losses.registry import terms_for
 from sae.models.device import resolve_device
 from sae.tokens.windows import FiniteWindows
@@ -173,6 +173,8 @@ def _arrays(
 
 def _read_settings(architecture: str, given: Mapping[str, Any]) -> SAENode:
     architecture_class(architecture)
+    if architecture in FITTED:
+        raise UserError(f"architecture={architecture} is not trained by gradient: {FITTED[architecture]} fits it")
     node = _defaults(f"sae/{architecture}.yaml")
     if given["expansion"] is not None or given["d_sae"] is not None:
         node |= {"expansion": None, "d_sae": None}

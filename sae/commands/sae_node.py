@@ -12,7 +12,7 @@ from sae.commands.binding import bind, conforms, describe, make, nearest, parame
 from sae.commands.objective_keys import aimless, of_terms, read_terms, unused
 from sae.commands.overrides import conf_folder
 from sae.errors import UserError
-from sae.formats.registry import ARCHITECTURES
+from sae.formats.registry import ARCHITECTURES, FITTED
 from sae.losses.objective import Objective, Particular
 from sae.losses.reconstruction import MultiTopK
 from sae.losses.registry import TERMS, terms_for
@@ -137,6 +137,9 @@ def read_sae_node(node: Mapping[str, Any], problems: list[str]) -> SAENode | Non
     name = node.get("name")
     if name not in ARCHITECTURES:
         problems.append(f"sae.name: there is no architecture {name!r}; known: {', '.join(ARCHITECTURES)}")
+        return None
+    if name in FITTED:
+        problems.append(f"sae.name={name} is not trained by gradient: {FITTED[name]} fits it")
         return None
     of_architecture, of_recipe, of_term = _of_architecture(name), parameters_of(Recipe), of_terms()
     rest = {key: value for key, value in node.items() if key not in ("name", "expansion", "d_sae")}

@@ -1,7 +1,7 @@
 """The architectures that a saved file may name. Files hold these names, never a class path: loading imports nothing else.
 
 A new architecture is a line in `ARCHITECTURES`; `conf/sae/NAME.yaml` and a line in `tests/cases.py` go with it (README, "Adding
-an architecture").
+an architecture"). One that is not trained by gradient has a line in `FITTED` in place of the YAML.
 """
 
 import difflib
@@ -14,11 +14,12 @@ from sae.architectures.jumprelu import JumpReLUSAE
 from sae.architectures.matching_pursuit import MatchingPursuitSAE
 from sae.architectures.matryoshka import MatryoshkaSAE
 from sae.architectures.relu import ReLUSAE
+from sae.architectures.sparse_coding import SparseCodingSAE
 from sae.architectures.topk import TopKSAE
 from sae.architectures.transcoder import TranscoderSAE
 from sae.errors import UserError
 
-__all__ = ["ARCHITECTURES", "architecture_class", "architecture_name"]
+__all__ = ["ARCHITECTURES", "FITTED", "architecture_class", "architecture_name"]
 
 ARCHITECTURES: dict[str, type[SparseAutoencoder]] = {
     "relu": ReLUSAE,
@@ -30,7 +31,11 @@ ARCHITECTURES: dict[str, type[SparseAutoencoder]] = {
     "matching_pursuit": MatchingPursuitSAE,
     "transcoder": TranscoderSAE,
     "crosscoder": CrosscoderSAE,
+    "sparse_coding": SparseCodingSAE,
 }
+
+# Architectures that are not trained by gradient, with what fits them.
+FITTED = {"sparse_coding": "python scripts/factors.py (from Python: sae.factors.dictionary_fit.DictionaryFit)"}
 
 
 def architecture_class(name: object) -> type[SparseAutoencoder]:

@@ -32,6 +32,7 @@ BY_ROW = ["sae.scaling=layer_norm", "sae.centring=none"]
         pytest.param(["modle=minilm"], "modle: there is no such key. Did you mean 'model'?", id="misspelt group"),
         pytest.param(["sae=rleu"], "Did you mean 'relu'?", id="choice"),
         pytest.param(["model=smolm2"], "model is one of bert-base-uncased", id="misspelt model"),
+        pytest.param(["sae=sparse_coding"], "trained by gradient: python scripts/factors.py", id="fitted by another command"),
         pytest.param(["sae=null"], "sae=None: there is no such choice", id="a group that is needed"),
         pytest.param(["~sae"], "~sae: a key cannot be taken away", id="group deleted"),
         pytest.param(["~train.tokens"], "~train.tokens: a key cannot be taken away", id="key deleted"),

@@ -18,7 +18,7 @@ from torch.testing import assert_close
 import sae
 from sae.commands.hook_node import has_target, reads_several
 from sae.errors import UserError
-from sae.formats.registry import ARCHITECTURES
+from sae.formats.registry import ARCHITECTURES, FITTED
 from sae.functional.matching import mean_max_cosine
 from sae.training.loggers.json_lines import read_json_lines
 from sae.training.optimizers import OptimizerSettings
@@ -278,7 +278,17 @@ FEW: dict[str, object] = {"k": 2, "l0_target": 2.0, "l1_coefficient": 0.5, "grou
 SIZES = {"d_sae": 8, "tokens": 640, "batch_tokens": 64}
 
 
-@pytest.mark.parametrize("architecture", [name for name in ARCHITECTURES if not has_target(name) and not reads_several(name)])
+ONE_ACTIVATION = [name for name in ARCHITECTURES if not has_target(name) and not reads_several(name) and name not in FITTED]
+
+
+def test_what_is_not_trained_by_gradient_is_refused_with_what_fits_it(rows):
+    with pytest.raises(
+        UserError, match=r"architecture=sparse_coding is not trained by gradient: python scripts/factors\.py .*DictionaryFit"
+    ):
+        sae.fit(rows, architecture="sparse_coding", **SIZES)
+
+
+@pytest.mark.parametrize("architecture", ONE_ACTIVATION)
 def test_every_architecture_of_one_activation_fits(architecture, rows):
     small = {key: value for key, value in FEW.items() if keys_of(architecture).get(key) is not None}
     fitted = sae.fit(rows, architecture=architecture, **SIZES | {"tokens": 1920}, **small, resample_pool_rows=128)

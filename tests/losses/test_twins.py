@@ -41,6 +41,8 @@ def encode(case, sae, p, x, *, selecting=False):
         pairs = [twin.gated(p, row, subtract) for row in x]
     elif case.architecture == "matching_pursuit":
         pairs = [twin.matching_pursuit(p, row, sae.k) for row in x]
+    elif case.architecture == "sparse_coding":
+        pairs = [twin.sparse_coding(p, row, sae.l1_coefficient) for row in x]
     else:
         kind = getattr(sae, "activation", case.architecture)
         pre = [twin.pre_activations(p, row, subtract) for row in x]

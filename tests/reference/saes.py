@@ -10,6 +10,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from tests.reference.sparse_coding import coordinate_descent
+
 Params = dict[str, np.ndarray]
 STEP = 1e-30
 
@@ -73,6 +75,20 @@ def matching_pursuit(p, row, k):
         acts[best] += share
         residual = residual - share * D[best]
     return first, acts
+
+
+def sparse_coding(p, row, l1):
+    """Which latents are used, by coordinate descent; then the solution over these, which is analytic in p and row."""
+    centred = row - p["b_dec"]
+    norms = np.array([norm(d) for d in p["W_dec"]])
+    unit = np.array([d / n for d, n in zip(p["W_dec"], norms, strict=True)])
+    code = coordinate_descent(np.real(centred), np.real(unit), l1)
+    used = [i for i in range(len(unit)) if code[i] > 0]
+    acts = np.zeros(len(unit), dtype=np.result_type(unit, centred))
+    if used:
+        atoms = unit[used]
+        acts[used] = np.linalg.solve(atoms @ atoms.T, atoms @ centred - l1) / norms[used]
+    return np.array([(centred @ d - l1 * n) / (d @ d) for d, n in zip(p["W_dec"], norms, strict=True)]), acts
 
 
 def layer_norm(row):
