@@ -74,7 +74,7 @@ def runs_of(name: str, options: argparse.Namespace) -> list[dict[str, Any]]:
 
 def one_run(name: str, setting: str, options: argparse.Namespace) -> dict[str, Any]:
     """The numbers of one run, made first if they are not there."""
-    folder = options.out / f"{name}-{setting.split('.')[1].replace('=', '-')}-{options.tokens}-x{options.expansion}"
+    folder = options.out / f"{name}-{setting.removeprefix('sae.').replace('=', '-')}-{options.tokens}-x{options.expansion}"
     kept = folder / "numbers.json"
     if not kept.exists():
         overrides = [f"sae={name}", setting, f"sae.expansion={options.expansion}", f"train.tokens={options.tokens}"]
