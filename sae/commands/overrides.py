@@ -9,7 +9,6 @@ from typing import Any
 
 from sae.commands.binding import nearest
 from sae.errors import UserError
-from sae.formats.registry import FITTED
 
 __all__ = ["CheckedOverrides", "as_hydra_takes_them", "check_overrides", "conf_folder", "groups", "swept_keys"]
 
@@ -151,8 +150,11 @@ def _mistake(override: Any, keys: Sequence[str], known: Mapping[str, Sequence[st
     if key in known:
         if value in known[key] or (value is None and key in OPTIONAL_GROUPS):
             return None
-        if key == "sae" and value in FITTED:
-            return f"sae={value} is not trained by gradient: {FITTED[value]} fits it"
+        if key == "sae":
+            from sae.formats.registry import FITTED  # late: --help needs the groups alone
+
+            if value in FITTED:
+                return f"sae={value} is not trained by gradient: {FITTED[value]} fits it"
         said = f"{key}={value}: there is no such choice; {key} is one of {', '.join(known[key])}."
         return said + nearest(str(value), known[key])
     if key in keys or opened:
