@@ -10,7 +10,7 @@ import pytest
 from filelock import FileLock
 from playwright.sync_api import Browser, Error, Page, Playwright, sync_playwright
 
-from tests.dashboards.app import synthetic
+from tests.dashboards.app import synthetic, synthetic_factors
 
 ROOT = Path(__file__).parents[3]
 TOOLS = Path(sys.prefix) / "dashboard-app"
@@ -80,6 +80,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return synthetic.write(tmp_path_factory.mktemp("dashboard"))
 
 
+@pytest.fixture(scope="session")
+def factor_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return synthetic_factors.write(tmp_path_factory.mktemp("factors"))
+
+
 class Watch:
     """Opens pages, and keeps what they say on the console and what they ask for."""
 
@@ -123,8 +128,7 @@ def watch(browser: Browser) -> Iterator[Watch]:
 Open = Callable[..., Page]
 
 
-@pytest.fixture
-def open_page(watch: Watch, folder: Path) -> Open:
+def opener(watch: Watch, folder: Path) -> Open:
     """Opens an address of the folder from disk, and waits until its page stands."""
 
     def opened(route: str = "#/", **settings: object) -> Page:
@@ -134,3 +138,13 @@ def open_page(watch: Watch, folder: Path) -> Open:
         return page
 
     return opened
+
+
+@pytest.fixture
+def open_page(watch: Watch, folder: Path) -> Open:
+    return opener(watch, folder)
+
+
+@pytest.fixture
+def open_factors(watch: Watch, factor_folder: Path) -> Open:
+    return opener(watch, factor_folder)

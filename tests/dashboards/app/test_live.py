@@ -45,15 +45,18 @@ class Answering(SimpleHTTPRequestHandler):
         name = self.path.removeprefix("/api/")
         fields = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.asked.append((name, fields))
-        if "refuse" in str(fields.get("text")):
-            self.answer(400, {"error": "The text is refused."})
-        elif name == "text":
-            self.answer(200, text_page("A river", 300, hostile=True) | {"text": fields["text"]})
-        elif name == "steer":
-            own = {"text": " flows\non", "tokens": [], "ended": False}
-            self.answer(200, {"own": own, "clamped": {"text": HOSTILE[0], "tokens": [], "ended": True}})
+        if "refuse" in str(fields):
+            self.answer(400, {"error": "What was asked is refused."})
         else:
-            self.answer(200, {"effects": [0.125 + i for i in range(len(fields["latents"]))]})
+            self.answer(200, self.reply(name, fields))
+
+    def reply(self, name: str, fields: dict[str, Any]) -> Any:
+        if name == "text":
+            return text_page("A river", 300, hostile=True) | {"text": fields["text"]}
+        if name == "steer":
+            own = {"text": " flows\non", "tokens": [], "ended": False}
+            return {"own": own, "clamped": {"text": HOSTILE[0], "tokens": [], "ended": True}}
+        return {"effects": [0.125 + i for i in range(len(fields["latents"]))]}
 
     def answer(self, status: int, value: Any) -> None:
         body = json.dumps(value).encode()
@@ -72,13 +75,18 @@ def answering() -> type[Answering]:
     return type("Own", (Answering,), {"asked": [], "hello": HELLO})
 
 
-@pytest.fixture
-def address(folder: Path, answering: type[Answering]) -> Iterator[str]:
+def serving(folder: Path, answering: type[Answering]) -> Iterator[str]:
+    """The address of the page while the folder is handed out."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(answering, directory=str(folder)))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}/index.html"
     server.shutdown()
     server.server_close()
+
+
+@pytest.fixture
+def address(folder: Path, answering: type[Answering]) -> Iterator[str]:
+    yield from serving(folder, answering)
 
 
 @pytest.fixture
@@ -151,9 +159,9 @@ def test_exact_effect_at_an_example(served: Page, answering: type[Answering], ad
 def test_refusals_are_said(served: Page, watch: Watch):
     served.locator("#live-text").fill("refuse this")
     served.get_by_role("button", name="Show latents").click()
-    expect(served.locator(".live > .status")).to_have_text("The text is refused.")
+    expect(served.locator(".live > .status")).to_have_text("What was asked is refused.")
     served.get_by_role("button", name="Continue the text").click()
-    expect(served.locator(".steering .status")).to_have_text("The text is refused.")
+    expect(served.locator(".steering .status")).to_have_text("What was asked is refused.")
     watch.complaints.clear()  # the browser notes the status
 
 

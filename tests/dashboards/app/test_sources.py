@@ -7,7 +7,7 @@ from typing import get_args, get_type_hints, is_typeddict
 
 import pytest
 
-from sae.dashboards import schema
+from sae.dashboards import factor_schema, schema
 from sae.dashboards.live import messages
 from tests.dashboards.app.synthetic import BUILT
 
@@ -15,14 +15,17 @@ SOURCES = BUILT.parent / "src"
 TYPESCRIPT = {path: path.read_text() for path in sorted(SOURCES.rglob("*.ts"))}
 
 
-PAIRS = pytest.mark.parametrize(("module", "name"), [(schema, "schema.ts"), (messages, "messages.ts")])
+PAIRS = pytest.mark.parametrize(
+    ("module", "name"), [(schema, "schema.ts"), (factor_schema, "factor_schema.ts"), (messages, "messages.ts")]
+)
 
 
 def interfaces(name: str) -> dict[str, dict[str, str]]:
-    """Fields and types of each interface of a file."""
+    """Fields and types of each interface of a file, with those of what it extends, which schema.ts has."""
     text = (SOURCES / name).read_text()
-    found = re.findall(r"^export interface (\w+) \{\n(.*?)^\}", text, re.MULTILINE | re.DOTALL)
-    return {name: dict(re.findall(r"^  (\w+\??): (.+);$", body, re.MULTILINE)) for name, body in found}
+    found = re.findall(r"^export interface (\w+)(?: extends (\w+))? \{\n(.*?)^\}", text, re.MULTILINE | re.DOTALL)
+    fields = {key: dict(re.findall(r"^  (\w+\??): (.+);$", body, re.MULTILINE)) for key, _, body in found}
+    return {key: interfaces("schema.ts")[base] | fields[key] if base else fields[key] for key, base, _ in found}
 
 
 def typescript_type(hint: object) -> str:

@@ -25,10 +25,129 @@ var dashboard = (() => {
     put: () => put
   });
 
+  // sae/dashboards/app/src/dom.ts
+  var SVG = "http://www.w3.org/2000/svg";
+  function fill(element, attributes, children) {
+    for (const [name, value] of Object.entries(attributes)) {
+      if (typeof value === "function") element.addEventListener(name.slice(2), value);
+      else if (value === true) element.setAttribute(name, "");
+      else if (value !== false && value != null) element.setAttribute(name, String(value));
+    }
+    append(element, children);
+    return element;
+  }
+  function append(parent, children) {
+    for (const child of children) {
+      if (Array.isArray(child)) append(parent, child);
+      else if (child instanceof Node) parent.appendChild(child);
+      else if (child != null && typeof child !== "boolean") parent.appendChild(document.createTextNode(String(child)));
+    }
+  }
+  function h(tag, attributes = {}, ...children) {
+    return fill(document.createElement(tag), attributes, children);
+  }
+  function s(tag, attributes = {}, ...children) {
+    return fill(document.createElementNS(SVG, tag), attributes, children);
+  }
+  function replace(parent, ...children) {
+    parent.replaceChildren();
+    append(parent, children);
+  }
+  function eachFrame(action) {
+    let waiting2 = false;
+    return () => {
+      if (waiting2) return;
+      waiting2 = true;
+      requestAnimationFrame(() => {
+        waiting2 = false;
+        action();
+      });
+    };
+  }
+
+  // sae/dashboards/app/src/visible.ts
+  var LONGEST = 120;
+  var NAMES = {
+    10: "\u21B5",
+    13: "CR",
+    9: "\u21E5",
+    173: "SHY",
+    1564: "ALM",
+    6158: "MVS",
+    8203: "ZWSP",
+    8204: "ZWNJ",
+    8205: "ZWJ",
+    8206: "LRM",
+    8207: "RLM",
+    8232: "LS",
+    8233: "PS",
+    8234: "LRE",
+    8235: "RLE",
+    8236: "PDF",
+    8237: "LRO",
+    8238: "RLO",
+    8288: "WJ",
+    8294: "LRI",
+    8295: "RLI",
+    8296: "FSI",
+    8297: "PDI",
+    65279: "BOM"
+  };
+  var UNSEEN = /[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}\p{Cn}]/u;
+  function sign(character) {
+    const code = character.codePointAt(0) ?? 0;
+    if (code in NAMES) return NAMES[code];
+    if (code < 256) return `\\x${code.toString(16).padStart(2, "0")}`;
+    return `U+${code.toString(16).toUpperCase().padStart(4, "0")}`;
+  }
+  function joins(characters, at) {
+    const code = characters[at].codePointAt(0);
+    return (code === 8205 || code === 8204) && at > 0 && at < characters.length - 1 && !/\s/u.test(characters[at + 1]);
+  }
+  function pieces(text2, longest = LONGEST) {
+    const characters = Array.from(text2.slice(0, longest * 2)).slice(0, longest);
+    const found = [];
+    const add = (part, isSign) => {
+      const last = found.at(-1);
+      if (last && !isSign && !last.sign) last.text += part;
+      else found.push({ text: part, sign: isSign });
+    };
+    characters.forEach((character, at) => {
+      if (UNSEEN.test(character) && !joins(characters, at)) add(sign(character), true);
+      else if (at === 0 && /\p{M}/u.test(character)) add(`\u25CC${character}`, false);
+      else add(character, false);
+    });
+    if (text2.length > longest * 2 || Array.from(text2).length > longest) {
+      found.push({ text: `\u2026 ${text2.length.toLocaleString("en")} characters`, sign: true });
+    }
+    return found;
+  }
+  function visible(text2, longest = 40) {
+    const cut = pieces(text2, longest).map((piece) => piece.text.startsWith("\u2026 ") && piece.sign ? "\u2026" : piece.text);
+    return cut.join("");
+  }
+  function shown(text2, breaks = false, longest = LONGEST) {
+    return pieces(text2, longest).map((piece) => {
+      if (!piece.sign) return piece.text;
+      const mark = h("span", { class: piece.text.length > 1 ? "sign named" : "sign" }, piece.text);
+      return breaks && piece.text === "\u21B5" ? [mark, h("span", { class: "break" }, "\n")] : mark;
+    });
+  }
+  function token(text2) {
+    return h("bdi", { class: "word" }, text2 === "" ? h("span", { class: "sign named" }, "empty") : shown(text2));
+  }
+
+  // sae/dashboards/app/src/address.ts
+  function place(words2, size2, what) {
+    const number3 = Number(words2);
+    if (!/^\d+$/.test(words2) || number3 >= size2) throw new Error(`There is no ${what} \u201C${visible(words2)}\u201D: they are numbered from 0 to ${size2 - 1}.`);
+    return number3;
+  }
+
   // sae/dashboards/app/src/store.ts
   var waiting = /* @__PURE__ */ new Map();
   var kept = /* @__PURE__ */ new Map();
-  var KEPT_LATENT_FILES = 24;
+  var KEPT_FILES_OF_PAGES = 24;
   function put(key, payload) {
     waiting.get(key)?.take(payload);
     waiting.delete(key);
@@ -66,18 +185,21 @@ var dashboard = (() => {
       found.catch(() => kept.delete(key));
     } else kept.delete(key);
     kept.set(key, found);
-    forgetOldLatents();
+    forgetOldPages();
     return found;
   }
-  function forgetOldLatents() {
-    const latents = [...kept.keys()].filter((key) => key.startsWith("latents/"));
-    for (const key of latents.slice(0, -KEPT_LATENT_FILES)) kept.delete(key);
+  function forgetOldPages() {
+    const pages = [...kept.keys()].filter((key) => /^(latents|factors)\//.test(key));
+    for (const key of pages.slice(0, -KEPT_FILES_OF_PAGES)) kept.delete(key);
   }
   var manifestFile = () => file("manifest");
   var indexFile = (number3) => file(`index/${number3}`);
   var latentsFile = (number3) => file(`latents/${number3}`);
   var searchFile = (number3) => file(`search/${number3}`);
   var textFile = (number3) => file(`texts/${number3}`);
+  var factorsFile = (number3) => file(`factors/${number3}`);
+  var wordFile = (number3) => file(`words/${number3}`);
+  var pathFile = (number3) => file(`paths/${number3}`);
 
   // sae/dashboards/app/src/catalogue.ts
   var ARRAYS = { f32: Float32Array, i32: Int32Array, u8: Uint8Array };
@@ -131,48 +253,102 @@ var dashboard = (() => {
     return catalogue;
   }
 
-  // sae/dashboards/app/src/dom.ts
-  var SVG = "http://www.w3.org/2000/svg";
-  function fill(element, attributes, children) {
-    for (const [name, value] of Object.entries(attributes)) {
-      if (typeof value === "function") element.addEventListener(name.slice(2), value);
-      else if (value === true) element.setAttribute(name, "");
-      else if (value !== false && value != null) element.setAttribute(name, String(value));
-    }
-    append(element, children);
-    return element;
+  // sae/dashboards/app/src/layers.ts
+  var LAYER_SHADES = 9;
+  var LEVELS = ["low", "middle", "high"];
+  function levelWord(level) {
+    return LEVELS[level] ?? "\u2013";
   }
-  function append(parent, children) {
-    for (const child of children) {
-      if (Array.isArray(child)) append(parent, child);
-      else if (child instanceof Node) parent.appendChild(child);
-      else if (child != null && typeof child !== "boolean") parent.appendChild(document.createTextNode(String(child)));
-    }
+  function layerLabels(layers) {
+    const numbers3 = layers.flatMap(({ number: number3 }) => number3 === null ? [] : [number3]);
+    const apart = new Set(numbers3).size === numbers3.length;
+    return layers.map(({ name, number: number3 }) => apart && number3 !== null ? String(number3) : name);
   }
-  function h(tag, attributes = {}, ...children) {
-    return fill(document.createElement(tag), attributes, children);
+  function layerShade(layer, of) {
+    return 1 + Math.round(layer * (LAYER_SHADES - 1) / Math.max(1, of - 1));
   }
-  function s(tag, attributes = {}, ...children) {
-    return fill(document.createElementNS(SVG, tag), attributes, children);
+
+  // sae/dashboards/app/src/numbers.ts
+  var MISSING = "\u2013";
+  function missing(value) {
+    return value == null || Number.isNaN(value);
   }
-  function replace(parent, ...children) {
-    parent.replaceChildren();
-    append(parent, children);
+  function short(value) {
+    if (missing(value)) return MISSING;
+    if (value === 0) return "0";
+    const size2 = Math.abs(value);
+    if (size2 >= 1e-3 && size2 < 1e5) return minus(String(Number(value.toPrecision(size2 >= 1e3 ? 5 : 3))));
+    return minus(value.toExponential(1).replace(".0e", "e").replace("e+", "e"));
   }
-  function eachFrame(action) {
-    let waiting2 = false;
-    return () => {
-      if (waiting2) return;
-      waiting2 = true;
-      requestAnimationFrame(() => {
-        waiting2 = false;
-        action();
-      });
-    };
+  function signed(value) {
+    return missing(value) || value <= 0 ? short(value) : `+${short(value)}`;
   }
+  function percent(share) {
+    return missing(share) ? MISSING : `${short(share * 100)} %`;
+  }
+  function whole(value) {
+    return missing(value) ? MISSING : value.toLocaleString("en");
+  }
+  function minus(digits) {
+    return digits.replace("-", "\u2212").replace("e-", "e\u2212");
+  }
+
+  // sae/dashboards/app/src/factor_definitions.ts
+  var METHODS = ["lime", "integrated_gradients", "leave_one_out"];
+  var FACTOR_DEFINITIONS = {
+    factor: { name: "Factor", means: "Number of the factor in the dictionary, from 0. One dictionary serves all layers." },
+    factor_density: { name: "Density", means: "Share of the activation vectors read, those of all layers together, on which the factor is active (above zero)." },
+    factor_fired: { name: "Fired on", means: "Number of activation vectors, of all layers, on which the factor is active." },
+    factor_max: { name: "Maximum", means: "Largest activation on the text that was read, at any layer." },
+    factor_decoder_norm: { name: "Decoder norm", means: "Euclidean length of the factor's row in the dictionary." },
+    factor_concentration: { name: "Concentration", means: "Share of the factor's firings, at all layers, that fall on its commonest token." },
+    factor_entropy: { name: "Entropy", means: "Entropy, in bits, of the distribution of its firings over tokens: 0 where it fires on one token alone." },
+    factor_top_token: { name: "Top token", means: "The token on which the factor fires most often, all layers together." },
+    factor_explanation: { name: "Explanation", means: "Words for what the factor fires on, where there are any." },
+    factor_cosine: { name: "Cosine", means: "Cosine of the angle between the two factors' rows in the dictionary." },
+    factor_dead: { name: "Dead", means: "Factors that are active on none of the vectors read here, at no layer." },
+    factor_ultra_low: { name: "Ultra-low", means: "Factors that are active, but on a smaller share of the vectors read than this." },
+    factor_token_count: { name: "Count", means: "Firings of the factor on this token, at this layer." },
+    factor_token_share: { name: "Share", means: "Share of the factor's firings at this layer that fall on this token." },
+    factor_token_mean: { name: "Mean there", means: "Mean activation of the factor where it fires on this token, at this layer." },
+    factor_activation: { name: "Activation", means: "The factor's coefficient in the code of this token's activation vector, at this layer." },
+    factor_logit_weight: {
+      name: "Logit weight",
+      means: "The factor's row in the dictionary times the unembedding, with the final norm's weights: what one unit of activation adds to the token's logit directly, were it written into the last layer, divided by a length that the final norm measures at each place."
+    },
+    level: { name: "Level", means: "Low, middle or high: where in the network the factor emerges, read off its importance over layers. A factor's page states the rule." },
+    peak_layer: { name: "Peak layer", means: "The layer at which the factor's importance is largest." },
+    importance: {
+      name: "Importance",
+      means: "Mean of the factor's strongest activations at a layer; of all where there are fewer, zeros included. In the table of factors: at its peak layer. How many activations these are stands in the head of the index."
+    },
+    layers: { name: "Layers", means: "Layers whose activation vectors the one dictionary was fitted to." },
+    vectors: { name: "Vectors read", means: "Activation vectors that the factors were read on: one for each token and layer, special tokens left out." },
+    method: { name: "Method", means: "How codes were found: sparse coding, or the encoder of a sparse autoencoder." },
+    layer_rows: { name: "Vectors", means: "Activation vectors of this layer that factors were read on." },
+    layer_l0: { name: "L0", means: "Factors active on a vector of this layer, on average." },
+    layer_fvu: { name: "FVU", means: "Fraction of variance unexplained on this layer's vectors: squared error of the reconstruction over their variance." },
+    layer_fired: { name: "Fired on", means: "Vectors of this layer on which the factor is active." },
+    layer_share: { name: "Share", means: "Share of this layer's vectors on which the factor is active." },
+    layer_max: { name: "Maximum", means: "The factor's largest activation at this layer." },
+    lime: { name: "LIME", means: "Weights of a linear fit to what the factor's activation at the marked token becomes when random sets of tokens are masked. Positive: the token makes the factor fire." },
+    integrated_gradients: {
+      name: "Integrated gradients",
+      means: "Gradient of the activation at the marked token, added up on the straight line from the embeddings of mask tokens to those of the text. The weights of a whole block sum to the difference of the activations at the line's ends."
+    },
+    leave_one_out: { name: "Leave one out", means: "How far the activation at the marked token falls when this token alone is replaced by the mask token. Positive: the token makes the factor fire." },
+    agreement_contexts: { name: "Contexts", means: "Contexts for which both ways were used." },
+    agreement_correlation: { name: "Rank correlation", means: "Spearman's correlation of the two ways' weights over a context's tokens, mean over contexts." },
+    agreement_same_top: { name: "Same top token", means: "Share of contexts in which both ways find the same token most salient, the one that fires left out." },
+    occurrences: { name: "Occurrences", means: "Places where the word stands in the text that was read. Of many, a sample drawn with a fixed seed is shown." },
+    groups: { name: "Groups", means: "Sets of occurrences whose last token uses the same factors at a layer." },
+    sense_difference: { name: "Difference", means: "The factor's mean activation in this group less its mean in the word's other occurrences, at this layer. The factors with the largest set the group apart." },
+    path_largest: { name: "Largest", means: "The factor's largest activation on this token, over the layers." }
+  };
 
   // sae/dashboards/app/src/definitions.ts
   var DEFINITIONS = {
+    ...FACTOR_DEFINITIONS,
     latent: { name: "Latent", means: "Number of the latent in the dictionary, from 0." },
     density: { name: "Density", means: "Share of the tokens read on which the latent is active (above zero)." },
     fired: { name: "Fired on", means: "Number of tokens on which the latent is active." },
@@ -236,133 +412,16 @@ var dashboard = (() => {
   function defined(key) {
     return Object.hasOwn(DEFINITIONS, key);
   }
+  function termOf(noun2, key) {
+    const own = `factor_${key}`;
+    return noun2 === "factor" && defined(own) ? own : key;
+  }
   function term(key, label = DEFINITIONS[key].name) {
     return h("button", { type: "button", class: "term", "data-term": key, "aria-describedby": `means-${key}` }, label);
   }
   function glossary() {
     const entries = Object.entries(DEFINITIONS).map(([key, { means }]) => h("span", { id: `means-${key}` }, means));
     return h("div", { hidden: true }, entries);
-  }
-
-  // sae/dashboards/app/src/keys.ts
-  var LIST = [
-    ["j, \u2192 or \u2193", "next latent; in the index: next row"],
-    ["k, \u2190 or \u2191", "previous latent; in the index: previous row"],
-    ["Enter", "open the row, point or link that the keyboard is on"],
-    ["/", "search by token"],
-    ["i", "to the index"],
-    ["\u2190 \u2192 inside a text", "from token to token, with what is known of each"],
-    ["\u2190 \u2192 \u2191 \u2193 on the map", "from point to point; + and - zoom, 0 shows all"],
-    ["\u2190 \u2192 on a histogram", "from bar to bar"],
-    ["Escape", "close a box"],
-    ["?", "this list"]
-  ];
-  function helpBox() {
-    const close = h("button", { type: "button", class: "main", onclick: () => dialog.close() }, "Close");
-    const dialog = h(
-      "dialog",
-      { "aria-labelledby": "help-title" },
-      h("h2", { id: "help-title" }, "Keys"),
-      h("dl", { class: "keys" }, LIST.map(([key, means]) => [h("dt", {}, h("kbd", {}, key)), h("dd", {}, means)])),
-      h("p", {}, "Names of numbers that are underlined with dots say what they mean when pointed at or focused."),
-      close
-    );
-    return dialog;
-  }
-  function listen(keys, help) {
-    document.addEventListener("keydown", (event) => {
-      if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey || help.open) return;
-      if (event.target instanceof Element && event.target.closest("input, textarea, select, [contenteditable]")) return;
-      const scrolls = event.target instanceof Element && event.target.matches(".scroll, .tokens");
-      const by = { j: 1, k: -1, ArrowRight: 1, ArrowLeft: -1 }[event.key] ?? tableArrow(event);
-      if (by && !scrolls) keys.step(by);
-      else if (event.key === "/") keys.search();
-      else if (event.key === "i") keys.index();
-      else if (event.key === "?") help.showModal();
-      else return;
-      event.preventDefault();
-    });
-  }
-  function tableArrow(event) {
-    const inTable = event.target instanceof Element && event.target.closest(".table-scroll");
-    return inTable ? { ArrowDown: 1, ArrowUp: -1 }[event.key] : void 0;
-  }
-
-  // sae/dashboards/app/src/live.ts
-  async function ask(name, body) {
-    const response = await fetch(`api/${name}`, {
-      method: "POST",
-      headers: { "Content-Type": "application/json" },
-      body: JSON.stringify(body)
-    });
-    if (response.ok) return await response.json();
-    const words = await response.text();
-    let reason = words.slice(0, 500) || response.statusText;
-    try {
-      reason = JSON.parse(words).error ?? reason;
-    } catch {
-    }
-    throw new Error(reason);
-  }
-  var Live = class {
-    constructor(hello) {
-      this.hello = hello;
-    }
-    hello;
-    text(request) {
-      return ask("text", request);
-    }
-    steer(request) {
-      return ask("steer", request);
-    }
-    async ablate(request) {
-      return (await ask("ablate", request)).effects;
-    }
-  };
-  async function findLive() {
-    if (!location.protocol.startsWith("http")) return null;
-    try {
-      const response = await fetch("api/hello");
-      return response.ok ? new Live(await response.json()) : null;
-    } catch {
-      return null;
-    }
-  }
-
-  // sae/dashboards/app/src/look.ts
-  var LOOKS = ["system", "light", "dark"];
-  var KEPT_AS = "sae-dashboard-look";
-  function kept2() {
-    try {
-      const look2 = localStorage.getItem(KEPT_AS);
-      return look2 && LOOKS.includes(look2) ? look2 : "system";
-    } catch {
-      return "system";
-    }
-  }
-  function setLook(element, look2) {
-    element.dataset["look"] = look2;
-    document.dispatchEvent(new Event("themechange"));
-  }
-  function lookButton(root2) {
-    let look2 = kept2();
-    const button = h("button", { type: "button", class: "quiet-button" });
-    const show2 = () => {
-      setLook(root2, look2);
-      button.textContent = { system: "\u25D0", light: "\u25CB", dark: "\u25CF" }[look2];
-      button.setAttribute("aria-label", `Colours: ${look2}. Change.`);
-      button.title = `Colours: ${look2}`;
-    };
-    button.addEventListener("click", () => {
-      look2 = LOOKS[(LOOKS.indexOf(look2) + 1) % LOOKS.length];
-      try {
-        localStorage.setItem(KEPT_AS, look2);
-      } catch {
-      }
-      show2();
-    });
-    show2();
-    return button;
   }
 
   // sae/dashboards/app/src/tip.ts
@@ -445,109 +504,19 @@ var dashboard = (() => {
     }, { capture: true, passive: true });
   }
 
-  // sae/dashboards/app/src/numbers.ts
-  var MISSING = "\u2013";
-  function missing(value) {
-    return value == null || Number.isNaN(value);
-  }
-  function short(value) {
-    if (missing(value)) return MISSING;
-    if (value === 0) return "0";
-    const size2 = Math.abs(value);
-    if (size2 >= 1e-3 && size2 < 1e5) return minus(String(Number(value.toPrecision(size2 >= 1e3 ? 5 : 3))));
-    return minus(value.toExponential(1).replace(".0e", "e").replace("e+", "e"));
-  }
-  function signed(value) {
-    return missing(value) || value <= 0 ? short(value) : `+${short(value)}`;
-  }
-  function percent(share) {
-    return missing(share) ? MISSING : `${short(share * 100)} %`;
-  }
-  function whole(value) {
-    return missing(value) ? MISSING : value.toLocaleString("en");
-  }
-  function minus(digits) {
-    return digits.replace("-", "\u2212").replace("e-", "e\u2212");
-  }
-
-  // sae/dashboards/app/src/visible.ts
-  var LONGEST = 120;
-  var NAMES = {
-    10: "\u21B5",
-    13: "CR",
-    9: "\u21E5",
-    173: "SHY",
-    1564: "ALM",
-    6158: "MVS",
-    8203: "ZWSP",
-    8204: "ZWNJ",
-    8205: "ZWJ",
-    8206: "LRM",
-    8207: "RLM",
-    8232: "LS",
-    8233: "PS",
-    8234: "LRE",
-    8235: "RLE",
-    8236: "PDF",
-    8237: "LRO",
-    8238: "RLO",
-    8288: "WJ",
-    8294: "LRI",
-    8295: "RLI",
-    8296: "FSI",
-    8297: "PDI",
-    65279: "BOM"
-  };
-  var UNSEEN = /[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}\p{Cn}]/u;
-  function sign(character) {
-    const code = character.codePointAt(0) ?? 0;
-    if (code in NAMES) return NAMES[code];
-    if (code < 256) return `\\x${code.toString(16).padStart(2, "0")}`;
-    return `U+${code.toString(16).toUpperCase().padStart(4, "0")}`;
-  }
-  function joins(characters, at) {
-    const code = characters[at].codePointAt(0);
-    return (code === 8205 || code === 8204) && at > 0 && at < characters.length - 1 && !/\s/u.test(characters[at + 1]);
-  }
-  function pieces(text2, longest = LONGEST) {
-    const characters = Array.from(text2.slice(0, longest * 2)).slice(0, longest);
-    const found = [];
-    const add = (part, isSign) => {
-      const last = found.at(-1);
-      if (last && !isSign && !last.sign) last.text += part;
-      else found.push({ text: part, sign: isSign });
-    };
-    characters.forEach((character, at) => {
-      if (UNSEEN.test(character) && !joins(characters, at)) add(sign(character), true);
-      else if (at === 0 && /\p{M}/u.test(character)) add(`\u25CC${character}`, false);
-      else add(character, false);
-    });
-    if (text2.length > longest * 2 || Array.from(text2).length > longest) {
-      found.push({ text: `\u2026 ${text2.length.toLocaleString("en")} characters`, sign: true });
-    }
-    return found;
-  }
-  function visible(text2, longest = 40) {
-    const cut = pieces(text2, longest).map((piece) => piece.text.startsWith("\u2026 ") && piece.sign ? "\u2026" : piece.text);
-    return cut.join("");
-  }
-  function shown(text2, breaks = false, longest = LONGEST) {
-    return pieces(text2, longest).map((piece) => {
-      if (!piece.sign) return piece.text;
-      const mark = h("span", { class: piece.text.length > 1 ? "sign named" : "sign" }, piece.text);
-      return breaks && piece.text === "\u21B5" ? [mark, h("span", { class: "break" }, "\n")] : mark;
-    });
-  }
-  function token(text2) {
-    return h("bdi", { class: "word" }, text2 === "" ? h("span", { class: "sign named" }, "empty") : shown(text2));
-  }
-
   // sae/dashboards/app/src/context.ts
-  function latentLink(context, latent2) {
+  function factorsInfo(context) {
+    return context.manifest?.factors ?? null;
+  }
+  function noun(context) {
+    return factorsInfo(context) ? "factor" : "latent";
+  }
+  function latentLink(context, latent2, more = "") {
     if (context.base === null) return h("span", {}, latent2);
-    const link = h("a", { href: `${context.base}#/latent/${latent2}`, target: context.base ? "_blank" : null, rel: context.base ? "noopener" : null }, latent2);
+    const href = `${context.base}#/${noun(context)}/${latent2}${more}`;
+    const link = h("a", { href, target: context.base ? "_blank" : null, rel: context.base ? "noopener" : null }, latent2);
     const { catalogue } = context;
-    if (catalogue) tip(link, () => summary(catalogue, latent2));
+    if (catalogue) tip(link, () => summary(context, catalogue, latent2));
     return link;
   }
   function effect(catalogue, latent2) {
@@ -557,14 +526,175 @@ var dashboard = (() => {
   function isExact(catalogue, latent2) {
     return catalogue.value("effect_exact", latent2) === 1;
   }
-  function summary(catalogue, latent2) {
+  function summary(context, catalogue, latent2) {
     const top = catalogue.topToken(latent2);
     const explanation = catalogue.explanation(latent2);
-    const lines = [h("b", {}, `Latent ${latent2}`), h("p", {}, `Active on ${percent(catalogue.value("density", latent2))} of tokens`)];
+    const info = factorsInfo(context);
+    const lines = [h("b", {}, `${info ? "Factor" : "Latent"} ${latent2}`), h("p", {}, `Active on ${percent(catalogue.value("density", latent2))} of ${info ? "vectors" : "tokens"}`)];
     if (catalogue.has("effect")) lines.push(h("p", {}, `Effect on the loss up to ${effect(catalogue, latent2)} nats`));
+    const layer = info?.layers[catalogue.value("peak_layer", latent2)];
+    if (layer) lines.push(h("p", {}, `Level ${levelWord(catalogue.value("level", latent2))}, strongest at ${layer.name}`));
     if (top) lines.push(h("p", {}, "Most often on ", token(top.text)));
     if (explanation) lines.push(h("p", {}, h("bdi", {}, explanation)));
     return lines;
+  }
+
+  // sae/dashboards/app/src/keys.ts
+  var LIST = [
+    ["j, \u2192 or \u2193", "next latent or factor; in the index: next row"],
+    ["k, \u2190 or \u2191", "previous latent or factor; in the index: previous row"],
+    ["Enter", "open the row, point or link that the keyboard is on"],
+    ["/", "search by token"],
+    ["g", "go to a number"],
+    ["[ and ]", "layer before and layer after, on pages of factors"],
+    ["i", "to the index"],
+    ["\u2190 \u2192 inside a text", "from token to token, with what is known of each"],
+    ["\u2190 \u2192 \u2191 \u2193 on the map", "from point to point; + and - zoom, 0 shows all"],
+    ["\u2190 \u2192 on a chart", "from bar to bar, from layer to layer"],
+    ["Escape", "close a box"],
+    ["?", "this list"]
+  ];
+  function helpBox() {
+    const close = h("button", { type: "button", class: "main", onclick: () => dialog.close() }, "Close");
+    const dialog = h(
+      "dialog",
+      { "aria-labelledby": "help-title" },
+      h("h2", { id: "help-title" }, "Keys"),
+      h("dl", { class: "keys" }, LIST.map(([key, means]) => [h("dt", {}, h("kbd", {}, key)), h("dd", {}, means)])),
+      h("p", {}, "Names of numbers that are underlined with dots say what they mean when pointed at or focused."),
+      close
+    );
+    return dialog;
+  }
+  function listen(keys, help) {
+    document.addEventListener("keydown", (event) => {
+      if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey || help.open) return;
+      if (event.target instanceof Element && event.target.closest("input, textarea, select, [contenteditable]")) return;
+      const scrolls = event.target instanceof Element && event.target.matches(".scroll, .tokens");
+      const by = { j: 1, k: -1, ArrowRight: 1, ArrowLeft: -1 }[event.key] ?? tableArrow(event);
+      if (by && !scrolls) keys.step(by);
+      else if (event.key === "[" || event.key === "]") keys.layer(event.key === "[" ? -1 : 1);
+      else if (event.key === "/") keys.search();
+      else if (event.key === "g") keys.goTo();
+      else if (event.key === "i") keys.index();
+      else if (event.key === "?") help.showModal();
+      else return;
+      event.preventDefault();
+    });
+  }
+  function tableArrow(event) {
+    const inTable = event.target instanceof Element && event.target.closest(".table-scroll");
+    return inTable ? { ArrowDown: 1, ArrowUp: -1 }[event.key] : void 0;
+  }
+
+  // sae/dashboards/app/src/layer_slider.ts
+  function layerSlider(layers, changed) {
+    const swatch = h("span", { class: "swatch l1", "aria-hidden": "true" });
+    const name = h("output", { for: "layer" });
+    const input = h("input", { type: "range", id: "layer", min: 0, max: layers.length - 1, step: 1, "aria-keyshortcuts": "[ ]", oninput: () => {
+      show2(Number(input.value));
+      changed(Number(input.value));
+    } });
+    function show2(layer) {
+      input.value = String(layer);
+      const words2 = layers[layer]?.name ?? "";
+      input.setAttribute("aria-valuetext", words2);
+      name.textContent = `${words2}, ${layer + 1} of ${layers.length}`;
+      swatch.className = `swatch l${layerShade(layer, layers.length)}`;
+    }
+    return { element: h("div", { class: "layer-slider" }, h("label", { for: "layer" }, "Layer"), input, swatch, name), show: show2 };
+  }
+  function stepLayer(page, by) {
+    const input = page.querySelector("#layer");
+    if (!input) return;
+    input.value = String(Number(input.value) + by);
+    input.dispatchEvent(new Event("input"));
+  }
+
+  // sae/dashboards/app/src/live.ts
+  async function ask(name, body) {
+    const response = await fetch(`api/${name}`, {
+      method: "POST",
+      headers: { "Content-Type": "application/json" },
+      body: JSON.stringify(body)
+    });
+    if (response.ok) return await response.json();
+    const words2 = await response.text();
+    let reason = words2.slice(0, 500) || response.statusText;
+    try {
+      reason = JSON.parse(words2).error ?? reason;
+    } catch {
+    }
+    throw new Error(reason);
+  }
+  var Live = class {
+    constructor(hello) {
+      this.hello = hello;
+    }
+    hello;
+    text(request) {
+      return ask("text", request);
+    }
+    steer(request) {
+      return ask("steer", request);
+    }
+    async ablate(request) {
+      return (await ask("ablate", request)).effects;
+    }
+    word(request) {
+      return ask("word", request);
+    }
+    path(request) {
+      return ask("path", request);
+    }
+    saliency(request) {
+      return ask("saliency", request);
+    }
+  };
+  async function findLive() {
+    if (!location.protocol.startsWith("http")) return null;
+    try {
+      const response = await fetch("api/hello");
+      return response.ok ? new Live(await response.json()) : null;
+    } catch {
+      return null;
+    }
+  }
+
+  // sae/dashboards/app/src/look.ts
+  var LOOKS = ["system", "light", "dark"];
+  var KEPT_AS = "sae-dashboard-look";
+  function kept2() {
+    try {
+      const look2 = localStorage.getItem(KEPT_AS);
+      return look2 && LOOKS.includes(look2) ? look2 : "system";
+    } catch {
+      return "system";
+    }
+  }
+  function setLook(element, look2) {
+    element.dataset["look"] = look2;
+    document.dispatchEvent(new Event("themechange"));
+  }
+  function lookButton(root2) {
+    let look2 = kept2();
+    const button = h("button", { type: "button", class: "quiet-button" });
+    const show2 = () => {
+      setLook(root2, look2);
+      button.textContent = { system: "\u25D0", light: "\u25CB", dark: "\u25CF" }[look2];
+      button.setAttribute("aria-label", `Colours: ${look2}. Change.`);
+      button.title = `Colours: ${look2}`;
+    };
+    button.addEventListener("click", () => {
+      look2 = LOOKS[(LOOKS.indexOf(look2) + 1) % LOOKS.length];
+      try {
+        localStorage.setItem(KEPT_AS, look2);
+      } catch {
+      }
+      show2();
+    });
+    show2();
+    return button;
   }
 
   // sae/dashboards/app/src/axes.ts
@@ -578,14 +708,14 @@ var dashboard = (() => {
       high,
       ticks,
       at: (value) => start + (to(value) - a) / (b - a) * (end - start),
-      of: (pixel) => from(a + (pixel - start) / (end - start) * (b - a))
+      of: (pixel2) => from(a + (pixel2 - start) / (end - start) * (b - a))
     };
   }
   function linearAxis(low, high, start, end, count = 5) {
     if (!(high > low)) [low, high] = [low - 0.5, low + 0.5];
     const rough = (high - low) / count;
     const power = 10 ** Math.floor(Math.log10(rough));
-    const step2 = power * ([1, 2, 5, 10].find((factor) => factor * power >= rough) ?? 10);
+    const step2 = power * ([1, 2, 5, 10].find((factor2) => factor2 * power >= rough) ?? 10);
     const ticks = [];
     for (let i = Math.ceil(low / step2 - 1e-9); i * step2 <= high + step2 * 1e-9; i++) ticks.push(Number((i * step2).toPrecision(12)));
     return axis(low, high, start, end, ticks, false);
@@ -645,10 +775,169 @@ var dashboard = (() => {
     );
   }
 
+  // sae/dashboards/app/src/chart.ts
+  var FIRST_WIDTH = 400;
+  function fitted(chart, draw) {
+    let width = FIRST_WIDTH;
+    new ResizeObserver(() => {
+      if (!chart.clientWidth || chart.clientWidth === width) return;
+      width = chart.clientWidth;
+      draw(width);
+    }).observe(chart);
+    draw(width);
+  }
+  function chartFigure(title, heading2, chart, readout, heads, rows) {
+    return h(
+      "figure",
+      { class: "chart" },
+      h("figcaption", {}, h("span", {}, heading2), h("span", { class: "tools" }, saveButton(() => chart, title))),
+      chart,
+      readout,
+      h("details", {}, h("summary", {}, "As a table"), h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": `${title}, as a table` }, h(
+        "table",
+        { class: "numbers-table" },
+        h("thead", {}, h("tr", {}, heads.map((head, i) => h("th", { scope: "col", class: i ? "number" : null }, head)))),
+        h("tbody", {}, rows.map(([first, ...others]) => h("tr", {}, h("th", { scope: "row" }, first), others.map((cell) => h("td", { class: "number" }, cell)))))
+      )))
+    );
+  }
+  var pixel = (value) => Math.round(value * 10) / 10;
+
+  // sae/dashboards/app/src/layer_axis.ts
+  var CHARACTER_PIXELS = 6.5;
+  var BETWEEN_PIXELS = 10;
+  var LayerAxis = class {
+    constructor(layers) {
+      this.layers = layers;
+      this.labels = layerLabels(layers);
+    }
+    layers;
+    labels;
+    left = 0;
+    right = 0;
+    width = 0;
+    /** Lays the layers from one pixel to another, in a chart of this width. */
+    lay(left, right, width) {
+      [this.left, this.right, this.width] = [left, right, width];
+    }
+    /** Pixels from a layer to the next. */
+    get step() {
+      return (this.right - this.left) / Math.max(1, this.layers.length - 1);
+    }
+    /** Pixel of a layer. */
+    x(layer) {
+      return this.layers.length > 1 ? this.left + layer * this.step : (this.left + this.right) / 2;
+    }
+    /** Labels with their upper edge at `top`. */
+    draw(top, chosen) {
+      const size2 = (layer) => this.labels[layer].length * CHARACTER_PIXELS;
+      const spans = [];
+      const order = [...this.labels.keys()].sort((a, b) => Number(b === chosen) - Number(a === chosen) || a - b);
+      const texts = order.map((layer) => {
+        const middle = Math.min(Math.max(this.x(layer), size2(layer) / 2), this.width - size2(layer) / 2);
+        const span = [middle - size2(layer) / 2 - BETWEEN_PIXELS, middle + size2(layer) / 2];
+        if (spans.some(([from, to]) => from < span[1] && span[0] < to)) return null;
+        spans.push(span);
+        return s("text", { class: layer === chosen ? "axis strong" : "axis", x: pixel(middle), y: top + 12, "text-anchor": "middle" }, this.labels[layer]);
+      });
+      return [texts, s("text", { class: "axis", x: pixel((this.left + this.right) / 2), y: top + 29, "text-anchor": "middle" }, "layer")];
+    }
+  };
+
+  // sae/dashboards/app/src/curve.ts
+  var [LEFT, RIGHT, TOP, HEIGHT] = [46, 20, 14, 210];
+  var BOTTOM = HEIGHT - 36;
+  var INSIDE = 14;
+  function importanceCurve(info, record, choose) {
+    const { layers } = info;
+    const axis2 = new LayerAxis(layers);
+    const values = record.layers.map(({ importance }) => importance ?? 0);
+    const last = layers.length - 1;
+    let width = 0;
+    let chosen = 0;
+    let at = -1;
+    const title = `Importance of factor ${record.factor} over the layers`;
+    const chart = s("svg", {
+      class: "curve",
+      role: "img",
+      tabindex: 0,
+      height: HEIGHT,
+      "aria-label": `${title}: ${layers.map(({ name }, i) => `${name} ${short(record.layers[i]?.importance)}`).join(", ")}. Arrow keys read the layers, Enter chooses one.`
+    });
+    const readout = h("output", { "aria-live": "polite" }, "\xA0");
+    function draw() {
+      const y = linearAxis(0, Math.max(1e-12, ...values) * 1.08, BOTTOM, TOP, 4);
+      const line = values.map((value, i) => `${i ? "L" : "M"}${pixel(axis2.x(i))} ${pixel(y.at(value))}`).join("");
+      chart.setAttribute("viewBox", `0 0 ${width} ${HEIGHT}`);
+      replace(
+        chart,
+        y.ticks.map((tick) => [
+          s("path", { class: "grid", d: `M${LEFT} ${pixel(y.at(tick))}H${width - RIGHT}` }),
+          s("text", { class: "axis", x: LEFT - 6, y: pixel(y.at(tick) + 4), "text-anchor": "end" }, short(tick))
+        ]),
+        s("path", { class: "base", d: `M${LEFT} ${BOTTOM}H${width - RIGHT}` }),
+        s("path", { class: "chosen-layer", d: `M${pixel(axis2.x(chosen))} ${TOP}V${BOTTOM}` }),
+        s("path", { class: "curve-line", d: line }),
+        values.map((value, i) => s("circle", {
+          class: `curve-point f${layerShade(i, layers.length)}${record.layers[i]?.importance == null ? " none" : ""}`,
+          cx: pixel(axis2.x(i)),
+          cy: pixel(y.at(value)),
+          r: i === chosen ? 7 : 4.5
+        })),
+        axis2.draw(BOTTOM + 4, chosen),
+        at >= 0 && s("rect", { class: "pointed", "data-control": true, x: pixel(axis2.x(at) - 12), y: TOP, width: 24, height: BOTTOM - TOP })
+      );
+    }
+    function read(layer) {
+      at = Math.min(Math.max(layer, 0), last);
+      const one = record.layers[at];
+      readout.textContent = one?.importance == null ? `${layers[at].name}: never active here` : `${layers[at].name}: importance ${short(one.importance)}, maximum ${short(one.max)}, active on ${whole(one.fired)} vectors`;
+      draw();
+    }
+    function leave() {
+      at = -1;
+      readout.textContent = "\xA0";
+      draw();
+    }
+    function under(event) {
+      const box2 = chart.getBoundingClientRect();
+      const place2 = (event.clientX - box2.left) / box2.width * width;
+      return layers.reduce((best, _, i) => Math.abs(axis2.x(i) - place2) < Math.abs(axis2.x(best) - place2) ? i : best, 0);
+    }
+    chart.addEventListener("pointermove", (event) => read(under(event)));
+    chart.addEventListener("pointerleave", leave);
+    chart.addEventListener("blur", leave);
+    chart.addEventListener("pointerup", (event) => choose(under(event)));
+    chart.addEventListener("keydown", (event) => {
+      if (event.ctrlKey || event.metaKey || event.altKey) return;
+      const step2 = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+      if (step2) read(at < 0 ? chosen : at + step2);
+      else if (event.key === "Enter" && at >= 0) choose(at);
+      else return;
+      event.preventDefault();
+      event.stopPropagation();
+    });
+    fitted(chart, (now) => {
+      width = now;
+      axis2.lay(LEFT + INSIDE, width - RIGHT - INSIDE, width);
+      draw();
+    });
+    const heads = ["Layer", term("importance"), term("layer_max"), term("layer_fired"), term("layer_share")];
+    const rows = record.layers.map(({ importance, max, fired }, i) => [h("bdi", {}, layers[i].name), short(importance), short(max), whole(fired), percent(fired / layers[i].rows)]);
+    const heading2 = [term("importance", "Importance"), h("small", {}, ` mean of the ${whole(info.importance_top)} strongest activations at each layer`)];
+    return {
+      element: chartFigure(title, heading2, chart, readout, heads, rows),
+      show: (layer) => {
+        chosen = layer;
+        draw();
+      }
+    };
+  }
+
   // sae/dashboards/app/src/histogram.ts
-  var LEFT = 46;
-  var TOP = 10;
-  var RIGHT = 14;
+  var LEFT2 = 46;
+  var TOP2 = 10;
+  var RIGHT2 = 14;
   var LOWEST_ON_LOG = 0.7;
   function histogram(options) {
     const { bars, height = 200 } = options;
@@ -656,7 +945,7 @@ var dashboard = (() => {
     const { edges, counts } = bars;
     const [low, high] = [edges[0] ?? 0, edges.at(-1) ?? 1];
     let width = 400;
-    let right = width - RIGHT;
+    let right = width - RIGHT2;
     let x = values();
     const most = Math.max(1, ...counts);
     let part = null;
@@ -671,11 +960,11 @@ var dashboard = (() => {
     const readout = h("output", { "aria-live": "polite" }, "\xA0");
     const log = h("input", { type: "checkbox", onchange: () => draw() });
     function values() {
-      return options.logValues ? logAxis(low, high, LEFT, right) : linearAxis(low, high, LEFT, right);
+      return options.logValues ? logAxis(low, high, LEFT2, right) : linearAxis(low, high, LEFT2, right);
     }
     function scale() {
-      if (!log.checked) return linearAxis(0, most * 1.04, bottom, TOP, 4);
-      return logAxis(LOWEST_ON_LOG, most * 1.3, bottom, TOP);
+      if (!log.checked) return linearAxis(0, most * 1.04, bottom, TOP2, 4);
+      return logAxis(LOWEST_ON_LOG, most * 1.3, bottom, TOP2);
     }
     function bar(y, i, count, kind) {
       if (count <= 0) return null;
@@ -691,27 +980,27 @@ var dashboard = (() => {
       replace(
         chart,
         y.ticks.map((tick) => [
-          s("path", { class: "grid", d: `M${LEFT} ${round(y.at(tick))}H${right}` }),
-          s("text", { class: "axis", x: LEFT - 6, y: round(y.at(tick) + 4), "text-anchor": "end" }, short(tick))
+          s("path", { class: "grid", d: `M${LEFT2} ${round(y.at(tick))}H${right}` }),
+          s("text", { class: "axis", x: LEFT2 - 6, y: round(y.at(tick) + 4), "text-anchor": "end" }, short(tick))
         ]),
         counts.map((count, i) => bar(y, i, count, part ? "bar ground" : "bar")),
         part?.map((count, i) => bar(y, i, count, "bar")),
-        zero && s("path", { class: "zero", d: `M${round(x.at(0))} ${TOP}V${bottom}` }),
-        s("path", { class: "base", d: `M${LEFT} ${bottom}H${right}` }),
+        zero && s("path", { class: "zero", d: `M${round(x.at(0))} ${TOP2}V${bottom}` }),
+        s("path", { class: "base", d: `M${LEFT2} ${bottom}H${right}` }),
         x.ticks.map((tick) => s("text", { class: "axis", x: round(x.at(tick)), y: bottom + 15, "text-anchor": "middle" }, short(tick))),
-        s("text", { class: "axis", x: (LEFT + right) / 2, y: height - 5, "text-anchor": "middle" }, options.unit),
+        s("text", { class: "axis", x: (LEFT2 + right) / 2, y: height - 5, "text-anchor": "middle" }, options.unit),
         range && brush(range),
-        at >= 0 && s("rect", { class: "pointed", "data-control": true, x: round(x.at(edges[at])), y: TOP, width: round(x.at(edges[at + 1]) - x.at(edges[at])), height: bottom - TOP })
+        at >= 0 && s("rect", { class: "pointed", "data-control": true, x: round(x.at(edges[at])), y: TOP2, width: round(x.at(edges[at + 1]) - x.at(edges[at])), height: bottom - TOP2 })
       );
     }
     function brush([from, to]) {
-      const [a, b] = [from, to].map((value) => Math.min(Math.max(x.at(Math.min(Math.max(value, low), high)), LEFT), right));
-      return s("rect", { class: "brush", "data-control": true, x: round(a), y: TOP, width: round(Math.max(b - a, 1)), height: bottom - TOP });
+      const [a, b] = [from, to].map((value) => Math.min(Math.max(x.at(Math.min(Math.max(value, low), high)), LEFT2), right));
+      return s("rect", { class: "brush", "data-control": true, x: round(a), y: TOP2, width: round(Math.max(b - a, 1)), height: bottom - TOP2 });
     }
     function read(i) {
       at = Math.min(Math.max(i, 0), counts.length - 1);
-      const words = `${whole(counts[at] ?? 0)} ${options.counted} between ${short(edges[at])} and ${short(edges[at + 1])}`;
-      readout.textContent = part ? `${words}, ${whole(part[at] ?? 0)} of them in the table` : words;
+      const words2 = `${whole(counts[at] ?? 0)} ${options.counted} between ${short(edges[at])} and ${short(edges[at + 1])}`;
+      readout.textContent = part ? `${words2}, ${whole(part[at] ?? 0)} of them in the table` : words2;
       draw();
     }
     function leave() {
@@ -721,8 +1010,8 @@ var dashboard = (() => {
     }
     function valueUnder(event) {
       const box2 = chart.getBoundingClientRect();
-      const pixel = (event.clientX - box2.left) / box2.width * width;
-      return x.of(Math.min(Math.max(pixel, LEFT), right));
+      const pixel2 = (event.clientX - box2.left) / box2.width * width;
+      return x.of(Math.min(Math.max(pixel2, LEFT2), right));
     }
     let dragged = null;
     chart.addEventListener("pointermove", (event) => {
@@ -761,7 +1050,7 @@ var dashboard = (() => {
     new ResizeObserver(() => {
       if (!chart.clientWidth || chart.clientWidth === width) return;
       width = chart.clientWidth;
-      right = width - RIGHT;
+      right = width - RIGHT2;
       x = values();
       draw();
     }).observe(chart);
@@ -792,19 +1081,19 @@ var dashboard = (() => {
   }
 
   // sae/dashboards/app/src/views/cards.ts
-  function walk({ previous, next, words }, name, address) {
+  function walk({ previous, next, words: words2 }, name, address) {
     const link = (number3, label, key) => number3 === null ? h("span", { class: "button off" }, label) : h("a", { class: "button", href: address(number3), "aria-keyshortcuts": key }, label);
-    return h("nav", { class: "walk", "aria-label": name }, link(previous, "\u2190 Previous", "k"), h("span", { class: "quiet" }, words), link(next, "Next \u2192", "j"));
+    return h("nav", { class: "walk", "aria-label": name }, link(previous, "\u2190 Previous", "k"), h("span", { class: "quiet" }, words2), link(next, "Next \u2192", "j"));
   }
   function numberList(entries) {
     return h("dl", { class: "numbers" }, entries.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))));
   }
-  function card(title, heads, rows, tables = "words") {
+  function card(title, heads, rows, heading2 = "h3") {
     if (!rows.length) return null;
-    return h("section", { class: "card" }, h("h3", {}, title), h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": title }, h(
+    return h("section", { class: "card" }, h(heading2, {}, title), h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": title }, h(
       "table",
-      { class: tables },
-      h("thead", {}, h("tr", {}, heads.map((head2, i) => h("th", { scope: "col", class: i ? "number" : null }, head2)))),
+      {},
+      h("thead", {}, h("tr", {}, heads.map((head, i) => h("th", { scope: "col", class: i ? "number" : null }, head)))),
       h("tbody", {}, rows.map(([first, ...others]) => h("tr", {}, h("th", { scope: "row" }, first), others.map((cell) => h("td", { class: "number" }, cell)))))
     )));
   }
@@ -814,22 +1103,22 @@ var dashboard = (() => {
   }
   function logitsCard(weights, strings, of) {
     if (!weights) return null;
-    const list = (title, entries) => h("div", {}, h("h4", {}, title), h("ol", { class: "logits" }, entries.map(([place2, weight]) => h("li", {}, token(strings[place2]?.text ?? ""), h("span", { class: "number" }, signed(weight))))));
+    const list2 = (title, entries) => h("div", {}, h("h4", {}, title), h("ol", { class: "logits" }, entries.map(([place2, weight]) => h("li", {}, token(strings[place2]?.text ?? ""), h("span", { class: "number" }, signed(weight))))));
     return h(
       "section",
       { class: "card" },
       h("h3", {}, term("logit_weight", "Direct effect on logits")),
-      h("div", { class: "two" }, list("Raised most", weights.raised), list("Lowered most", weights.lowered)),
+      h("div", { class: "two" }, list2("Raised most", weights.raised), list2("Lowered most", weights.lowered)),
       histogram({ title: `Logit weights of ${of}`, heading: "All logit weights", bars: weights.histogram, unit: "logit weight", counted: "tokens", height: 170 }).element
     );
   }
-  function neighboursCard(context, title, head2, measure, entries, write) {
+  function neighboursCard(context, title, head, measure, entries, write) {
     const rows = entries.map(({ latent: latent2, value }) => {
       const top = context.catalogue?.topToken(latent2);
-      const words = context.catalogue?.explanation(latent2);
-      return [[latentLink(context, latent2), top && [" ", token(top.text)], words && h("small", {}, " ", h("bdi", {}, words))], write(value)];
+      const words2 = context.catalogue?.explanation(latent2);
+      return [[latentLink(context, latent2), top && [" ", token(top.text)], words2 && h("small", {}, " ", h("bdi", {}, words2))], write(value)];
     });
-    return card(title, [head2, term(measure)], rows);
+    return card(title, [head, term(measure)], rows);
   }
 
   // sae/dashboards/app/src/scale.ts
@@ -858,14 +1147,52 @@ var dashboard = (() => {
     );
   }
 
+  // sae/dashboards/app/src/saliency.ts
+  var STEPS2 = 5;
+  function waysOf(contexts, live) {
+    const there = new Set(contexts.flatMap(({ saliency }) => saliency.map(({ method }) => method)));
+    return [...METHODS.filter((method) => live || there.has(method)), "activation"];
+  }
+  function weightsBy(context, way) {
+    return context.saliency.find(({ method }) => method === way)?.weights ?? null;
+  }
+  function largestWeight(weights, peak) {
+    const others = Math.max(0, ...weights.map((weight, offset) => offset === peak ? 0 : Math.abs(weight)));
+    return others || Math.abs(weights[peak] ?? 0);
+  }
+  function salient(weight, largest) {
+    const size2 = Math.min(STEPS2, Math.round(Math.abs(weight) / (largest || 1) * STEPS2));
+    return size2 ? `${weight > 0 ? "p" : "n"}${size2}` : "a0";
+  }
+  function wayLegend(way, largest) {
+    const target = h("span", {}, h("span", { class: "t peak target" }, "token"), " on which it fires");
+    if (way === "activation") return h("p", { class: "legend" }, h("span", {}, "Coloured by ", term("factor_activation", "activation")), scaleLegend(largest), target);
+    const swatches = (letter, steps) => steps.map((step2) => h("span", { class: `swatch ${letter}${step2}` }));
+    return h(
+      "p",
+      { class: "legend" },
+      h("span", {}, "Coloured by saliency: ", term(way)),
+      h(
+        "span",
+        { class: "scale" },
+        h("span", { class: "n-word" }, "keeps it from firing"),
+        h("span", { class: "swatches", "aria-hidden": "true" }, swatches("n", [5, 4, 3, 2, 1]), h("span", { class: "swatch s0" }), swatches("p", [1, 2, 3, 4, 5])),
+        h("span", { class: "p-word" }, "makes it fire")
+      ),
+      target,
+      h("span", {}, "Full colour: the largest weight of a context, its boxed token left out.")
+    );
+  }
+
   // sae/dashboards/app/src/token_line.ts
   var TokenLine = class {
-    /** `classes` and `details` say how the token at an offset looks, and what its tip holds. */
-    constructor(texts, chosen, classes, details) {
+    /** `classes` and `details` say how the token at an offset looks, and what its tip holds; with `choose` tokens are buttons. */
+    constructor(texts, chosen, classes, details, choose = null) {
       this.classes = classes;
+      this.choose = choose;
       this.at = chosen;
       this.spans = texts.map((text2, offset) => {
-        const span = h("span", { class: classes(offset), tabindex: offset === chosen ? 0 : -1 }, shown(text2, true));
+        const span = h("span", { class: classes(offset), role: choose && "button", tabindex: offset === chosen ? 0 : -1, onclick: () => choose?.(offset) }, shown(text2, true));
         tip(span, () => details(offset));
         return span;
       });
@@ -874,6 +1201,7 @@ var dashboard = (() => {
       this.element.addEventListener("focusin", (event) => this.at = this.spans.indexOf(event.target));
     }
     classes;
+    choose;
     element;
     /** The token that the keyboard was last on. */
     at;
@@ -882,7 +1210,16 @@ var dashboard = (() => {
     refresh() {
       this.spans.forEach((span, offset) => span.className = this.classes(offset));
     }
+    /** Says of one token, to who cannot see it, that it is the chosen one. */
+    mark(offset) {
+      this.spans.forEach((span, at) => span.setAttribute("aria-pressed", String(at === offset)));
+    }
     key(event) {
+      if (this.choose && (event.key === "Enter" || event.key === " ")) {
+        event.preventDefault();
+        this.choose(this.at);
+        return;
+      }
       const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
       if (!by || event.ctrlKey || event.metaKey || event.altKey) return;
       event.preventDefault();
@@ -895,8 +1232,8 @@ var dashboard = (() => {
     }
   };
   var LineLayout = class {
-    constructor(layout2) {
-      this.layout = layout2;
+    constructor(layout4) {
+      this.layout = layout4;
     }
     layout;
     /** Buttons that choose it for the lines inside `body`. */
@@ -925,8 +1262,649 @@ var dashboard = (() => {
     if (peak) line.scrollLeft = peak.offsetLeft - line.clientWidth / 2 + peak.offsetWidth / 2;
   }
 
+  // sae/dashboards/app/src/views/context_line.ts
+  var ContextLine = class {
+    constructor(context, record, strings, layer, shown2, way) {
+      this.context = context;
+      this.record = record;
+      this.strings = strings;
+      this.layer = layer;
+      this.shown = shown2;
+      this.way = way;
+      this.acts = new Map(shown2.places.map((place2, i) => [place2, shown2.acts[i] ?? 0]));
+      this.line = new TokenLine(shown2.tokens.map((place2) => strings[place2]?.text ?? ""), shown2.peak, (offset) => this.classes(offset), (offset) => this.details(offset));
+      const value = h("span", { class: "value" }, short(this.acts.get(shown2.peak)));
+      tip(value, () => ["Activation on the boxed token, at this layer."]);
+      this.element = h("div", { class: "example" }, value, this.line.element, this.note);
+      this.say();
+    }
+    context;
+    record;
+    strings;
+    layer;
+    shown;
+    way;
+    element;
+    line;
+    acts;
+    note = h("span", { class: "measure" });
+    get weights() {
+      return weightsBy(this.shown, this.way);
+    }
+    classes(offset) {
+      const { weights, shown: shown2 } = this;
+      if (offset === shown2.peak) return "t peak target";
+      return `t ${weights ? salient(weights[offset] ?? 0, largestWeight(weights, shown2.peak)) : `a${step(this.acts.get(offset) ?? 0, this.record.max ?? 0)}`}`;
+    }
+    details(offset) {
+      const { shown: shown2, record } = this;
+      const text2 = this.strings[shown2.tokens[offset]];
+      const act = this.acts.get(offset);
+      return [
+        h("p", {}, token(text2?.text ?? ""), ` token ${text2?.id ?? "?"}`),
+        h("p", {}, act === void 0 ? "not active at this layer" : `activation ${short(act)}, ${short(100 * act / (record.max ?? NaN))} % of the largest`),
+        shown2.saliency.map(({ method, weights }) => h("p", {}, `${DEFINITIONS[method].name}: ${signed(weights[offset])}`)),
+        offset === shown2.peak && h("p", {}, "the context was chosen for this token"),
+        h("p", { class: "quiet" }, `document ${shown2.document}, block ${shown2.block}, position ${shown2.start + offset}`)
+      ];
+    }
+    /** Where the chosen way was not used: says so, and lets the server use it. */
+    say() {
+      const { way } = this;
+      if (way === "activation" || this.weights) return replace(this.note);
+      const button = this.context.live && h("button", { type: "button", class: "small", onclick: () => void this.measure(way, button) }, "measure");
+      replace(this.note, h("small", {}, "by activation: not measured"), button);
+    }
+    async measure(method, button) {
+      const { shown: shown2, record, layer } = this;
+      button.disabled = true;
+      button.textContent = "measuring";
+      try {
+        const { weights } = await this.context.live.saliency({ factor: record.factor, layer, block: shown2.block, position: shown2.start + shown2.peak, method });
+        shown2.saliency.push({ method, weights: weights.slice(shown2.start, shown2.start + shown2.tokens.length) });
+        this.line.refresh();
+        this.say();
+      } catch (error) {
+        replace(this.note, h("span", { role: "alert" }, error.message));
+      }
+      hideTip();
+    }
+  };
+
+  // sae/dashboards/app/src/views/contexts.ts
+  var SIDE_BY_SIDE = 4;
+  var layout = new LineLayout("wrapped");
+  var ContextsView = class {
+    constructor(context, info, record, strings, change) {
+      this.context = context;
+      this.info = info;
+      this.record = record;
+      this.strings = strings;
+      this.change = change;
+      const ways = waysOf(record.layers.flatMap(({ contexts }) => contexts), context.live !== null);
+      this.ways = ways.map((way) => ({ way, button: h("button", { type: "button", onclick: () => change({ way }) }, way === "activation" ? "Activation" : DEFINITIONS[way].name) }));
+      this.sides = [false, true].map((side) => ({ side, button: h("button", { type: "button", onclick: () => change({ side }) }, side ? "Side by side" : "One layer") }));
+      const group = (name, buttons) => h("div", { class: "kinds", role: "group", "aria-label": name }, buttons.map(({ button }) => button));
+      this.element = h(
+        "section",
+        { class: "examples contexts", "aria-labelledby": "contexts-title" },
+        h("div", { class: "bar-title" }, this.title, group("Layers shown", this.sides)),
+        h("div", { class: "bar-title" }, group("Colour of tokens", this.ways), layout.buttons(this.body, "Layout of contexts")),
+        this.legend,
+        this.body
+      );
+    }
+    context;
+    info;
+    record;
+    strings;
+    change;
+    element;
+    title = h("h2", { id: "contexts-title" });
+    legend = h("div", {});
+    body = h("div", {});
+    ways;
+    sides;
+    /** The way that is shown where none was chosen: the first that was used for this factor. */
+    way(chosen) {
+      const contexts = this.record.layers.flatMap((layer) => layer.contexts);
+      const there = (way) => this.ways.some((one) => one.way === way);
+      if (chosen && there(chosen)) return chosen;
+      return this.ways.find(({ way }) => contexts.some((one) => weightsBy(one, way)))?.way ?? "activation";
+    }
+    show(layer, state) {
+      const way = this.way(state.way);
+      for (const one of this.ways) one.button.setAttribute("aria-pressed", String(one.way === way));
+      for (const one of this.sides) one.button.setAttribute("aria-pressed", String(one.side === state.side));
+      replace(this.legend, wayLegend(way, this.record.max ?? 0));
+      if (state.side) this.all(way);
+      else this.one(layer, way);
+      layout.lay(this.body);
+    }
+    lines(layer, contexts, way) {
+      return h("ol", {}, contexts.map((one) => h("li", {}, new ContextLine(this.context, this.record, this.strings, layer, one, way).element)));
+    }
+    one(layer, way) {
+      const { contexts, fired } = this.record.layers[layer];
+      const count = h("small", {}, ` ${whole(contexts.length)}, of ${whole(fired)} vectors on which it is active`);
+      tip(count, () => ["Contexts shown, strongest first and one for a token of the text; and the vectors of this layer on which the factor is active."]);
+      replace(this.title, "Contexts at ", h("bdi", {}, this.info.layers[layer].name), count);
+      this.body.className = "groups group";
+      replace(this.body, contexts.length ? this.lines(layer, contexts, way) : h("p", { class: "quiet" }, "The factor is never active at this layer."));
+    }
+    all(way) {
+      const { layers } = this.info;
+      replace(this.title, "Contexts, layer by layer");
+      this.body.className = "groups group side-by-side";
+      replace(this.body, this.record.layers.map(({ contexts, importance }, layer) => {
+        const choose = h("button", { type: "button", class: "layer-name", onclick: () => this.change({ layer, side: false }) }, h("span", { class: `swatch l${layerShade(layer, layers.length)}`, "aria-hidden": "true" }), h("bdi", {}, layers[layer].name));
+        return h(
+          "section",
+          {},
+          h("h3", {}, choose, h("small", {}, term("importance", "importance"), ` ${short(importance)}`)),
+          contexts.length ? this.lines(layer, contexts.slice(0, SIDE_BY_SIDE), way) : h("p", { class: "quiet" }, "never active")
+        );
+      }));
+    }
+  };
+
+  // sae/dashboards/app/src/views/go_to.ts
+  function goToForm(noun2, size2) {
+    const input = h("input", { type: "text", inputmode: "numeric", id: "go-to", autocomplete: "off", size: 7, "aria-keyshortcuts": "g" });
+    const go = (event) => {
+      event.preventDefault();
+      const words2 = input.value.trim();
+      const known = /^\d+$/.test(words2) && Number(words2) < size2;
+      input.setAttribute("aria-invalid", String(!known));
+      if (known) location.hash = `#/${noun2}/${Number(words2)}`;
+    };
+    return h("form", { class: "field", onsubmit: go }, h("label", { for: "go-to" }, `Go to ${noun2}`), input);
+  }
+
+  // sae/dashboards/app/src/views/factor.ts
+  var LEVELS2 = ["low", "mid", "high"];
+  function formatState({ layers }, { layer, side, way }) {
+    const parameters = new URLSearchParams();
+    if (layer !== null) parameters.set("layer", layers[layer].name);
+    if (side) parameters.set("view", "side");
+    if (way) parameters.set("colour", way);
+    return parameters.size ? `?${parameters}` : "";
+  }
+  function parseState({ layers }, parameters) {
+    const layer = layers.findIndex(({ name }) => name === parameters.get("layer"));
+    return { layer: layer < 0 ? null : layer, side: parameters.get("view") === "side", way: parameters.get("colour") };
+  }
+  function factorView(context, info, record, strings, around, first, keep2) {
+    let state = first;
+    const way = h("div", {});
+    const tokens = h("div", {});
+    const curve = importanceCurve(info, record, (layer) => change({ layer }));
+    const slider = layerSlider(info.layers, (layer) => change({ layer }));
+    const contexts = new ContextsView(context, info, record, strings, change);
+    function change(part) {
+      state = { ...state, ...part };
+      keep2(state);
+      show2();
+    }
+    function show2() {
+      const layer = state.layer ?? record.peak_layer ?? 0;
+      columns.classList.toggle("one-below-another", state.side);
+      replace(way, walk(around, "Previous and next factor", (factor2) => `#/factor/${factor2}${formatState(info, state)}`));
+      curve.show(layer);
+      slider.show(layer);
+      contexts.show(layer, state);
+      replace(tokens, tokensCard(record.layers[layer].tokens, strings, ["factor_token_count", "factor_token_share", "factor_token_mean"], `Tokens it fires on at ${info.layers[layer].name}`));
+    }
+    const columns = h(
+      "div",
+      { class: "columns" },
+      h("div", { class: "emerges" }, curve.element, slider.element, contexts.element),
+      h(
+        "div",
+        { class: "side" },
+        record.fired > 0 && histogram({ title: `Activations of factor ${record.factor}`, heading: "Activations above zero, all layers", bars: record.histogram, unit: "activation", counted: "vectors" }).element,
+        tokens,
+        logitsCard(record.logits, strings, `factor ${record.factor}`),
+        neighboursCard(context, "Nearest in the dictionary", "Factor", "factor_cosine", record.neighbours, short)
+      )
+    );
+    show2();
+    const words2 = context.catalogue?.explanation(record.factor);
+    return h(
+      "article",
+      { class: "latent factor" },
+      h("div", { class: "latent-head" }, h("h1", { tabindex: -1 }, `Factor ${record.factor}`), way, context.manifest && goToForm("factor", context.manifest.num_latents)),
+      words2 && h("p", { class: "explanations" }, h("bdi", {}, words2)),
+      numberList(numbers(info, record)),
+      columns
+    );
+  }
+  function numbers(info, record) {
+    const level = h("button", { type: "button", class: "term" }, record.level ? levelWord(LEVELS2.indexOf(record.level)) : "none: it never fired");
+    tip(level, () => [h("b", {}, "How levels are told"), h("p", {}, h("bdi", {}, info.level_rule))]);
+    const entries = [
+      ["level", level],
+      ["peak_layer", h("bdi", {}, record.peak_layer === null ? "\u2013" : info.layers[record.peak_layer].name)],
+      ["importance", short(record.peak_layer === null ? null : record.layers[record.peak_layer].importance)],
+      ["factor_density", percent(record.density)],
+      ["factor_fired", `${whole(record.fired)} vectors`],
+      ["factor_max", short(record.max)],
+      ["factor_concentration", percent(record.concentration)],
+      ["factor_entropy", `${short(record.entropy)} bits`],
+      ["factor_decoder_norm", short(record.decoder_norm)]
+    ];
+    return entries.map(([key, value]) => [key === "importance" ? term(key, "Importance at its peak") : term(key), value]);
+  }
+
+  // sae/dashboards/app/src/lanes.ts
+  var [NAME, RIGHT3, TOP3, LANE, FOOT] = [132, 24, 10, 26, 36];
+  var THICKEST = 19;
+  var INSIDE2 = 16;
+  var TAPER = 0.4;
+  function lanesOf(layers) {
+    const lanes = /* @__PURE__ */ new Map();
+    layers.forEach((factors, layer) => {
+      for (const { factor: factor2, activation } of factors) {
+        if (!lanes.has(factor2)) lanes.set(factor2, new Array(layers.length).fill(0));
+        lanes.get(factor2)[layer] = activation;
+      }
+    });
+    const first = (acts) => acts.findIndex((act) => act > 0);
+    const length = (acts) => acts.filter((act) => act > 0).length;
+    return [...lanes].map(([factor2, acts]) => ({ factor: factor2, acts })).sort((a, b) => first(a.acts) - first(b.acts) || length(b.acts) - length(a.acts) || Math.max(...b.acts) - Math.max(...a.acts));
+  }
+  function fate(acts, layer) {
+    const [before, now] = [layer > 0 && acts[layer - 1] > 0, acts[layer] > 0];
+    if (now) return layer === 0 || before ? short(acts[layer]) : `${short(acts[layer])} appears`;
+    return before ? "vanishes" : "";
+  }
+  function balance(lanes, layer) {
+    const fates = lanes.map(({ acts }) => [layer > 0 && acts[layer - 1] > 0, acts[layer] > 0]);
+    const count = (before, now) => fates.filter((one) => one[0] === before && one[1] === now).length;
+    return layer === 0 ? `${count(false, true)}` : `${count(true, true)} stay, ${count(false, true)} appear, ${count(true, false)} vanish`;
+  }
+  function lanesChart(title, layers, lanes, link, address, gist, point) {
+    const axis2 = new LayerAxis(layers);
+    const bottom = TOP3 + lanes.length * LANE;
+    const height = bottom + FOOT;
+    const largest = Math.max(1e-12, ...lanes.flatMap(({ acts }) => acts));
+    const chart = s("svg", { class: "lanes", role: "group", height, "aria-label": `${title}: ${lanes.length} factors over ${layers.length} layers` });
+    const readout = h("output", { "aria-live": "polite" }, "\xA0");
+    let width = 0;
+    function outline(acts, middle) {
+      const stretches = [];
+      acts.forEach((act, layer) => {
+        if (!(act > 0)) return;
+        const half = Math.max(0.75, act / largest * (THICKEST / 2));
+        const [starts, ends] = [!(acts[layer - 1] > 0), !(acts[layer + 1] > 0)];
+        if (starts) stretches.push([[axis2.x(layer) - axis2.step * TAPER, 0]]);
+        if (layer === 0) stretches[0] = [[axis2.x(0) - INSIDE2 / 2, half]];
+        stretches.at(-1).push([axis2.x(layer), half]);
+        if (ends) stretches.at(-1).push(layer === acts.length - 1 ? [axis2.x(layer) + INSIDE2 / 2, half] : [axis2.x(layer) + axis2.step * TAPER, 0]);
+      });
+      const edge = (side, points) => points.map(([x, half], i) => {
+        const before = points[i - 1];
+        if (!before) return `${pixel(x)} ${pixel(middle + side * half)}`;
+        const bend = pixel((x + before[0]) / 2);
+        return `C${bend} ${pixel(middle + side * before[1])} ${bend} ${pixel(middle + side * half)} ${pixel(x)} ${pixel(middle + side * half)}`;
+      }).join("");
+      return stretches.map((points) => `M${edge(-1, points)}L${edge(1, [...points].reverse())}Z`).join("");
+    }
+    function lane({ factor: factor2, acts }, row) {
+      const middle = TOP3 + (row + 0.5) * LANE;
+      const peak = acts.indexOf(Math.max(...acts));
+      const words2 = acts.flatMap((act, layer) => act > 0 ? [`${layers[layer].name} ${short(act)}`] : []).join(", ");
+      const read = () => {
+        readout.textContent = `factor ${factor2}, activation by layer: ${words2}`;
+        point(factor2);
+      };
+      const leave = () => {
+        readout.textContent = "\xA0";
+        point(null);
+      };
+      return s(
+        "a",
+        { class: "lane", href: address(factor2), "aria-label": `Factor ${factor2} ${gist(factor2)}: ${words2}`, onpointerenter: read, onpointerleave: leave, onfocus: read, onblur: leave },
+        s("rect", { class: "lane-ground", "data-control": true, x: 0, y: TOP3 + row * LANE, width, height: LANE }),
+        s("text", { y: middle + 4 }, s("tspan", { class: "lane-number", x: 52, "text-anchor": "end" }, factor2), " ", s("tspan", { class: "lane-gist", x: 60 }, gist(factor2))),
+        s("path", { class: "grid", d: `M${NAME} ${middle}H${width - RIGHT3}` }),
+        s("path", { class: `stream f${layerShade(peak, layers.length)}`, d: outline(acts, middle) })
+      );
+    }
+    fitted(chart, (now) => {
+      width = now;
+      axis2.lay(NAME + INSIDE2, width - RIGHT3, width);
+      chart.setAttribute("viewBox", `0 0 ${width} ${height}`);
+      replace(
+        chart,
+        lanes.map(lane),
+        layers.map((_, i) => s("path", { class: "layer-line", d: `M${pixel(axis2.x(i))} ${TOP3}V${bottom}` })),
+        axis2.draw(bottom + 4, null)
+      );
+    });
+    const rows = lanes.map(({ factor: factor2, acts }) => [link(factor2), ...acts.map((_, layer) => fate(acts, layer))]);
+    rows.push(["All", ...layers.map((_, layer) => balance(lanes, layer))]);
+    const heading2 = [term("factor_activation", "Activation"), " of its factors, layer by layer"];
+    return chartFigure(title, heading2, chart, readout, [term("factor"), ...layers.map(({ name }) => h("bdi", {}, name))], rows);
+  }
+
+  // sae/dashboards/app/src/views/path.ts
+  var GIST = 9;
+  function pathView(context, info, page, first, keep2) {
+    const { tokens } = page;
+    let chosen = first ?? Math.max(0, tokens.map(({ kept: kept3, text: text2 }) => kept3 && /[\p{L}\p{N}]/u.test(text2)).lastIndexOf(true));
+    let lit = null;
+    let strongest = 1;
+    const largest = tokens.map((entry) => largestActs(entry));
+    const note = h("div", { class: "lit legend" });
+    const title = h("h2", {});
+    const chart = h("div", {});
+    const actOf = (offset) => lit === null ? 0 : largest[offset].get(lit) ?? 0;
+    const line = new TokenLine(tokens.map(({ text: text2 }) => text2), chosen, (offset) => `t a${step(actOf(offset), strongest)}${offset === chosen ? " peak target" : ""}`, (offset) => [
+      h("p", {}, token(tokens[offset].text), ` token ${tokens[offset].id}, position ${offset}`),
+      h("p", {}, tokens[offset].kept ? `${largest[offset].size} factors, all layers together` : "a special token, on which no factor is read"),
+      lit !== null && h("p", {}, `factor ${lit}: at most ${short(actOf(offset))}`)
+    ], (offset) => {
+      chosen = offset;
+      keep2(offset);
+      show2();
+    });
+    function light(factor2) {
+      lit = factor2;
+      strongest = Math.max(1e-12, ...tokens.map((_, offset) => actOf(offset)));
+      line.refresh();
+      if (factor2 === null) replace(note, "A token is chosen by a click, or by the arrow keys and Enter. Pointing at a factor below colours the text by it.");
+      else replace(note, h("span", {}, "Factor ", latentLink(context, factor2), ", its largest activation over the layers"), scaleLegend(strongest));
+    }
+    function show2() {
+      light(null);
+      line.mark(chosen);
+      const entry = tokens[chosen];
+      replace(title, "Factors on ", entry && token(entry.text), h("small", {}, `position ${chosen}`));
+      const lanes = entry ? lanesOf(entry.layers) : [];
+      const gist = (factor2) => visible(context.catalogue?.topToken(factor2)?.text.trim() ?? "", GIST).slice(0, GIST + 1);
+      replace(chart, lanes.length ? lanesChart(`Factors on token ${chosen}`, info.layers, lanes, (factor2) => latentLink(context, factor2), (factor2) => `#/factor/${factor2}`, gist, light) : h("p", { class: "quiet" }, entry?.kept === false ? "A special token: no factor is read on it." : "No factor is active on this token."));
+    }
+    show2();
+    return h(
+      "article",
+      { class: "path-page" },
+      h("div", { class: "text-box" }, h("div", { class: "text-tokens" }, line.element), note),
+      h("div", { class: "bar-title" }, title),
+      h("p", { class: "quiet" }, "A lane is as thick as the factor is active, and coloured by the layer where it is strongest here. At each layer the strongest factors are known: a lane that ends may go on weakly."),
+      chart
+    );
+  }
+  function largestActs({ layers }) {
+    const found = /* @__PURE__ */ new Map();
+    for (const { factor: factor2, activation } of layers.flat()) found.set(factor2, Math.max(activation, found.get(factor2) ?? 0));
+    return found;
+  }
+
+  // sae/dashboards/app/src/groups_chart.ts
+  var GROUP_COLOURS = 7;
+  var [SIDE, TOP4, HEIGHT2, BAR, GAP] = [26, 10, 240, 9, 5];
+  var BOTTOM2 = HEIGHT2 - 34;
+  function groupColour(group) {
+    return `g${group < GROUP_COLOURS ? group + 1 : 0}`;
+  }
+  function ranks(groups) {
+    const keys = /* @__PURE__ */ new Map();
+    for (const layer of [...groups].reverse()) {
+      layer.forEach(({ occurrences }, group) => occurrences.forEach((one) => keys.set(one, [...keys.get(one) ?? [], group])));
+    }
+    const compare = (a, b) => a.map((group, i) => group - (b[i] ?? 0)).find((difference) => difference !== 0) ?? 0;
+    const order = [...keys].sort((a, b) => compare(a[1], b[1]) || a[0] - b[0]);
+    return new Map(order.map(([one], rank) => [one, rank]));
+  }
+  function columnOf(groups, rank) {
+    const sorted2 = groups.map(({ occurrences }, group) => {
+      const members = [...occurrences].sort((a, b) => rank.get(a) - rank.get(b));
+      return { group, members, height: members.reduce((sum, one) => sum + rank.get(one), 0) / members.length };
+    });
+    const places = /* @__PURE__ */ new Map();
+    const stack = sorted2.sort((a, b) => a.height - b.height).map(({ group, members }) => {
+      const slot = places.size;
+      members.forEach((one, i) => places.set(one, { group, slot: slot + i }));
+      return { group, slot, size: members.length };
+    });
+    return { places, stack };
+  }
+  function groupsChart(word2, layers, groups, choose) {
+    const axis2 = new LayerAxis(layers);
+    const rank = ranks(groups);
+    const columns = groups.map((layer) => columnOf(layer, rank));
+    const most = Math.max(1, ...columns.map(({ places }) => places.size));
+    const widest = Math.max(1, ...groups.map((layer) => layer.length));
+    const each = (BOTTOM2 - TOP4 - GAP * (widest - 1)) / most;
+    let width = 0;
+    let chosen = 0;
+    const title = `Groups of ${word2} over the layers`;
+    const chart = s("svg", { class: "groups-chart", role: "img", height: HEIGHT2, "aria-label": `${title}: ${groups.map((layer, i) => `${layers[i].name} ${layer.length}`).join(", ")}.` });
+    const readout = h("output", { "aria-live": "polite" }, "\xA0");
+    const y = (layer, slot, group) => TOP4 + slot * each + GAP * columns[layer].stack.findIndex((one) => one.group === group);
+    function bands(layer) {
+      const [here, there] = [columns[layer].places, columns[layer + 1].places];
+      const runs = [];
+      for (const [one, from] of [...here].sort((a2, b2) => a2[1].slot - b2[1].slot)) {
+        const to = there.get(one);
+        if (!to) continue;
+        const group = columns[chosen].places.get(one)?.group;
+        const colour = group === void 0 ? "g0" : groupColour(group);
+        const ends = [y(layer, from.slot, from.group), y(layer + 1, to.slot, to.group)];
+        const run = runs.at(-1);
+        const follows = run && run.colour === colour && ends.every((end, side) => Math.abs(end - run.ends[side] - run.size * each) < 1e-6);
+        if (follows) run.size += 1;
+        else runs.push({ size: 1, colour, ends });
+      }
+      const [a, b] = [axis2.x(layer) + BAR / 2, axis2.x(layer + 1) - BAR / 2];
+      const middle = (a + b) / 2;
+      return runs.map(({ size: size2, colour, ends: [from, to] }) => s("path", {
+        class: `band ${colour}`,
+        d: `M${pixel(a)} ${pixel(from)}C${pixel(middle)} ${pixel(from)} ${pixel(middle)} ${pixel(to)} ${pixel(b)} ${pixel(to)}V${pixel(to + size2 * each)}C${pixel(middle)} ${pixel(to + size2 * each)} ${pixel(middle)} ${pixel(from + size2 * each)} ${pixel(a)} ${pixel(from + size2 * each)}Z`
+      }));
+    }
+    function bars(layer) {
+      return columns[layer].stack.map(({ group, slot, size: size2 }) => {
+        const words2 = `${layers[layer].name}, group ${group + 1} of ${groups[layer].length}: ${whole(size2)} occurrences`;
+        return s("rect", {
+          class: layer === chosen ? `node ${groupColour(group)}` : "node",
+          x: pixel(axis2.x(layer) - BAR / 2),
+          y: pixel(y(layer, slot, group)),
+          width: BAR,
+          height: pixel(Math.max(1, size2 * each)),
+          onpointerenter: () => readout.textContent = words2,
+          onpointerleave: () => readout.textContent = "\xA0",
+          onclick: () => choose(layer)
+        });
+      });
+    }
+    function draw() {
+      chart.setAttribute("viewBox", `0 0 ${width} ${HEIGHT2}`);
+      replace(
+        chart,
+        s("rect", { class: "chosen-column", x: pixel(axis2.x(chosen) - 11), y: TOP4 - 6, width: 22, height: BOTTOM2 - TOP4 + 10, rx: 4 }),
+        layers.slice(1).map((_, layer) => bands(layer)),
+        layers.map((_, layer) => bars(layer)),
+        axis2.draw(BOTTOM2 + 4, chosen)
+      );
+    }
+    fitted(chart, (now) => {
+      width = now;
+      axis2.lay(SIDE, width - SIDE, width);
+      draw();
+    });
+    const rows = groups.map((layer, i) => [h("bdi", {}, layers[i].name), whole(layer.length), layer.map(({ occurrences }) => occurrences.length).join(", ")]);
+    return {
+      element: chartFigure(title, [term("groups", "Groups"), " over the layers"], chart, readout, ["Layer", term("groups"), term("occurrences")], rows),
+      show: (layer) => {
+        chosen = layer;
+        draw();
+      }
+    };
+  }
+
+  // sae/dashboards/app/src/views/word.ts
+  var SHOWN = 8;
+  var layout2 = new LineLayout("line");
+  function wordView(context, info, page, first, keep2) {
+    const at = (layer) => `?${new URLSearchParams({ layer: info.layers[layer].name })}`;
+    const chart = groupsChart(visible(page.word), info.layers, page.groups, change);
+    const slider = layerSlider(info.layers, change);
+    const title = h("h2", { id: "groups-title" });
+    const list2 = h("div", { class: "groups" });
+    function change(layer) {
+      keep2(layer);
+      show2(layer);
+    }
+    function show2(layer) {
+      chart.show(layer);
+      slider.show(layer);
+      const groups = page.groups[layer] ?? [];
+      replace(title, `${whole(groups.length)} ${groups.length === 1 ? "group" : "groups"} at `, h("bdi", {}, info.layers[layer].name));
+      replace(list2, groups.length ? groups.map((group, number3) => groupView2(group, number3, layer)) : h("p", { class: "quiet" }, "No occurrence uses a factor at this layer."));
+      layout2.lay(list2);
+    }
+    function groupView2({ occurrences, factors }, number3, layer) {
+      const lines = h("ol", {});
+      const line = (place2) => h("li", {}, occurrenceLine(page, page.occurrences[place2], layer));
+      const more = occurrences.length > SHOWN && h("button", { type: "button", class: "small", onclick: (event) => {
+        event.currentTarget.remove();
+        lines.append(...occurrences.slice(SHOWN).map(line));
+        layout2.lay(list2);
+      } }, `${whole(occurrences.length - SHOWN)} more`);
+      lines.append(...occurrences.slice(0, SHOWN).map(line));
+      return h(
+        "section",
+        { class: "group sense" },
+        h("h3", {}, h("span", { class: `swatch ${groupColour(number3)}`, "aria-hidden": "true" }), ` Group ${number3 + 1}`, h("small", {}, `${whole(occurrences.length)} of ${whole(page.occurrences.length)} occurrences`)),
+        h("p", { class: "sets-apart" }, factors.length ? ["Set apart by ", h("span", { class: "chips" }, factors.map((one) => chip(one, layer)))] : h("span", { class: "quiet" }, "No factor sets it apart.")),
+        lines,
+        more
+      );
+    }
+    function chip({ factor: factor2, activation }, layer) {
+      const top = context.catalogue?.topToken(factor2);
+      return h("span", { class: "chip" }, latentLink(context, factor2, at(layer)), top && token(top.text), h("span", { class: "number" }, signed(activation)));
+    }
+    show2(first ?? Math.floor((info.layers.length - 1) / 2));
+    return h(
+      "article",
+      { class: "word-page" },
+      h(
+        "p",
+        { class: "quiet" },
+        `${whole(page.occurrences.length)} of ${whole(page.total)} `,
+        term("occurrences", "occurrences"),
+        ", grouped by the factors that their last token uses. Beside each factor: ",
+        term("sense_difference", "by how much"),
+        " it is stronger in the group than elsewhere."
+      ),
+      chart.element,
+      slider.element,
+      h("section", { class: "examples", "aria-labelledby": "groups-title" }, h("div", { class: "bar-title" }, title, layout2.buttons(list2, "Layout of occurrences")), list2)
+    );
+  }
+  function occurrenceLine({ strings }, one, layer) {
+    const details = (offset) => {
+      const text2 = strings[one.tokens[offset]];
+      const factors = offset === one.peak ? one.layers[layer] ?? [] : [];
+      return [
+        h("p", {}, token(text2?.text ?? ""), ` token ${text2?.id ?? "?"}`),
+        factors.map(({ factor: factor2, activation }) => h("p", {}, `factor ${factor2}: activation ${short(activation)}`)),
+        h("p", { class: "quiet" }, `document ${one.document}, block ${one.block}, position ${one.start + offset}`)
+      ];
+    };
+    const line = new TokenLine(one.tokens.map((place2) => strings[place2]?.text ?? ""), one.peak, (offset) => offset === one.peak ? "t peak target" : "t", details);
+    return h("div", { class: "example" }, line.element);
+  }
+
+  // sae/dashboards/app/src/views/factor_pages.ts
+  var LONGEST_TITLE = 200;
+  async function factorPage(context, info, page, number3, query, around) {
+    const parameters = new URLSearchParams(query);
+    context.catalogue ??= await readCatalogue(context.manifest);
+    if (page === "factor") return factor(context, info, place(number3, context.manifest.num_latents, "factor"), parameters, around);
+    if (page === "words") return ["Words", words(context, info)];
+    if (page === "word") return word(context, info, place(number3, info.words.length, "word"), parameters);
+    if (page === "paths") return ["Paths", paths(context, info)];
+    if (page === "path") return path(context, info, place(number3, info.paths.length, "text"), parameters);
+    return null;
+  }
+  function keep(address) {
+    history.replaceState(null, "", address);
+  }
+  async function factor(context, info, number3, parameters, around) {
+    const shard = await factorsFile(Math.floor(number3 / info.size));
+    const record = shard.factors[number3 - shard.first];
+    if (!record) throw new Error(`Factor ${number3} is missing from its file.`);
+    const state = parseState(info, parameters);
+    return [`Factor ${number3}`, factorView(context, info, record, shard.strings, around(number3), state, (now) => keep(`#/factor/${number3}${formatState(info, now)}`))];
+  }
+  async function word(context, info, number3, parameters) {
+    const page = await wordFile(number3);
+    const layer = info.layers.findIndex(({ name }) => name === parameters.get("layer"));
+    const view = wordView(context, info, page, layer < 0 ? null : layer, (now) => keep(`#/word/${number3}?${new URLSearchParams({ layer: info.layers[now].name })}`));
+    return [visible(page.word, 80), h("div", {}, heading(`\u201C${page.word}\u201D`), view)];
+  }
+  async function path(context, info, number3, parameters) {
+    const page = await pathFile(number3);
+    const token2 = Number(parameters.get("token") ?? NaN);
+    const view = pathView(context, info, page, page.tokens[token2] ? token2 : null, (now) => keep(`#/path/${number3}?token=${now}`));
+    return [visible(page.title, 80), h("div", {}, heading(page.title), view)];
+  }
+  function heading(title) {
+    return h("h1", { tabindex: -1 }, h("bdi", {}, visible(title, LONGEST_TITLE)));
+  }
+  function words(context, info) {
+    const field2 = h("input", { id: "live-word", type: "text", autocomplete: "off", spellcheck: "false" });
+    return h(
+      "div",
+      {},
+      heading("Words"),
+      h("p", { class: "quiet" }, "A word's occurrences, grouped at each layer by the factors they use."),
+      list("word", info.words),
+      context.live && form(context.live, field2, "Any word of the text", "Show its groups", async (live) => {
+        const page = await live.word({ word: field2.value });
+        return h("div", {}, h("h2", {}, "\u201C", h("bdi", {}, visible(page.word, LONGEST_TITLE)), "\u201D"), wordView(context, info, page, null, () => void 0));
+      })
+    );
+  }
+  function paths(context, info) {
+    const field2 = h("textarea", { id: "live-path", rows: 3, spellcheck: "false", maxlength: context.live?.hello.limits.characters });
+    return h(
+      "div",
+      {},
+      heading("Paths"),
+      h("p", { class: "quiet" }, "Texts, token by token: how a token's factors change from layer to layer."),
+      list("path", info.paths),
+      context.live && form(context.live, field2, "Any text", "Show its paths", async (live) => pathView(context, info, await live.path({ text: field2.value }), null, () => void 0))
+    );
+  }
+  function list(page, titles) {
+    if (!titles.length) return null;
+    return h("ul", { class: "texts" }, titles.map((title, number3) => h("li", {}, h("a", { href: `#/${page}/${number3}` }, h("bdi", {}, visible(title, LONGEST_TITLE))))));
+  }
+  function form(live, field2, label, action, answer) {
+    const said = h("p", { class: "status", role: "status" });
+    const result = h("div", { class: "live-result" });
+    async function ask2() {
+      said.textContent = "Reading";
+      try {
+        replace(result, await answer(live));
+        said.textContent = "";
+      } catch (error) {
+        said.textContent = error.message;
+      }
+    }
+    return h("div", { class: "live" }, h("form", { class: "live-form", onsubmit: (event) => {
+      event.preventDefault();
+      void ask2();
+    } }, h("label", { for: field2.id }, label), field2, h("p", {}, h("button", { type: "submit", class: "main" }, action))), said, result);
+  }
+
   // sae/dashboards/app/src/views/examples.ts
-  var layout = new LineLayout("line");
+  var layout3 = new LineLayout("line");
   function examplesView(context, record, strings) {
     const all = record.groups.flatMap((group) => group.examples);
     const effects = all.some((example) => example.effects !== null || Object.keys(example.exact).length > 0);
@@ -939,7 +1917,7 @@ var dashboard = (() => {
     return h(
       "section",
       { class: "examples", "aria-labelledby": "examples-title" },
-      h("div", { class: "bar-title" }, h("h2", { id: "examples-title" }, "Examples"), layout.buttons(body, "Layout of examples")),
+      h("div", { class: "bar-title" }, h("h2", { id: "examples-title" }, "Examples"), layout3.buttons(body, "Layout of examples")),
       all.length ? [legend(record.max ?? 0, effects), body] : h("p", { class: "quiet" }, "No token of the text makes this latent fire.")
     );
   }
@@ -955,9 +1933,9 @@ var dashboard = (() => {
     );
   }
   function size({ examples, count }) {
-    const words = h("small", {}, ` ${whole(examples.length)} of ${whole(count)}`);
-    tip(words, () => ["Examples shown, of the firings that they were taken from. Where firings lie close together, one example shows them."]);
-    return words;
+    const words2 = h("small", {}, ` ${whole(examples.length)} of ${whole(count)}`);
+    tip(words2, () => ["Examples shown, of the firings that they were taken from. Where firings lie close together, one example shows them."]);
+    return words2;
   }
   var ExampleView = class {
     constructor(context, record, strings, example, largestEffect) {
@@ -1029,8 +2007,8 @@ var dashboard = (() => {
     }
   };
   function effectLine(effect2, how) {
-    const words = effect2 > 0 ? `raises the loss by ${short(effect2)}` : `lowers the loss by ${short(-effect2)}`;
-    return h("p", {}, h("span", { class: effect2 > 0 ? "raises-word" : "lowers-word" }, `removing it here ${words} nats`), ` (${how})`);
+    const words2 = effect2 > 0 ? `raises the loss by ${short(effect2)}` : `lowers the loss by ${short(-effect2)}`;
+    return h("p", {}, h("span", { class: effect2 > 0 ? "raises-word" : "lowers-word" }, `removing it here ${words2} nats`), ` (${how})`);
   }
 
   // sae/dashboards/app/src/views/latent.ts
@@ -1040,7 +2018,7 @@ var dashboard = (() => {
       { class: "latent" },
       h("div", { class: "latent-head" }, h("h1", { tabindex: -1 }, `Latent ${record.latent}`), around && walk(around, "Previous and next latent", (latent2) => `#/latent/${latent2}`)),
       explanations(record),
-      numbers(context, record),
+      numbers2(context, record),
       h("div", { class: "columns" }, examplesView(context, record, strings), h(
         "div",
         { class: "side" },
@@ -1058,7 +2036,7 @@ var dashboard = (() => {
     if (!record.explanations.length) return null;
     return h("ul", { class: "explanations" }, record.explanations.map(({ text: text2, source, score }) => h("li", {}, h("bdi", {}, text2), h("small", {}, " ", h("bdi", {}, source), score !== null && [", ", term("score", "score"), ` ${short(score)}`]))));
   }
-  function numbers({ catalogue }, record) {
+  function numbers2({ catalogue }, record) {
     const entries = [
       ["density", percent(record.density)],
       ["fired", `${whole(record.fired)} tokens`],
@@ -1086,26 +2064,24 @@ var dashboard = (() => {
   }
 
   // sae/dashboards/app/src/map.ts
-  var SHADES = 5;
   var MARGIN_PIXELS = 24;
   var REACH_PIXELS = 14;
   var RADIUS_PIXELS = 2.2;
   var RADIUS_OF_FEW = 3.4;
   var FEW = 2e3;
   var LatentMap = class {
-    constructor(context, catalogue, open) {
+    constructor(context, catalogue, shades, open) {
+      this.context = context;
       this.catalogue = catalogue;
+      this.shades = shades;
       this.open = open;
       [this.x, this.y] = [catalogue.column("x"), catalogue.column("y")];
       const [left, right] = limits(this.x);
       const [low, high] = limits(this.y);
       this.extent = { left, right, low, high };
-      const density = catalogue.column("density");
-      const { shade, lowest, highest } = shades(density);
-      this.shade = shade;
-      this.swatches = Array.from({ length: SHADES }, (_, i) => h("span", { class: `swatch m${i + 1}` }));
+      this.swatches = shades.classes.map((name) => h("span", { class: `swatch ${name}` }));
       const how = context.manifest?.layout === "umap" ? "UMAP" : "PCA";
-      this.canvas.setAttribute("aria-label", `Map of the latents by ${how} of their decoder rows. Arrow keys go from point to point, Enter opens a latent, + and - zoom, 0 shows all.`);
+      this.canvas.setAttribute("aria-label", `Map of the ${noun(context)}s by ${how} of their decoder rows. Arrow keys go from point to point, Enter opens a ${noun(context)}, + and - zoom, 0 shows all.`);
       this.element = h(
         "figure",
         { class: "chart map-chart" },
@@ -1121,14 +2097,16 @@ var dashboard = (() => {
         h(
           "p",
           { class: "legend" },
-          h("span", { class: "scale" }, h("span", {}, `Density ${percent(lowest)}`), h("span", { class: "swatches", "aria-hidden": "true" }, this.swatches), h("span", {}, percent(highest))),
+          h("span", { class: "scale" }, h("span", {}, shades.low), h("span", { class: "swatches", "aria-hidden": "true" }, this.swatches), h("span", {}, shades.high)),
           h("span", {}, h("span", { class: "swatches" }, this.faint), " not in the table"),
           this.ring
         )
       );
       this.listen();
     }
+    context;
     catalogue;
+    shades;
     open;
     element;
     canvas = h("canvas", { tabindex: 0, role: "img", class: "map" });
@@ -1138,7 +2116,6 @@ var dashboard = (() => {
     x;
     y;
     extent;
-    shade;
     chosen = null;
     pointed = -1;
     view = null;
@@ -1252,7 +2229,7 @@ var dashboard = (() => {
       if (latent2 < 0) return hideTip();
       const box2 = this.canvas.getBoundingClientRect();
       const [x, y] = this.place(latent2, this.frame());
-      showAt(box2.left + x + 8, box2.top + y - 8, box2.top + y + 8, summary(this.catalogue, latent2));
+      showAt(box2.left + x + 8, box2.top + y - 8, box2.top + y + 8, summary(this.context, this.catalogue, latent2));
     }
     colour(swatch) {
       return getComputedStyle(swatch).backgroundColor;
@@ -1267,7 +2244,7 @@ var dashboard = (() => {
       if (!pen || !width) return;
       pen.scale(ratio, ratio);
       const radius = this.radius();
-      for (let shade = 0; shade <= SHADES; shade++) {
+      for (let shade = 0; shade <= this.swatches.length; shade++) {
         pen.fillStyle = this.colour(shade ? this.swatches[shade - 1] : this.faint);
         pen.beginPath();
         for (let latent2 = 0; latent2 < this.x.length; latent2++) {
@@ -1294,9 +2271,9 @@ var dashboard = (() => {
     radius() {
       return this.x.length > FEW ? RADIUS_PIXELS : RADIUS_OF_FEW;
     }
-    /** 0 for a latent that the table does not show. */
+    /** 0 for one that the table does not show. */
     shadeOf(latent2) {
-      return this.chosen && !this.chosen[latent2] ? 0 : this.shade[latent2];
+      return this.chosen && !this.chosen[latent2] ? 0 : this.shades.shade[latent2];
     }
     svg() {
       const view = this.frame();
@@ -1323,16 +2300,6 @@ var dashboard = (() => {
       if (value > high) high = value;
     }
     return low <= high ? [low, high] : [0, 1];
-  }
-  function shades(density) {
-    const alive = density.filter((value) => value > 0).sort();
-    const [lowest, highest] = [alive[Math.floor(alive.length * 0.02)] ?? 0, alive[Math.floor(alive.length * 0.98)] ?? 1];
-    const span = Math.log(highest / lowest) || 1;
-    const shade = Uint8Array.from(density, (value) => {
-      const share = value > 0 ? Math.log(value / lowest) / span : 0;
-      return 1 + Math.min(SHADES - 1, Math.max(0, Math.floor(share * SHADES)));
-    });
-    return { shade, lowest, highest };
   }
 
   // sae/dashboards/app/src/query.ts
@@ -1403,8 +2370,8 @@ var dashboard = (() => {
   function sorted(catalogue, latents, { sort, descending }) {
     if (!catalogue.has(sort)) return descending ? latents.reverse() : latents;
     const column = catalogue.column(sort);
-    const ranks = sort === "effect" ? rankedEffects(column, catalogue.column("effect_exact"), descending) : ranked(column, descending);
-    const packed = Float64Array.from(latents, (latent2) => ranks[latent2] * MOST_LATENTS + latent2).sort();
+    const ranks2 = sort === "effect" ? rankedEffects(column, catalogue.column("effect_exact"), descending) : ranked(column, descending);
+    const packed = Float64Array.from(latents, (latent2) => ranks2[latent2] * MOST_LATENTS + latent2).sort();
     return Uint32Array.from(packed, (value) => value % MOST_LATENTS);
   }
   function ranked(column, descending) {
@@ -1440,11 +2407,11 @@ var dashboard = (() => {
   function look(shard, catalogue, token2, text2, found) {
     const test = tokenTest(token2);
     const meant = new Set(shard.strings.flatMap((entry, place2) => test(entry) ? [place2] : []));
-    const words = text2.trim().toLowerCase();
+    const words2 = text2.trim().toLowerCase();
     for (let i = 0; i < shard.snippets.length; i++) {
       const latent2 = shard.first + i;
       if (token2 && !shard.tokens[i]?.some((place2) => meant.has(place2))) continue;
-      if (words && !shard.snippets[i].toLowerCase().includes(words) && !catalogue.explanation(latent2)?.toLowerCase().includes(words)) continue;
+      if (words2 && !shard.snippets[i].toLowerCase().includes(words2) && !catalogue.explanation(latent2)?.toLowerCase().includes(words2)) continue;
       found[latent2] = 1;
     }
   }
@@ -1460,6 +2427,27 @@ var dashboard = (() => {
     return found;
   }
 
+  // sae/dashboards/app/src/shades.ts
+  var DENSITY_SHADES = 5;
+  function densityShades(catalogue) {
+    const density = catalogue.column("density");
+    const alive = density.filter((value) => value > 0).sort();
+    const [lowest, highest] = [alive[Math.floor(alive.length * 0.02)] ?? 0, alive[Math.floor(alive.length * 0.98)] ?? 1];
+    const span = Math.log(highest / lowest) || 1;
+    const shade = Uint8Array.from(density, (value) => {
+      const share = value > 0 ? Math.log(value / lowest) / span : 0;
+      return 1 + Math.min(DENSITY_SHADES - 1, Math.max(0, Math.floor(share * DENSITY_SHADES)));
+    });
+    const classes = Array.from({ length: DENSITY_SHADES }, (_, i) => `m${i + 1}`);
+    return { classes, shade, low: `Density ${percent(lowest)}`, high: percent(highest) };
+  }
+  function layerShades(catalogue, { layers }) {
+    const shade = Uint8Array.from(catalogue.column("peak_layer"), (layer) => layer >= 0 ? layerShade(layer, layers.length) : 0);
+    const labels = layerLabels(layers);
+    const classes = Array.from({ length: LAYER_SHADES }, (_, i) => `l${i + 1}`);
+    return { classes, shade, low: `Peak layer: ${labels[0] ?? ""}`, high: labels.at(-1) ?? "" };
+  }
+
   // sae/dashboards/app/src/table.ts
   var ROW_PIXELS = 36;
   var SPARE_ROWS = 8;
@@ -1469,9 +2457,9 @@ var dashboard = (() => {
       this.columns = columns;
       const heads = columns.map((column) => {
         const button = h("button", { type: "button", class: "sort", onclick: () => sortBy(column.key), "aria-label": `Sort by ${column.name}` }, "\u2195");
-        const head2 = h("div", { role: "columnheader", class: column.numeric ? "cell number" : "cell" }, column.label, button);
-        this.buttons.set(column.key, head2);
-        return head2;
+        const head = h("div", { role: "columnheader", class: column.numeric ? "cell number" : "cell" }, column.label, button);
+        this.buttons.set(column.key, head);
+        return head;
       });
       const grid = h("div", { role: "table", class: "grid-table", "aria-label": name }, h("div", { role: "rowgroup", class: "heads" }, h("div", { role: "row", class: "row" }, heads)), this.body);
       grid.style.setProperty("--columns", columns.map(({ width, grows }) => grows ? `minmax(${width}rem, ${grows}fr)` : `${width}rem`).join(" "));
@@ -1492,10 +2480,10 @@ var dashboard = (() => {
     show(rows, sort, descending) {
       this.rows = rows;
       this.current = -1;
-      for (const [key, head2] of this.buttons) {
+      for (const [key, head] of this.buttons) {
         const chosen = key === sort;
-        head2.setAttribute("aria-sort", chosen ? descending ? "descending" : "ascending" : "none");
-        replace(head2.querySelector(".sort"), chosen ? descending ? "\u25BC" : "\u25B2" : "\u2195");
+        head.setAttribute("aria-sort", chosen ? descending ? "descending" : "ascending" : "none");
+        replace(head.querySelector(".sort"), chosen ? descending ? "\u25BC" : "\u25B2" : "\u2195");
       }
       this.element.firstElementChild?.setAttribute("aria-rowcount", String(rows.length + 1));
       this.body.style.height = `${this.height}px`;
@@ -1507,10 +2495,10 @@ var dashboard = (() => {
     step(by) {
       if (!this.rows.length) return;
       this.current = Math.min(Math.max(this.current + by, 0), this.rows.length - 1);
-      const [view, head2] = [this.element.clientHeight, ROW_PIXELS];
+      const [view, head] = [this.element.clientHeight, ROW_PIXELS];
       const top = this.topOf(this.current);
       if (top < this.element.scrollTop) this.element.scrollTop = top;
-      else if (top + head2 + ROW_PIXELS > this.element.scrollTop + view) this.element.scrollTop = top + head2 + ROW_PIXELS - view;
+      else if (top + head + ROW_PIXELS > this.element.scrollTop + view) this.element.scrollTop = top + head + ROW_PIXELS - view;
       this.refresh();
       this.slots[this.current % this.slots.length]?.element.querySelector("a")?.focus({ preventScroll: true });
     }
@@ -1556,11 +2544,45 @@ var dashboard = (() => {
     }
   };
 
+  // sae/dashboards/app/src/views/level_choice.ts
+  var LEVELS3 = [0, 1, 2];
+  var LevelChoice = class {
+    element;
+    buttons;
+    layer;
+    constructor({ layers }, catalogue, setRange) {
+      const of = (name, value) => whole(catalogue.column(name).filter((one) => one === value).length);
+      this.buttons = [null, ...LEVELS3].map((level) => {
+        const onclick = () => setRange("level", level === null ? null : [level, level]);
+        return { level, button: h("button", { type: "button", onclick }, level === null ? "Any" : levelWord(level), level !== null && h("span", { class: "count" }, of("level", level))) };
+      });
+      this.layer = h(
+        "select",
+        { "aria-label": "Peak layer", onchange: () => setRange("peak_layer", this.layer.value === "" ? null : [Number(this.layer.value), Number(this.layer.value)]) },
+        h("option", { value: "" }, "any"),
+        layers.map(({ name }, layer) => h("option", { value: layer }, `${name} (${of("peak_layer", layer)})`))
+      );
+      this.element = h(
+        "div",
+        { class: "fields level-choice" },
+        h("span", {}, term("level"), " ", h("span", { class: "kinds", role: "group", "aria-label": "Level" }, this.buttons.map(({ button }) => button))),
+        h("span", {}, term("peak_layer"), " ", this.layer)
+      );
+    }
+    show(ranges) {
+      const single = (range) => range && range[0] === range[1] ? range[0] : null;
+      const [level, layer] = [single(ranges["level"]), single(ranges["peak_layer"])];
+      for (const one of this.buttons) one.button.setAttribute("aria-pressed", String(one.level === level));
+      this.layer.value = layer === null ? "" : String(layer);
+    }
+  };
+
   // sae/dashboards/app/src/views/controls.ts
   var TYPING_PAUSE_MS = 250;
-  var NUMBERS = ["density", "max", "mean", "effect", "decoder_norm", "concentration", "entropy", "score"];
+  var NUMBERS = ["importance", "density", "max", "mean", "effect", "decoder_norm", "concentration", "entropy", "score"];
   var Controls = class {
-    constructor(catalogue, manifest, change, setRange) {
+    constructor(context, catalogue, manifest, change, setRange) {
+      this.context = context;
       this.change = change;
       const counts = kindCounts(catalogue, manifest.ultra_low);
       for (const kind of KINDS) {
@@ -1571,17 +2593,20 @@ var dashboard = (() => {
       this.search(this.text, "text");
       this.explained.addEventListener("change", () => change({ explained: this.explained.checked }));
       const limits2 = NUMBERS.filter((name) => catalogue.has(name)).map((name) => this.limit(name, setRange));
+      const info = factorsInfo(context);
+      this.levels = info && new LevelChoice(info, catalogue, setRange);
       const clear = h("button", { type: "button", onclick: () => change({ token: "", text: "", explained: false, ranges: {} }) }, "Clear all");
       this.element = h(
         "section",
         { class: "controls", "aria-label": "Search and filters" },
-        h("div", { class: "kinds", role: "group", "aria-label": "Which latents" }, [...this.kinds.values()]),
+        h("div", { class: "kinds", role: "group", "aria-label": `Which ${noun(context)}s` }, [...this.kinds.values()]),
+        this.levels?.element,
         h(
           "div",
           { class: "fields" },
           h("div", { class: "field" }, h("label", { for: "search-token" }, "Fires on token"), this.token),
           h("div", { class: "field wide" }, h("label", { for: "search-text" }, "Text around it, or explanation"), this.text),
-          h("form", { class: "field", onsubmit: (event) => this.go(event, catalogue.size) }, h("label", { for: "go-to" }, "Go to latent"), this.number)
+          goToForm(noun(context), catalogue.size)
         ),
         h(
           "details",
@@ -1592,19 +2617,21 @@ var dashboard = (() => {
         )
       );
     }
+    context;
     change;
     element;
     kinds = /* @__PURE__ */ new Map();
     token = h("input", { type: "search", id: "search-token", autocomplete: "off", spellcheck: "false", placeholder: "the, run*, #42" });
     text = h("input", { type: "search", id: "search-text", autocomplete: "off", spellcheck: "false" });
-    number = h("input", { type: "text", inputmode: "numeric", id: "go-to", autocomplete: "off", size: 7 });
     explained = h("input", { type: "checkbox" });
     limits = /* @__PURE__ */ new Map();
     summary = h("summary", {}, "Filters");
+    levels;
     show(query) {
       for (const [kind, button] of this.kinds) button.setAttribute("aria-pressed", String(kind === query.kind));
       if (document.activeElement !== this.token) this.token.value = query.token;
       if (document.activeElement !== this.text) this.text.value = query.text;
+      this.levels?.show(query.ranges);
       this.explained.checked = query.explained;
       for (const [name, inputs] of this.limits) {
         inputs.forEach((input, side) => {
@@ -1612,12 +2639,8 @@ var dashboard = (() => {
           if (document.activeElement !== input) input.value = value !== void 0 && Number.isFinite(value) ? String(Number(value.toPrecision(4))) : "";
         });
       }
-      const active = Object.keys(query.ranges).length + Number(query.explained);
+      const active = Object.keys(query.ranges).filter((name) => this.limits.has(name)).length + Number(query.explained);
       replace(this.summary, active ? `Filters (${active})` : "Filters");
-    }
-    focusSearch() {
-      this.token.focus();
-      this.token.select();
     }
     search(input, key) {
       let pause = 0;
@@ -1627,7 +2650,7 @@ var dashboard = (() => {
       });
     }
     limit(name, setRange) {
-      const make = (words) => h("input", { type: "text", inputmode: "decimal", size: 8, "aria-label": `${DEFINITIONS[name].name} ${words}` });
+      const make = (words2) => h("input", { type: "text", inputmode: "decimal", size: 8, "aria-label": `${DEFINITIONS[name].name} ${words2}` });
       const inputs = [make("at least"), make("at most")];
       this.limits.set(name, inputs);
       const read = (input, otherwise) => {
@@ -1641,44 +2664,113 @@ var dashboard = (() => {
         setRange(name, range.some(Number.isFinite) ? range : null);
       };
       inputs.forEach((input) => input.addEventListener("change", changed));
-      return h("div", { class: "limit" }, h("span", {}, term(name)), inputs[0], " to ", inputs[1]);
-    }
-    go(event, size2) {
-      event.preventDefault();
-      const latent2 = Number(this.number.value.trim());
-      const known = /^\d+$/.test(this.number.value.trim()) && latent2 < size2;
-      this.number.setAttribute("aria-invalid", String(!known));
-      if (known) location.hash = `#/latent/${latent2}`;
+      return h("div", { class: "limit" }, h("span", {}, term(termOf(noun(this.context), name))), inputs[0], " to ", inputs[1]);
     }
   };
 
+  // sae/dashboards/app/src/views/head.ts
+  function indexHead(context, manifest) {
+    const info = factorsInfo(context);
+    const [facts, more] = info ? ofFactors(manifest, info) : ofLatents(manifest);
+    more.push(...Object.entries(manifest.sae).map(([key, value]) => [defined(key) ? term(key) : key, written(value)]), ["Made with", manifest.made_with]);
+    return h(
+      "div",
+      { class: "head" },
+      h("h1", { tabindex: -1 }, h("bdi", {}, manifest.title)),
+      h("p", { class: "quiet" }, h("bdi", {}, `${manifest.model}, ${manifest.hook_point}`)),
+      h("dl", { class: "facts" }, facts.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value)))),
+      h(
+        "details",
+        {},
+        h("summary", {}, "About this dashboard"),
+        h("dl", { class: "about" }, more.map(([name, value]) => [h("dt", {}, name), h("dd", {}, h("bdi", {}, value))])),
+        info && tables(info)
+      )
+    );
+  }
+  function ofLatents(manifest) {
+    const facts = [
+      [term("d_sae", "Latents"), whole(manifest.num_latents)],
+      [term("dead"), `${whole(manifest.dead)} (${percent(manifest.dead / manifest.num_latents)})`],
+      [term("rows"), whole(manifest.rows)],
+      [term("documents"), whole(manifest.documents)]
+    ];
+    return [facts, [["Model", manifest.model], ["Hook point", manifest.hook_point], ...ofText(manifest), ...exactEffects(manifest), [term("ultra_low"), `density below ${short(manifest.ultra_low)}`]]];
+  }
+  function exactEffects({ exact_effects: found }) {
+    if (!found) return [];
+    const agreement = found.agreement === null ? "" : `, agreement with their estimates ${short(found.agreement)}`;
+    return [[term("exact_effects"), `${whole(found.firings)} firings${agreement}`]];
+  }
+  function ofFactors(manifest, info) {
+    const facts = [
+      [term("factor", "Factors"), whole(manifest.num_latents)],
+      [term("factor_dead"), `${whole(manifest.dead)} (${percent(manifest.dead / manifest.num_latents)})`],
+      [term("layers"), whole(info.layers.length)],
+      [term("vectors"), whole(info.layers.reduce((sum, { rows }) => sum + rows, 0))],
+      [term("documents"), whole(manifest.documents)]
+    ];
+    const more = [
+      ["Model", manifest.model],
+      [term("method"), info.method],
+      ...ofText(manifest),
+      [term("importance"), `mean of the ${whole(info.importance_top)} strongest activations at a layer`],
+      [term("level"), info.level_rule],
+      [term("factor_ultra_low"), `density below ${short(manifest.ultra_low)}`]
+    ];
+    return [facts, more];
+  }
+  function ofText(manifest) {
+    return [["Text", manifest.source], [term("blocks"), `${whole(manifest.blocks)} of ${whole(manifest.context)} tokens`]];
+  }
+  function tables({ layers, agreement }) {
+    return h(
+      "div",
+      { class: "charts" },
+      card("Layers", ["Layer", term("layer_rows"), term("layer_l0"), term("layer_fvu")], layers.map(({ name, rows, l0, fvu }) => [h("bdi", {}, name), whole(rows), short(l0), short(fvu)]), "h2"),
+      card(
+        "How far the ways to measure saliency agree",
+        ["Ways", term("agreement_contexts"), term("agreement_correlation"), term("agreement_same_top")],
+        agreement.map((one) => [[term(one.first), " and ", term(one.second)], whole(one.contexts), short(one.correlation), percent(one.same_top)]),
+        "h2"
+      )
+    );
+  }
+  function written(value) {
+    if (typeof value === "string") return value;
+    return Number.isInteger(value) ? whole(value) : short(value);
+  }
+
   // sae/dashboards/app/src/views/list.ts
   var BARS = 60;
-  var WIDE = /* @__PURE__ */ new Set(["decoder_norm", "concentration"]);
+  var WIDE = /* @__PURE__ */ new Set(["importance", "decoder_norm", "concentration"]);
   var SHARES = /* @__PURE__ */ new Set(["density", "concentration"]);
-  function indexView(context, manifest, catalogue, parameters, keep) {
+  function indexView(context, manifest, catalogue, parameters, keep2) {
     let query = parseQuery(parameters);
     let found = null;
     let rows = new Uint32Array();
     let searches = 0;
+    const one = noun(context);
+    const info = factorsInfo(context);
     const status = h("p", { class: "status", role: "status" });
-    const table = new Table(tableColumns(context, catalogue), "Latents", (key) => {
+    const table = new Table(tableColumns(context, catalogue), info ? "Factors" : "Latents", (key) => {
       const again = query.sort === key;
       change({ sort: key, descending: again ? !query.descending : key !== "latent" && key !== "explanation" });
     });
-    const densities = densityHistogram(catalogue, (range) => setRange("density", range));
-    const map = catalogue.has("x") && catalogue.has("y") ? new LatentMap(context, catalogue, (latent2) => location.hash = `#/latent/${latent2}`) : null;
-    const controls = new Controls(catalogue, manifest, (part) => change(part), (name, range) => setRange(name, range));
+    const densities = densityHistogram(context, catalogue, (range) => setRange("density", range));
+    const shades = info ? layerShades(catalogue, info) : densityShades(catalogue);
+    const map = catalogue.has("x") && catalogue.has("y") ? new LatentMap(context, catalogue, shades, (latent2) => location.hash = `#/${one}/${latent2}`) : null;
+    const controls = new Controls(context, catalogue, manifest, (part) => change(part), (name, range) => setRange(name, range));
     function setRange(name, range) {
       const ranges = { ...query.ranges };
       delete ranges[name];
       change({ ranges: range ? { ...ranges, [name]: range } : ranges });
     }
     function change(part) {
-      const words = part.token !== void 0 || part.text !== void 0;
+      const words2 = part.token !== void 0 || part.text !== void 0;
       query = { ...query, ...part };
-      keep(formatQuery(query));
-      if (words) void look2();
+      keep2(formatQuery(query));
+      if (words2) void look2();
       else refresh();
     }
     async function look2() {
@@ -1700,12 +2792,12 @@ var dashboard = (() => {
       densities.show(rows, query.ranges["density"] ?? null);
       map?.update(rows);
       controls.show(query);
-      status.textContent = `${whole(rows.length)} of ${whole(catalogue.size)} latents`;
+      status.textContent = `${whole(rows.length)} of ${whole(catalogue.size)} ${one}s`;
     }
     const element = h(
       "div",
       { class: "index" },
-      head(manifest),
+      indexHead(context, manifest),
       h("div", { class: "charts" }, densities.element, map?.element),
       controls.element,
       status,
@@ -1714,69 +2806,44 @@ var dashboard = (() => {
     controls.show(query);
     if (query.token || query.text) void look2();
     else refresh();
-    return { element, step: (by) => table.step(by), focusSearch: () => controls.focusSearch(), order: () => rows };
-  }
-  function head(manifest) {
-    const facts = [
-      [term("d_sae", "Latents"), whole(manifest.num_latents)],
-      [term("dead"), `${whole(manifest.dead)} (${percent(manifest.dead / manifest.num_latents)})`],
-      [term("rows"), whole(manifest.rows)],
-      [term("documents"), whole(manifest.documents)]
-    ];
-    const more = [
-      ["Model", manifest.model],
-      ["Hook point", manifest.hook_point],
-      ["Text", manifest.source],
-      [term("blocks"), `${whole(manifest.blocks)} of ${whole(manifest.context)} tokens`],
-      ...exactEffects(manifest),
-      [term("ultra_low"), `density below ${short(manifest.ultra_low)}`],
-      ...Object.entries(manifest.sae).map(([key, value]) => [defined(key) ? term(key) : key, written(value)]),
-      ["Made with", manifest.made_with]
-    ];
-    return h(
-      "div",
-      { class: "head" },
-      h("h1", { tabindex: -1 }, h("bdi", {}, manifest.title)),
-      h("p", { class: "quiet" }, h("bdi", {}, `${manifest.model}, ${manifest.hook_point}`)),
-      h("dl", { class: "facts" }, facts.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value)))),
-      h("details", {}, h("summary", {}, "About this dashboard"), h("dl", { class: "about" }, more.map(([name, value]) => [h("dt", {}, name), h("dd", {}, h("bdi", {}, value))])))
-    );
-  }
-  function exactEffects({ exact_effects: found }) {
-    if (!found) return [];
-    const agreement = found.agreement === null ? "" : `, agreement with their estimates ${short(found.agreement)}`;
-    return [[term("exact_effects"), `${whole(found.firings)} firings${agreement}`]];
-  }
-  function written(value) {
-    if (typeof value === "string") return value;
-    return Number.isInteger(value) ? whole(value) : short(value);
+    return { element, step: (by) => table.step(by), order: () => rows };
   }
   function tableColumns(context, catalogue) {
+    const own = (key) => termOf(noun(context), key);
     const columns = [
-      { key: "latent", name: "number", label: term("latent"), width: 5.4, numeric: true, cell: (latent2) => [latentLink(context, latent2)] }
+      { key: "latent", name: "number", label: term(noun(context)), width: 5.4, numeric: true, cell: (latent2) => [latentLink(context, latent2)] }
     ];
+    const info = factorsInfo(context);
+    if (info) columns.push(...factorColumns(info, catalogue));
     if (catalogue.has("top_token")) {
-      columns.push({ key: "top_token", name: "top token", label: term("top_token"), width: 8, grows: 1, numeric: false, cell: (latent2) => {
+      columns.push({ key: "top_token", name: "top token", label: term(own("top_token")), width: 8, grows: 1, numeric: false, cell: (latent2) => {
         const top = catalogue.topToken(latent2);
         return top ? [token(top.text)] : [];
       } });
     }
     if (catalogue.explained) {
-      columns.push({ key: "explanation", name: "explanation", label: term("explanation"), width: 13, grows: 4, numeric: false, cell: (latent2) => [h("bdi", {}, catalogue.explanation(latent2) ?? "")] });
+      columns.push({ key: "explanation", name: "explanation", label: term(own("explanation")), width: 13, grows: 4, numeric: false, cell: (latent2) => [h("bdi", {}, catalogue.explanation(latent2) ?? "")] });
     }
     for (const key of NUMBERS.filter((name) => catalogue.has(name))) {
       const write = SHARES.has(key) ? percent : short;
       const cell = (latent2) => [key === "effect" ? effectCell(catalogue, latent2) : write(catalogue.value(key, latent2))];
-      columns.push({ key, name: DEFINITIONS[key].name.toLowerCase(), label: term(key), width: WIDE.has(key) ? 8.4 : 6.7, numeric: true, cell });
+      columns.push({ key, name: DEFINITIONS[key].name.toLowerCase(), label: term(own(key)), width: WIDE.has(key) ? 8.4 : 6.7, numeric: true, cell });
     }
     return columns;
   }
   function effectCell(catalogue, latent2) {
-    const words = h("span", {}, effect(catalogue, latent2));
-    tip(words, () => [isExact(catalogue, latent2) ? "Exact: the latent was removed, and the model run again." : "The largest estimate to first order; exact effects may differ much."]);
-    return words;
+    const words2 = h("span", {}, effect(catalogue, latent2));
+    tip(words2, () => [isExact(catalogue, latent2) ? "Exact: the latent was removed, and the model run again." : "The largest estimate to first order; exact effects may differ much."]);
+    return words2;
   }
-  function densityHistogram(catalogue, brushed) {
+  function factorColumns({ layers }, catalogue) {
+    const labels = layerLabels(layers);
+    return [
+      { key: "level", name: "level", label: term("level"), width: 6.2, numeric: false, cell: (factor2) => [levelWord(catalogue.value("level", factor2))] },
+      { key: "peak_layer", name: "peak layer", label: term("peak_layer"), width: 7.4, numeric: true, cell: (factor2) => [labels[catalogue.value("peak_layer", factor2)] ?? "\u2013"] }
+    ];
+  }
+  function densityHistogram(context, catalogue, brushed) {
     const density = catalogue.column("density");
     const alive = density.filter((value) => value > 0);
     const low = Math.log10(alive.reduce((least, value) => Math.min(least, value), 1)) - 0.02;
@@ -1784,10 +2851,10 @@ var dashboard = (() => {
     const edges = Array.from({ length: BARS + 1 }, (_, i) => 10 ** (low + (high - low) * i / BARS));
     const place2 = (value) => value > 0 ? (Math.log10(value) - low) / (high - low) * BARS : -1;
     const chart = histogram({
-      title: "Density of latents",
+      title: `Density of ${noun(context)}s`,
       bars: { edges, counts: counted(density, edges, place2) },
-      unit: "density (share of tokens), drag to filter",
-      counted: "latents",
+      unit: `density (share of ${factorsInfo(context) ? "vectors" : "tokens"}), drag to filter`,
+      counted: `${noun(context)}s`,
       logValues: true,
       height: 236,
       brushed
@@ -1802,7 +2869,7 @@ var dashboard = (() => {
   }
 
   // sae/dashboards/app/src/views/text.ts
-  var SHOWN = 6;
+  var SHOWN2 = 6;
   var MEASURES = [
     { key: "activation", term: "activation", label: "Activation", write: short, size: (v) => v },
     { key: "quantile", term: "quantile", label: "Quantile", write: percent, size: (v) => v },
@@ -1814,47 +2881,36 @@ var dashboard = (() => {
     let measure = measures[0] ?? MEASURES[0];
     let lit = null;
     let kept3 = null;
+    let acts = page.tokens.map(() => 0);
+    let largest = 1;
     const exact = page.tokens.map(() => /* @__PURE__ */ new Map());
-    const words = h("div", { class: "text-tokens tokens", dir: "ltr" });
     const note = h("div", { class: "lit legend" });
-    const list = h("ol", { class: "token-rows" });
-    const spans = page.tokens.map((entry, at) => textToken(entry, at));
+    const list2 = h("ol", { class: "token-rows" });
+    const line = new TokenLine(page.tokens.map(({ text: text2 }) => text2), 0, (at) => `t a${step(acts[at], largest)}`, details, go);
     const buttons = measures.map((one) => h("button", { type: "button", onclick: () => choose(one) }, one.label));
-    function textToken(entry, at) {
-      const span = h("a", { class: "t", href: null, role: "button", tabindex: at ? -1 : 0, onclick: () => go(at) }, shown(entry.text, true));
-      span.addEventListener("keydown", (event) => {
-        const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
-        if (event.key === "Enter" || event.key === " ") go(at);
-        else if (by && spans[at + by]) {
-          span.tabIndex = -1;
-          spans[at + by].tabIndex = 0;
-          spans[at + by].focus();
-        } else return;
-        event.preventDefault();
-        event.stopPropagation();
-      });
-      tip(span, () => [
+    function details(at) {
+      const entry = page.tokens[at];
+      return [
         h("p", {}, token(entry.text), ` token ${entry.id}, position ${at}`),
         entry.loss !== null && h("p", {}, `loss ${short(entry.loss)} nats`),
         h("p", {}, entry.kept ? `${entry.latents.length} latents listed` : "a special token, on which the SAE is not read"),
         lit !== null && h("p", {}, `latent ${lit}: ${short(activationOf(entry, lit))}`)
-      ]);
-      return span;
+      ];
     }
     function go(at) {
-      const row2 = list.children[at];
+      const row2 = list2.children[at];
       row2?.scrollIntoView({ block: "center" });
       row2?.focus({ preventScroll: true });
     }
     function light(latent2) {
       lit = latent2;
-      const acts = page.tokens.map((entry) => latent2 === null ? 0 : activationOf(entry, latent2));
-      const largest = Math.max(1e-12, ...acts);
-      spans.forEach((span, at) => span.className = `t a${step(acts[at], largest)}`);
+      acts = page.tokens.map((entry) => latent2 === null ? 0 : activationOf(entry, latent2));
+      largest = Math.max(1e-12, ...acts);
+      line.refresh();
       if (latent2 === null) replace(note, "Point at a latent below to colour the text by it; a click on the token beside its number keeps the colours.");
-      else replace(note, h("span", {}, "Latent ", latentLink(context, latent2)), scaleLegend(largest), kept3 !== null && h("button", { type: "button", class: "small", onclick: () => keep(null) }, "take colours off"));
+      else replace(note, h("span", {}, "Latent ", latentLink(context, latent2)), scaleLegend(largest), kept3 !== null && h("button", { type: "button", class: "small", onclick: () => keep2(null) }, "take colours off"));
     }
-    function keep(latent2) {
+    function keep2(latent2) {
       kept3 = latent2;
       light(latent2);
     }
@@ -1872,7 +2928,7 @@ var dashboard = (() => {
         "li",
         { class: "chip", onpointerenter: on, onpointerleave: off, onfocusin: on, onfocusout: off },
         latentLink(context, entry.latent),
-        h("button", { type: "button", class: "gist", "aria-label": `${gist}: keep the text coloured by latent ${entry.latent}`, onclick: () => keep(entry.latent) }, h("bdi", {}, gist)),
+        h("button", { type: "button", class: "gist", "aria-label": `${gist}: keep the text coloured by latent ${entry.latent}`, onclick: () => keep2(entry.latent) }, h("bdi", {}, gist)),
         h("span", { class: "number" }, measure.write(valueOf(entry, at)), measured && " exact"),
         clamp && h("button", { type: "button", class: "small", "aria-label": `Clamp latent ${entry.latent}`, onclick: () => clamp(entry) }, "clamp")
       );
@@ -1881,11 +2937,11 @@ var dashboard = (() => {
       const known = entry.latents.filter((latent2) => valueOf(latent2, at) !== null);
       const first = (latent2) => Number(isMeasured(latent2, at));
       const sorted2 = known.sort((a, b) => first(b) - first(a) || measure.size(valueOf(b, at)) - measure.size(valueOf(a, at)));
-      const chips = h("ul", { class: "chips" }, sorted2.slice(0, SHOWN).map((latent2) => chip(latent2, at)));
-      const others = sorted2.length - SHOWN;
+      const chips = h("ul", { class: "chips" }, sorted2.slice(0, SHOWN2).map((latent2) => chip(latent2, at)));
+      const others = sorted2.length - SHOWN2;
       const more = others > 0 && h("button", { type: "button", class: "small more", onclick: (event) => {
         event.currentTarget.remove();
-        sorted2.slice(SHOWN).forEach((latent2) => chips.append(chip(latent2, at)));
+        sorted2.slice(SHOWN2).forEach((latent2) => chips.append(chip(latent2, at)));
       } }, `${others} more`);
       const place2 = h("span", { class: "place" }, at);
       tip(place2, () => ["Position of the token in the text, from 0, special tokens counted too."]);
@@ -1904,7 +2960,7 @@ var dashboard = (() => {
         try {
           const effects = await ablate(at, latents.map(({ latent: latent2 }) => latent2));
           effects.forEach((effect2, i) => exact[at].set(latents[i].latent, effect2));
-          list.children[at].replaceWith(row(page.tokens[at], at));
+          list2.children[at].replaceWith(row(page.tokens[at], at));
         } catch (error) {
           button.replaceWith(h("span", { role: "alert" }, error.message));
         }
@@ -1914,18 +2970,17 @@ var dashboard = (() => {
     function choose(one) {
       measure = one;
       buttons.forEach((button, i) => button.setAttribute("aria-pressed", String(measures[i] === one)));
-      replace(list, page.tokens.map(row));
+      replace(list2, page.tokens.map(row));
     }
-    replace(words, spans);
     light(null);
     choose(measure);
     return h(
       "div",
       { class: "text-page" },
-      h("div", { class: "text-box" }, words, note),
+      h("div", { class: "text-box" }, h("div", { class: "text-tokens" }, line.element), note),
       h("div", { class: "bar-title" }, h("h2", {}, "Strongest latents on each token"), h("div", { class: "kinds", role: "group", "aria-label": "Order of latents" }, buttons)),
       h("p", { class: "quiet measures" }, "By ", measures.map((one, i) => [i > 0 && ", ", term(one.term, one.label.toLowerCase())]), page.effects && "; effects on the loss are estimates to first order where they are not called exact", "."),
-      list
+      list2
     );
   }
   function activationOf(entry, latent2) {
@@ -1952,7 +3007,7 @@ var dashboard = (() => {
         said.textContent = error.message;
       }
     }
-    const form = h("form", { class: "live-form", onsubmit: (event) => {
+    const form2 = h("form", { class: "live-form", onsubmit: (event) => {
       event.preventDefault();
       void read();
     } }, h("label", { for: "live-text" }, "Text"), text2, h("p", {}, h("button", { type: "submit", class: "main" }, "Show latents")));
@@ -1961,7 +3016,7 @@ var dashboard = (() => {
       { class: "live" },
       h("h1", { tabindex: -1 }, "Live"),
       h("p", { class: "quiet" }, h("bdi", {}, `${live.hello.model}, ${live.hello.hook_point}`)),
-      form,
+      form2,
       said,
       steering?.element,
       result
@@ -2087,7 +3142,13 @@ var dashboard = (() => {
       }
       this.showLinks();
       window.addEventListener("hashchange", () => void this.show());
-      listen({ step: (by) => this.step(by), search: () => this.search(), index: () => location.hash = this.indexAddress }, this.help);
+      listen({
+        step: (by) => this.step(by),
+        layer: (by) => stepLayer(this.page, by),
+        search: () => this.search("#search-token"),
+        goTo: () => this.search("#go-to"),
+        index: () => location.hash = this.indexAddress
+      }, this.help);
       await Promise.all([this.show(), this.goLive()]);
     }
     get manifest() {
@@ -2097,25 +3158,28 @@ var dashboard = (() => {
       this.context.live = await findLive();
       if (!this.context.live) return;
       this.showLinks();
-      if (location.hash.startsWith("#/live") || location.hash.startsWith("#/latent/")) await this.show();
+      if (/^#\/(live|latent|factor|words|paths)\b/.test(location.hash)) await this.show();
     }
     showLinks() {
       const { texts, run_page, sweep_page } = this.manifest;
       const here = location.hash.split("/")[1] ?? "";
-      const link = (href, words, current) => h("a", { href, "aria-current": current ? "page" : null }, words);
+      const link = (href, words2, current) => h("a", { href, "aria-current": current ? "page" : null }, words2);
+      const info = factorsInfo(this.context);
+      const live = this.context.live !== null;
+      const own = info ? [(live || info.words.length > 0) && link("#/words", "Words", here.startsWith("word")), (live || info.paths.length > 0) && link("#/paths", "Paths", here.startsWith("path"))] : [live && link("#/live", "Live", here === "live")];
       replace(
         this.links,
-        link(this.indexAddress, "Latents", here === "" || here.startsWith("?")),
+        link(this.indexAddress, info ? "Factors" : "Latents", here === "" || here.startsWith("?")),
         texts.length > 0 && link("#/texts", "Texts", here.startsWith("text")),
-        this.context.live && link("#/live", "Live", here === "live"),
-        [[run_page, "Run"], [sweep_page, "Sweep"]].map(([file2, words]) => file2 && PAGE_BESIDE.test(file2) && link(file2, words, false))
+        own,
+        [[run_page, "Run"], [sweep_page, "Sweep"]].map(([file2, words2]) => file2 && PAGE_BESIDE.test(file2) && link(file2, words2, false))
       );
     }
     async show() {
       const own = ++this.shows;
       hideTip();
-      const [path = "", query = ""] = location.hash.replace(/^#\/?/, "").split("?");
-      const [page = "", number3 = ""] = path.split("/");
+      const [path2 = "", query = ""] = location.hash.replace(/^#\/?/, "").split("?");
+      const [page = "", number3 = ""] = path2.split("/");
       try {
         const [title, element] = await this.view(page, number3, query);
         if (own !== this.shows) return;
@@ -2129,22 +3193,25 @@ var dashboard = (() => {
       }
     }
     async view(page, number3, query) {
-      if (page === "latent") return this.latent(place(number3, this.manifest.num_latents, "latent"));
+      const info = factorsInfo(this.context);
+      const own = info && await factorPage(this.context, info, page, number3, query, (factor2) => this.around = this.neighbours(factor2));
+      if (own) return own;
+      if (!info && page === "latent") return this.latent(place(number3, this.manifest.num_latents, "latent"));
       if (page === "texts") return ["Texts", this.texts()];
       if (page === "text") return this.text(place(number3, this.manifest.texts.length, "text"));
-      if (page === "live") return ["Live", this.context.live ? liveView(this.context, this.context.live) : notLive()];
-      if (page === "") return ["Latents", await this.list(query)];
+      if (!info && page === "live") return ["Live", this.context.live ? liveView(this.context, this.context.live) : notLive()];
+      if (page === "") return [info ? "Factors" : "Latents", await this.list(query)];
       throw new Error(`There is no page \u201C${visible(page)}\u201D here.`);
     }
     async list(query) {
       this.context.catalogue ??= await readCatalogue(this.manifest);
       if (this.index && this.indexAddress === `#/${query ? `?${query}` : ""}`) return this.index.element;
       this.indexAddress = `#/${query ? `?${query}` : ""}`;
-      const keep = (words) => {
-        this.indexAddress = `#/${words ? `?${words}` : ""}`;
+      const keep2 = (words2) => {
+        this.indexAddress = `#/${words2 ? `?${words2}` : ""}`;
         history.replaceState(null, "", this.indexAddress);
       };
-      this.index = indexView(this.context, this.manifest, this.context.catalogue, new URLSearchParams(query), keep);
+      this.index = indexView(this.context, this.manifest, this.context.catalogue, new URLSearchParams(query), keep2);
       return this.index.element;
     }
     async latent(latent2) {
@@ -2174,31 +3241,33 @@ var dashboard = (() => {
       return [visible(page.title, 80), h("div", {}, h("h1", { tabindex: -1 }, h("bdi", {}, visible(page.title, 200))), textView(this.context, page))];
     }
     step(by) {
-      const page = location.hash.split("/")[1] ?? "";
-      if (page === "latent") {
+      const [page = "", number3 = "", query] = location.hash.replace(/^#\/?/, "").split(/[/?]/);
+      const info = factorsInfo(this.context);
+      const lists = { text: this.manifest.texts.length, word: info?.words.length, path: info?.paths.length };
+      if (page === noun(this.context)) {
         const to = by > 0 ? this.around?.next : this.around?.previous;
-        if (to != null) location.hash = `#/latent/${to}`;
-      } else if (page === "" || page.startsWith("?")) this.index?.step(by);
-      else if (page === "text") {
-        const to = Number(location.hash.split("/")[2]) + by;
-        if (to >= 0 && to < this.manifest.texts.length) location.hash = `#/text/${to}`;
+        if (to != null) location.hash = `#/${page}/${to}${query ? `?${query}` : ""}`;
+      } else if (page === "") this.index?.step(by);
+      else {
+        const to = Number(number3) + by;
+        if (to >= 0 && to < (lists[page] ?? 0)) location.hash = `#/${page}/${to}`;
       }
     }
-    search() {
-      if (!this.index?.element.isConnected) {
-        window.addEventListener("hashchange", () => requestAnimationFrame(() => this.index?.focusSearch()), { once: true });
-        location.hash = this.indexAddress;
-      } else this.index.focusSearch();
+    /** Puts the keyboard into a field of the page, else of the index. */
+    search(field2) {
+      const focus = () => {
+        const input = this.page.querySelector(field2);
+        input?.focus();
+        input?.select();
+      };
+      if (this.page.querySelector(field2)) return focus();
+      window.addEventListener("hashchange", () => requestAnimationFrame(focus), { once: true });
+      location.hash = this.indexAddress;
     }
     fail(error) {
       replace(this.page, h("h1", { tabindex: -1 }, "This page cannot be shown"), h("p", { role: "alert" }, error.message), h("p", {}, h("a", { href: "#/" }, "To the index")));
     }
   };
-  function place(words, size2, what) {
-    const number3 = Number(words);
-    if (!/^\d+$/.test(words) || number3 >= size2) throw new Error(`There is no ${what} \u201C${visible(words)}\u201D: they are numbered from 0 to ${size2 - 1}.`);
-    return number3;
-  }
   function notLive() {
     return h("div", {}, h("h1", { tabindex: -1 }, "Live"), h("p", {}, "This page needs the model: start it with \u201Cpython scripts/dashboard.py serve=true\u201D."));
   }

@@ -1,16 +1,19 @@
 /** The dashboard as a whole: reads the address, shows the page that it names, and keeps what pages share. */
 
+import { place } from "./address";
 import { readCatalogue } from "./catalogue";
-import type { Context } from "./context";
+import { type Context, factorsInfo, noun } from "./context";
 import { glossary } from "./definitions";
 import { type Child, h, replace } from "./dom";
 import { helpBox, listen } from "./keys";
+import { stepLayer } from "./layer_slider";
 import { findLive } from "./live";
 import { lookButton } from "./look";
 import type { Manifest } from "./schema";
 import { latentsFile, manifestFile, textFile } from "./store";
 import { hideTip, startTips } from "./tip";
 import type { Neighbours } from "./views/cards";
+import { factorPage } from "./views/factor_pages";
 import { latentTitle, latentView } from "./views/latent";
 import { type IndexView, indexView } from "./views/list";
 import { liveView } from "./views/live";
@@ -48,7 +51,10 @@ export class App {
     }
     this.showLinks();
     window.addEventListener("hashchange", () => void this.show());
-    listen({ step: (by) => this.step(by), search: () => this.search(), index: () => (location.hash = this.indexAddress) }, this.help);
+    listen({
+      step: (by) => this.step(by), layer: (by) => stepLayer(this.page, by), search: () => this.search("#search-token"), goTo: () => this.search("#go-to"),
+      index: () => (location.hash = this.indexAddress),
+    }, this.help);
     await Promise.all([this.show(), this.goLive()]);
   }
 
@@ -60,15 +66,20 @@ export class App {
     this.context.live = await findLive();
     if (!this.context.live) return;
     this.showLinks();
-    if (location.hash.startsWith("#/live") || location.hash.startsWith("#/latent/")) await this.show();
+    if (/^#\/(live|latent|factor|words|paths)\b/.test(location.hash)) await this.show();
   }
 
   private showLinks(): void {
     const { texts, run_page, sweep_page } = this.manifest;
     const here = location.hash.split("/")[1] ?? "";
     const link = (href: string, words: string, current: boolean): Child => h("a", { href, "aria-current": current ? "page" : null }, words);
-    replace(this.links, link(this.indexAddress, "Latents", here === "" || here.startsWith("?")), texts.length > 0 && link("#/texts", "Texts", here.startsWith("text")),
-      this.context.live && link("#/live", "Live", here === "live"), [[run_page, "Run"], [sweep_page, "Sweep"]].map(([file, words]) => file && PAGE_BESIDE.test(file) && link(file, words!, false)));
+    const info = factorsInfo(this.context);
+    const live = this.context.live !== null;
+    const own = info
+      ? [(live || info.words.length > 0) && link("#/words", "Words", here.startsWith("word")), (live || info.paths.length > 0) && link("#/paths", "Paths", here.startsWith("path"))]
+      : [live && link("#/live", "Live", here === "live")];
+    replace(this.links, link(this.indexAddress, info ? "Factors" : "Latents", here === "" || here.startsWith("?")), texts.length > 0 && link("#/texts", "Texts", here.startsWith("text")), own,
+      [[run_page, "Run"], [sweep_page, "Sweep"]].map(([file, words]) => file && PAGE_BESIDE.test(file) && link(file, words!, false)));
   }
 
   private async show(): Promise<void> {
@@ -90,11 +101,14 @@ export class App {
   }
 
   private async view(page: string, number: string, query: string): Promise<[string, HTMLElement]> {
-    if (page === "latent") return this.latent(place(number, this.manifest.num_latents, "latent"));
+    const info = factorsInfo(this.context);
+    const own = info && (await factorPage(this.context, info, page, number, query, (factor) => (this.around = this.neighbours(factor))));
+    if (own) return own;
+    if (!info && page === "latent") return this.latent(place(number, this.manifest.num_latents, "latent"));
     if (page === "texts") return ["Texts", this.texts()];
     if (page === "text") return this.text(place(number, this.manifest.texts.length, "text"));
-    if (page === "live") return ["Live", this.context.live ? liveView(this.context, this.context.live) : notLive()];
-    if (page === "") return ["Latents", await this.list(query)];
+    if (!info && page === "live") return ["Live", this.context.live ? liveView(this.context, this.context.live) : notLive()];
+    if (page === "") return [info ? "Factors" : "Latents", await this.list(query)];
     throw new Error(`There is no page “${visible(page)}” here.`);
   }
 
@@ -142,33 +156,34 @@ export class App {
   }
 
   private step(by: number): void {
-    const page = location.hash.split("/")[1] ?? "";
-    if (page === "latent") {
+    const [page = "", number = "", query] = location.hash.replace(/^#\/?/, "").split(/[/?]/);
+    const info = factorsInfo(this.context);
+    const lists: Record<string, number | undefined> = { text: this.manifest.texts.length, word: info?.words.length, path: info?.paths.length };
+    if (page === noun(this.context)) {
       const to = by > 0 ? this.around?.next : this.around?.previous;
-      if (to != null) location.hash = `#/latent/${to}`;
-    } else if (page === "" || page.startsWith("?")) this.index?.step(by);
-    else if (page === "text") {
-      const to = Number(location.hash.split("/")[2]) + by;
-      if (to >= 0 && to < this.manifest.texts.length) location.hash = `#/text/${to}`;
+      if (to != null) location.hash = `#/${page}/${to}${query ? `?${query}` : ""}`;
+    } else if (page === "") this.index?.step(by);
+    else {
+      const to = Number(number) + by;
+      if (to >= 0 && to < (lists[page] ?? 0)) location.hash = `#/${page}/${to}`;
     }
   }
 
-  private search(): void {
-    if (!this.index?.element.isConnected) {
-      window.addEventListener("hashchange", () => requestAnimationFrame(() => this.index?.focusSearch()), { once: true });
-      location.hash = this.indexAddress;
-    } else this.index.focusSearch();
+  /** Puts the keyboard into a field of the page, else of the index. */
+  private search(field: string): void {
+    const focus = (): void => {
+      const input = this.page.querySelector<HTMLInputElement>(field);
+      input?.focus();
+      input?.select();
+    };
+    if (this.page.querySelector(field)) return focus();
+    window.addEventListener("hashchange", () => requestAnimationFrame(focus), { once: true });
+    location.hash = this.indexAddress;
   }
 
   private fail(error: unknown): void {
     replace(this.page, h("h1", { tabindex: -1 }, "This page cannot be shown"), h("p", { role: "alert" }, (error as Error).message), h("p", {}, h("a", { href: "#/" }, "To the index")));
   }
-}
-
-function place(words: string, size: number, what: string): number {
-  const number = Number(words);
-  if (!/^\d+$/.test(words) || number >= size) throw new Error(`There is no ${what} “${visible(words)}”: they are numbered from 0 to ${size - 1}.`);
-  return number;
 }
 
 function notLive(): HTMLElement {

@@ -1,6 +1,7 @@
 /** What every number means, once; pages refer to it. */
 
 import { h } from "./dom";
+import { FACTOR_DEFINITIONS } from "./factor_definitions";
 
 export interface Definition {
   name: string;
@@ -8,6 +9,7 @@ export interface Definition {
 }
 
 export const DEFINITIONS = {
+  ...FACTOR_DEFINITIONS,
   latent: { name: "Latent", means: "Number of the latent in the dictionary, from 0." },
   density: { name: "Density", means: "Share of the tokens read on which the latent is active (above zero)." },
   fired: { name: "Fired on", means: "Number of tokens on which the latent is active." },
@@ -73,6 +75,12 @@ export type Term = keyof typeof DEFINITIONS;
 
 export function defined(key: string): key is Term {
   return Object.hasOwn(DEFINITIONS, key);
+}
+
+/** The key of a number on pages of factors, where it has words of its own there, and on those of latents. */
+export function termOf(noun: "latent" | "factor", key: Term): Term {
+  const own = `factor_${key}`;
+  return noun === "factor" && defined(own) ? own : key;
 }
 
 /** The name of a number, with its definition behind it: shown on hover and focus, read out by screen readers. */

@@ -4,19 +4,23 @@ import { h } from "./dom";
 
 export interface Keys {
   step: (by: number) => void;
+  layer: (by: number) => void;
   search: () => void;
+  goTo: () => void;
   index: () => void;
 }
 
 const LIST: [string, string][] = [
-  ["j, → or ↓", "next latent; in the index: next row"],
-  ["k, ← or ↑", "previous latent; in the index: previous row"],
+  ["j, → or ↓", "next latent or factor; in the index: next row"],
+  ["k, ← or ↑", "previous latent or factor; in the index: previous row"],
   ["Enter", "open the row, point or link that the keyboard is on"],
   ["/", "search by token"],
+  ["g", "go to a number"],
+  ["[ and ]", "layer before and layer after, on pages of factors"],
   ["i", "to the index"],
   ["← → inside a text", "from token to token, with what is known of each"],
   ["← → ↑ ↓ on the map", "from point to point; + and - zoom, 0 shows all"],
-  ["← → on a histogram", "from bar to bar"],
+  ["← → on a chart", "from bar to bar, from layer to layer"],
   ["Escape", "close a box"],
   ["?", "this list"],
 ];
@@ -37,7 +41,9 @@ export function listen(keys: Keys, help: HTMLDialogElement): void {
     const scrolls = event.target instanceof Element && event.target.matches(".scroll, .tokens");
     const by = { j: 1, k: -1, ArrowRight: 1, ArrowLeft: -1 }[event.key] ?? tableArrow(event);
     if (by && !scrolls) keys.step(by);
+    else if (event.key === "[" || event.key === "]") keys.layer(event.key === "[" ? -1 : 1);
     else if (event.key === "/") keys.search();
+    else if (event.key === "g") keys.goTo();
     else if (event.key === "i") keys.index();
     else if (event.key === "?") help.showModal();
     else return;

@@ -1,5 +1,6 @@
 /** What a running server answers; from disk there is none. */
 
+import type { PathPage, PathRequest, Saliency, SaliencyRequest, WordPage, WordRequest } from "./factor_schema";
 import type { AblateAnswer, AblateRequest, ErrorAnswer, HelloAnswer, SteerAnswer, SteerRequest, TextRequest } from "./messages";
 import type { TextPage } from "./schema";
 
@@ -34,6 +35,18 @@ export class Live {
 
   async ablate(request: AblateRequest): Promise<number[]> {
     return (await ask<AblateAnswer>("ablate", request)).effects;
+  }
+
+  word(request: WordRequest): Promise<WordPage> {
+    return ask("word", request);
+  }
+
+  path(request: PathRequest): Promise<PathPage> {
+    return ask("path", request);
+  }
+
+  saliency(request: SaliencyRequest): Promise<Saliency> {
+    return ask("saliency", request);
   }
 }
 

@@ -1,13 +1,12 @@
 /** The map: a point for every latent, near where decoder rows are alike. Drawn on a canvas, for there may be many. */
 
 import type { Catalogue } from "./catalogue";
-import { type Context, summary } from "./context";
+import { type Context, noun, summary } from "./context";
 import { eachFrame, h, s } from "./dom";
-import { percent } from "./numbers";
 import { download } from "./save";
+import type { Shades } from "./shades";
 import { hideTip, showAt } from "./tip";
 
-const SHADES = 5;
 const MARGIN_PIXELS = 24;
 const REACH_PIXELS = 14;
 const RADIUS_PIXELS = 2.2;
@@ -36,27 +35,24 @@ export class LatentMap {
   private readonly x: Float32Array;
   private readonly y: Float32Array;
   private readonly extent: { left: number; right: number; low: number; high: number };
-  private readonly shade: Uint8Array;
   private chosen: Uint8Array | null = null;
   private pointed = -1;
   private view: View | null = null;
   private readonly redraw = eachFrame(() => this.draw());
 
   constructor(
-    context: Context,
+    private readonly context: Context,
     private readonly catalogue: Catalogue,
+    private readonly shades: Shades,
     private readonly open: (latent: number) => void,
   ) {
     [this.x, this.y] = [catalogue.column("x"), catalogue.column("y")];
     const [left, right] = limits(this.x);
     const [low, high] = limits(this.y);
     this.extent = { left, right, low, high };
-    const density = catalogue.column("density");
-    const { shade, lowest, highest } = shades(density);
-    this.shade = shade;
-    this.swatches = Array.from({ length: SHADES }, (_, i) => h("span", { class: `swatch m${i + 1}` }));
+    this.swatches = shades.classes.map((name) => h("span", { class: `swatch ${name}` }));
     const how = context.manifest?.layout === "umap" ? "UMAP" : "PCA";
-    this.canvas.setAttribute("aria-label", `Map of the latents by ${how} of their decoder rows. Arrow keys go from point to point, Enter opens a latent, + and - zoom, 0 shows all.`);
+    this.canvas.setAttribute("aria-label", `Map of the ${noun(context)}s by ${how} of their decoder rows. Arrow keys go from point to point, Enter opens a ${noun(context)}, + and - zoom, 0 shows all.`);
     this.element = h(
       "figure", { class: "chart map-chart" },
       h("figcaption", {}, h("span", {}, `Map of decoder rows (${how})`), h("span", { class: "tools" },
@@ -65,7 +61,7 @@ export class LatentMap {
         h("button", { type: "button", class: "small", "aria-label": "Show all of the map", onclick: () => this.reset() }, "all"),
         h("button", { type: "button", class: "small", "aria-label": "Save as SVG: map", onclick: () => download("map.svg", this.svg()) }, "SVG"))),
       this.canvas,
-      h("p", { class: "legend" }, h("span", { class: "scale" }, h("span", {}, `Density ${percent(lowest)}`), h("span", { class: "swatches", "aria-hidden": "true" }, this.swatches), h("span", {}, percent(highest))),
+      h("p", { class: "legend" }, h("span", { class: "scale" }, h("span", {}, shades.low), h("span", { class: "swatches", "aria-hidden": "true" }, this.swatches), h("span", {}, shades.high)),
         h("span", {}, h("span", { class: "swatches" }, this.faint), " not in the table"), this.ring),
     );
     this.listen();
@@ -189,7 +185,7 @@ export class LatentMap {
     if (latent < 0) return hideTip();
     const box = this.canvas.getBoundingClientRect();
     const [x, y] = this.place(latent, this.frame());
-    showAt(box.left + x + 8, box.top + y - 8, box.top + y + 8, summary(this.catalogue, latent));
+    showAt(box.left + x + 8, box.top + y - 8, box.top + y + 8, summary(this.context, this.catalogue, latent));
   }
 
   private colour(swatch: HTMLElement): string {
@@ -206,7 +202,7 @@ export class LatentMap {
     if (!pen || !width) return;
     pen.scale(ratio, ratio);
     const radius = this.radius();
-    for (let shade = 0; shade <= SHADES; shade++) {
+    for (let shade = 0; shade <= this.swatches.length; shade++) {
       pen.fillStyle = this.colour(shade ? this.swatches[shade - 1]! : this.faint);
       pen.beginPath();
       for (let latent = 0; latent < this.x.length; latent++) {
@@ -235,9 +231,9 @@ export class LatentMap {
     return this.x.length > FEW ? RADIUS_PIXELS : RADIUS_OF_FEW;
   }
 
-  /** 0 for a latent that the table does not show. */
+  /** 0 for one that the table does not show. */
   private shadeOf(latent: number): number {
-    return this.chosen && !this.chosen[latent] ? 0 : this.shade[latent]!;
+    return this.chosen && !this.chosen[latent] ? 0 : this.shades.shade[latent]!;
   }
 
   private svg(): string {
@@ -266,16 +262,4 @@ function limits(values: Float32Array): [number, number] {
     if (value > high) high = value;
   }
   return low <= high ? [low, high] : [0, 1];
-}
-
-/** Shades 1 to 5 by the logarithm of density; dead latents have the lowest. */
-function shades(density: Float32Array): { shade: Uint8Array; lowest: number; highest: number } {
-  const alive = density.filter((value) => value > 0).sort();
-  const [lowest, highest] = [alive[Math.floor(alive.length * 0.02)] ?? 0, alive[Math.floor(alive.length * 0.98)] ?? 1];
-  const span = Math.log(highest / lowest) || 1;
-  const shade = Uint8Array.from(density, (value) => {
-    const share = value > 0 ? Math.log(value / lowest) / span : 0;
-    return 1 + Math.min(SHADES - 1, Math.max(0, Math.floor(share * SHADES)));
-  });
-  return { shade, lowest, highest };
 }

@@ -1,5 +1,6 @@
 /** Brings the data files in: each is a script of one call, `dashboard.put(key, payload)`, loaded when it is first needed. */
 
+import type { FactorShard, PathPage, WordPage } from "./factor_schema";
 import type { IndexShard, LatentShard, Manifest, SearchShard, TextPage } from "./schema";
 
 interface Waiting {
@@ -9,7 +10,7 @@ interface Waiting {
 
 const waiting = new Map<string, Waiting>();
 const kept = new Map<string, Promise<unknown>>();
-const KEPT_LATENT_FILES = 24;
+const KEPT_FILES_OF_PAGES = 24;
 
 /** What every data file calls. */
 export function put(key: string, payload: unknown): void {
@@ -17,7 +18,7 @@ export function put(key: string, payload: unknown): void {
   waiting.delete(key);
 }
 
-/** Payloads of `latents/N` and `search/N`: base64 of gzip of JSON. Anything else is the data itself. */
+/** Payloads of `latents/N`, `search/N` and of all files of factors: base64 of gzip of JSON. Anything else is the data itself. */
 export async function unpacked<T>(payload: unknown): Promise<T> {
   if (typeof payload !== "string") return payload as T;
   const stream = new Blob([bytes(payload)]).stream().pipeThrough(new DecompressionStream("gzip"));
@@ -55,13 +56,13 @@ function file<T>(key: string): Promise<T> {
     found.catch(() => kept.delete(key));
   } else kept.delete(key);
   kept.set(key, found); // at the end: the oldest stand first
-  forgetOldLatents();
+  forgetOldPages();
   return found as Promise<T>;
 }
 
-function forgetOldLatents(): void {
-  const latents = [...kept.keys()].filter((key) => key.startsWith("latents/"));
-  for (const key of latents.slice(0, -KEPT_LATENT_FILES)) kept.delete(key);
+function forgetOldPages(): void {
+  const pages = [...kept.keys()].filter((key) => /^(latents|factors)\//.test(key));
+  for (const key of pages.slice(0, -KEPT_FILES_OF_PAGES)) kept.delete(key);
 }
 
 export const manifestFile = (): Promise<Manifest> => file("manifest");
@@ -69,3 +70,6 @@ export const indexFile = (number: number): Promise<IndexShard> => file(`index/${
 export const latentsFile = (number: number): Promise<LatentShard> => file(`latents/${number}`);
 export const searchFile = (number: number): Promise<SearchShard> => file(`search/${number}`);
 export const textFile = (number: number): Promise<TextPage> => file(`texts/${number}`);
+export const factorsFile = (number: number): Promise<FactorShard> => file(`factors/${number}`);
+export const wordFile = (number: number): Promise<WordPage> => file(`words/${number}`);
+export const pathFile = (number: number): Promise<PathPage> => file(`paths/${number}`);

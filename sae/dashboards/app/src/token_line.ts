@@ -11,16 +11,17 @@ export class TokenLine {
   at: number;
   private readonly spans: HTMLElement[];
 
-  /** `classes` and `details` say how the token at an offset looks, and what its tip holds. */
+  /** `classes` and `details` say how the token at an offset looks, and what its tip holds; with `choose` tokens are buttons. */
   constructor(
     texts: string[],
     chosen: number,
     private readonly classes: (offset: number) => string,
     details: (offset: number) => Child[],
+    private readonly choose: ((offset: number) => void) | null = null,
   ) {
     this.at = chosen;
     this.spans = texts.map((text, offset) => {
-      const span = h("span", { class: classes(offset), tabindex: offset === chosen ? 0 : -1 }, shown(text, true));
+      const span = h("span", { class: classes(offset), role: choose && "button", tabindex: offset === chosen ? 0 : -1, onclick: () => choose?.(offset) }, shown(text, true));
       tip(span, () => details(offset));
       return span;
     });
@@ -34,7 +35,17 @@ export class TokenLine {
     this.spans.forEach((span, offset) => (span.className = this.classes(offset)));
   }
 
+  /** Says of one token, to who cannot see it, that it is the chosen one. */
+  mark(offset: number): void {
+    this.spans.forEach((span, at) => span.setAttribute("aria-pressed", String(at === offset)));
+  }
+
   private key(event: KeyboardEvent): void {
+    if (this.choose && (event.key === "Enter" || event.key === " ")) {
+      event.preventDefault();
+      this.choose(this.at);
+      return;
+    }
     const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
     if (!by || event.ctrlKey || event.metaKey || event.altKey) return;
     event.preventDefault();

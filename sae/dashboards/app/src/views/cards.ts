@@ -28,10 +28,10 @@ export function numberList(entries: [Child, Child][]): HTMLElement {
 }
 
 /** A card with a small table; nothing where there are no rows. */
-export function card(title: string, heads: Child[], rows: Child[][], tables: "words" | "numbers" = "words"): HTMLElement | null {
+export function card(title: string, heads: Child[], rows: Child[][], heading: "h2" | "h3" = "h3"): HTMLElement | null {
   if (!rows.length) return null;
-  return h("section", { class: "card" }, h("h3", {}, title), h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": title }, h(
-    "table", { class: tables },
+  return h("section", { class: "card" }, h(heading, {}, title), h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": title }, h(
+    "table", {},
     h("thead", {}, h("tr", {}, heads.map((head, i) => h("th", { scope: "col", class: i ? "number" : null }, head)))),
     h("tbody", {}, rows.map(([first, ...others]) => h("tr", {}, h("th", { scope: "row" }, first), others.map((cell) => h("td", { class: "number" }, cell))))),
   )));

@@ -1,16 +1,19 @@
 /** What stands over the index's table: kinds, searches, limits, and the box that finds a number. */
 
 import type { Catalogue } from "../catalogue";
-import { DEFINITIONS, type Term, term } from "../definitions";
+import { type Context, factorsInfo, noun } from "../context";
+import { DEFINITIONS, type Term, term, termOf } from "../definitions";
 import { h, replace } from "../dom";
 import { whole } from "../numbers";
 import { kindCounts, KINDS, type Query } from "../query";
 import type { Manifest } from "../schema";
+import { goToForm } from "./go_to";
+import { LevelChoice } from "./level_choice";
 
 const TYPING_PAUSE_MS = 250;
 
 /** Columns that hold numbers, which can be limited. */
-export const NUMBERS: Term[] = ["density", "max", "mean", "effect", "decoder_norm", "concentration", "entropy", "score"];
+export const NUMBERS: Term[] = ["importance", "density", "max", "mean", "effect", "decoder_norm", "concentration", "entropy", "score"];
 
 /** Kinds, searches and limits over the table. */
 export class Controls {
@@ -18,12 +21,13 @@ export class Controls {
   private readonly kinds = new Map<string, HTMLButtonElement>();
   private readonly token = h("input", { type: "search", id: "search-token", autocomplete: "off", spellcheck: "false", placeholder: "the, run*, #42" });
   private readonly text = h("input", { type: "search", id: "search-text", autocomplete: "off", spellcheck: "false" });
-  private readonly number = h("input", { type: "text", inputmode: "numeric", id: "go-to", autocomplete: "off", size: 7 });
   private readonly explained = h("input", { type: "checkbox" });
   private readonly limits = new Map<string, [HTMLInputElement, HTMLInputElement]>();
   private readonly summary = h("summary", {}, "Filters");
+  private readonly levels: LevelChoice | null;
 
   constructor(
+    private readonly context: Context,
     catalogue: Catalogue,
     manifest: Manifest,
     private readonly change: (part: Partial<Query>) => void,
@@ -38,14 +42,17 @@ export class Controls {
     this.search(this.text, "text");
     this.explained.addEventListener("change", () => change({ explained: this.explained.checked }));
     const limits = NUMBERS.filter((name) => catalogue.has(name)).map((name) => this.limit(name, setRange));
+    const info = factorsInfo(context);
+    this.levels = info && new LevelChoice(info, catalogue, setRange);
     const clear = h("button", { type: "button", onclick: () => change({ token: "", text: "", explained: false, ranges: {} }) }, "Clear all");
     this.element = h(
       "section", { class: "controls", "aria-label": "Search and filters" },
-      h("div", { class: "kinds", role: "group", "aria-label": "Which latents" }, [...this.kinds.values()]),
+      h("div", { class: "kinds", role: "group", "aria-label": `Which ${noun(context)}s` }, [...this.kinds.values()]),
+      this.levels?.element,
       h("div", { class: "fields" },
         h("div", { class: "field" }, h("label", { for: "search-token" }, "Fires on token"), this.token),
         h("div", { class: "field wide" }, h("label", { for: "search-text" }, "Text around it, or explanation"), this.text),
-        h("form", { class: "field", onsubmit: (event: Event) => this.go(event, catalogue.size) }, h("label", { for: "go-to" }, "Go to latent"), this.number)),
+        goToForm(noun(context), catalogue.size)),
       h("details", { class: "limits" }, this.summary, h("div", { class: "limit-grid" }, limits),
         h("p", {}, catalogue.explained && h("label", {}, this.explained, " only with an explanation "), clear)),
     );
@@ -55,6 +62,7 @@ export class Controls {
     for (const [kind, button] of this.kinds) button.setAttribute("aria-pressed", String(kind === query.kind));
     if (document.activeElement !== this.token) this.token.value = query.token;
     if (document.activeElement !== this.text) this.text.value = query.text;
+    this.levels?.show(query.ranges);
     this.explained.checked = query.explained;
     for (const [name, inputs] of this.limits) {
       inputs.forEach((input, side) => {
@@ -62,13 +70,8 @@ export class Controls {
         if (document.activeElement !== input) input.value = value !== undefined && Number.isFinite(value) ? String(Number(value.toPrecision(4))) : "";
       });
     }
-    const active = Object.keys(query.ranges).length + Number(query.explained);
+    const active = Object.keys(query.ranges).filter((name) => this.limits.has(name)).length + Number(query.explained);
     replace(this.summary, active ? `Filters (${active})` : "Filters");
-  }
-
-  focusSearch(): void {
-    this.token.focus();
-    this.token.select();
   }
 
   private search(input: HTMLInputElement, key: "token" | "text"): void {
@@ -94,14 +97,6 @@ export class Controls {
       setRange(name, range.some(Number.isFinite) ? range : null);
     };
     inputs.forEach((input) => input.addEventListener("change", changed));
-    return h("div", { class: "limit" }, h("span", {}, term(name)), inputs[0], " to ", inputs[1]);
-  }
-
-  private go(event: Event, size: number): void {
-    event.preventDefault();
-    const latent = Number(this.number.value.trim());
-    const known = /^\d+$/.test(this.number.value.trim()) && latent < size;
-    this.number.setAttribute("aria-invalid", String(!known));
-    if (known) location.hash = `#/latent/${latent}`;
+    return h("div", { class: "limit" }, h("span", {}, term(termOf(noun(this.context), name))), inputs[0], " to ", inputs[1]);
   }
 }

@@ -1,29 +1,32 @@
-/** The index: all latents in a table, their densities, and the map. */
+/** The index: all latents or factors in a table, their densities, and the map. */
 
 import type { Catalogue } from "../catalogue";
-import { type Context, effect, isExact, latentLink } from "../context";
-import { defined, DEFINITIONS, type Term, term } from "../definitions";
+import { type Context, effect, factorsInfo, isExact, latentLink, noun } from "../context";
+import { DEFINITIONS, type Term, term, termOf } from "../definitions";
 import { type Child, h } from "../dom";
+import type { FactorsInfo } from "../factor_schema";
 import { counted, histogram, type Histogram } from "../histogram";
+import { layerLabels, levelWord } from "../layers";
 import { LatentMap } from "../map";
 import { percent, short, whole } from "../numbers";
 import { formatQuery, parseQuery, type Query, select } from "../query";
 import { search } from "../search";
 import type { Manifest } from "../schema";
+import { densityShades, layerShades } from "../shades";
 import { Table, type TableColumn } from "../table";
 import { tip } from "../tip";
 import { token } from "../visible";
 import { Controls, NUMBERS } from "./controls";
+import { indexHead } from "./head";
 
 const BARS = 60;
-const WIDE = new Set<Term>(["decoder_norm", "concentration"]);
+const WIDE = new Set<Term>(["importance", "decoder_norm", "concentration"]);
 const SHARES = new Set<string>(["density", "concentration"]);
 
 /** What the shell needs of the index: its element, and where the keyboard goes. */
 export interface IndexView {
   element: HTMLElement;
   step: (by: number) => void;
-  focusSearch: () => void;
   /** The latents as listed. */
   order: () => Uint32Array;
 }
@@ -34,14 +37,17 @@ export function indexView(context: Context, manifest: Manifest, catalogue: Catal
   let rows: Uint32Array = new Uint32Array();
   let searches = 0;
 
+  const one = noun(context);
+  const info = factorsInfo(context);
   const status = h("p", { class: "status", role: "status" });
-  const table = new Table(tableColumns(context, catalogue), "Latents", (key) => {
+  const table = new Table(tableColumns(context, catalogue), info ? "Factors" : "Latents", (key) => {
     const again = query.sort === key;
     change({ sort: key, descending: again ? !query.descending : key !== "latent" && key !== "explanation" });
   });
-  const densities = densityHistogram(catalogue, (range) => setRange("density", range));
-  const map = catalogue.has("x") && catalogue.has("y") ? new LatentMap(context, catalogue, (latent) => (location.hash = `#/latent/${latent}`)) : null;
-  const controls = new Controls(catalogue, manifest, (part) => change(part), (name, range) => setRange(name, range));
+  const densities = densityHistogram(context, catalogue, (range) => setRange("density", range));
+  const shades = info ? layerShades(catalogue, info) : densityShades(catalogue);
+  const map = catalogue.has("x") && catalogue.has("y") ? new LatentMap(context, catalogue, shades, (latent) => (location.hash = `#/${one}/${latent}`)) : null;
+  const controls = new Controls(context, catalogue, manifest, (part) => change(part), (name, range) => setRange(name, range));
 
   function setRange(name: string, range: [number, number] | null): void {
     const ranges = { ...query.ranges };
@@ -77,12 +83,12 @@ export function indexView(context: Context, manifest: Manifest, catalogue: Catal
     densities.show(rows, query.ranges["density"] ?? null);
     map?.update(rows);
     controls.show(query);
-    status.textContent = `${whole(rows.length)} of ${whole(catalogue.size)} latents`;
+    status.textContent = `${whole(rows.length)} of ${whole(catalogue.size)} ${one}s`;
   }
 
   const element = h(
     "div", { class: "index" },
-    head(manifest),
+    indexHead(context, manifest),
     h("div", { class: "charts" }, densities.element, map?.element),
     controls.element,
     status,
@@ -91,61 +97,29 @@ export function indexView(context: Context, manifest: Manifest, catalogue: Catal
   controls.show(query);
   if (query.token || query.text) void look();
   else refresh();
-  return { element, step: (by) => table.step(by), focusSearch: () => controls.focusSearch(), order: () => rows };
-}
-
-function head(manifest: Manifest): HTMLElement {
-  const facts: [Child, string][] = [
-    [term("d_sae", "Latents"), whole(manifest.num_latents)],
-    [term("dead"), `${whole(manifest.dead)} (${percent(manifest.dead / manifest.num_latents)})`],
-    [term("rows"), whole(manifest.rows)],
-    [term("documents"), whole(manifest.documents)],
-  ];
-  const more: [Child, string][] = [
-    ["Model", manifest.model], ["Hook point", manifest.hook_point], ["Text", manifest.source],
-    [term("blocks"), `${whole(manifest.blocks)} of ${whole(manifest.context)} tokens`],
-    ...exactEffects(manifest),
-    [term("ultra_low"), `density below ${short(manifest.ultra_low)}`],
-    ...Object.entries(manifest.sae).map(([key, value]): [Child, string] => [defined(key) ? term(key) : key, written(value)]),
-    ["Made with", manifest.made_with],
-  ];
-  return h(
-    "div", { class: "head" },
-    h("h1", { tabindex: -1 }, h("bdi", {}, manifest.title)),
-    h("p", { class: "quiet" }, h("bdi", {}, `${manifest.model}, ${manifest.hook_point}`)),
-    h("dl", { class: "facts" }, facts.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value)))),
-    h("details", {}, h("summary", {}, "About this dashboard"), h("dl", { class: "about" }, more.map(([name, value]) => [h("dt", {}, name), h("dd", {}, h("bdi", {}, value))]))),
-  );
-}
-
-function exactEffects({ exact_effects: found }: Manifest): [Child, string][] {
-  if (!found) return [];
-  const agreement = found.agreement === null ? "" : `, agreement with their estimates ${short(found.agreement)}`;
-  return [[term("exact_effects"), `${whole(found.firings)} firings${agreement}`]];
-}
-
-function written(value: string | number | null): string {
-  if (typeof value === "string") return value;
-  return Number.isInteger(value) ? whole(value) : short(value);
+  return { element, step: (by) => table.step(by), order: () => rows };
 }
 
 function tableColumns(context: Context, catalogue: Catalogue): TableColumn[] {
+  const own = (key: Term): Term => termOf(noun(context), key);
   const columns: TableColumn[] = [
-    { key: "latent", name: "number", label: term("latent"), width: 5.4, numeric: true, cell: (latent) => [latentLink(context, latent)] },
+    { key: "latent", name: "number", label: term(noun(context)), width: 5.4, numeric: true, cell: (latent) => [latentLink(context, latent)] },
   ];
+  const info = factorsInfo(context);
+  if (info) columns.push(...factorColumns(info, catalogue));
   if (catalogue.has("top_token")) {
-    columns.push({ key: "top_token", name: "top token", label: term("top_token"), width: 8, grows: 1, numeric: false, cell: (latent) => {
+    columns.push({ key: "top_token", name: "top token", label: term(own("top_token")), width: 8, grows: 1, numeric: false, cell: (latent) => {
       const top = catalogue.topToken(latent);
       return top ? [token(top.text)] : [];
     } });
   }
   if (catalogue.explained) {
-    columns.push({ key: "explanation", name: "explanation", label: term("explanation"), width: 13, grows: 4, numeric: false, cell: (latent) => [h("bdi", {}, catalogue.explanation(latent) ?? "")] });
+    columns.push({ key: "explanation", name: "explanation", label: term(own("explanation")), width: 13, grows: 4, numeric: false, cell: (latent) => [h("bdi", {}, catalogue.explanation(latent) ?? "")] });
   }
   for (const key of NUMBERS.filter((name) => catalogue.has(name))) {
     const write = SHARES.has(key) ? percent : short;
     const cell = (latent: number): Child[] => [key === "effect" ? effectCell(catalogue, latent) : write(catalogue.value(key, latent))];
-    columns.push({ key, name: DEFINITIONS[key].name.toLowerCase(), label: term(key), width: WIDE.has(key) ? 8.4 : 6.7, numeric: true, cell });
+    columns.push({ key, name: DEFINITIONS[key].name.toLowerCase(), label: term(own(key)), width: WIDE.has(key) ? 8.4 : 6.7, numeric: true, cell });
   }
   return columns;
 }
@@ -156,7 +130,15 @@ function effectCell(catalogue: Catalogue, latent: number): HTMLElement {
   return words;
 }
 
-function densityHistogram(catalogue: Catalogue, brushed: (range: [number, number] | null) => void) {
+function factorColumns({ layers }: FactorsInfo, catalogue: Catalogue): TableColumn[] {
+  const labels = layerLabels(layers);
+  return [
+    { key: "level", name: "level", label: term("level"), width: 6.2, numeric: false, cell: (factor) => [levelWord(catalogue.value("level", factor))] },
+    { key: "peak_layer", name: "peak layer", label: term("peak_layer"), width: 7.4, numeric: true, cell: (factor) => [labels[catalogue.value("peak_layer", factor)] ?? "\u2013"] },
+  ];
+}
+
+function densityHistogram(context: Context, catalogue: Catalogue, brushed: (range: [number, number] | null) => void) {
   const density = catalogue.column("density");
   const alive = density.filter((value) => value > 0);
   const low = Math.log10(alive.reduce((least, value) => Math.min(least, value), 1)) - 0.02;
@@ -164,8 +146,8 @@ function densityHistogram(catalogue: Catalogue, brushed: (range: [number, number
   const edges = Array.from({ length: BARS + 1 }, (_, i) => 10 ** (low + ((high - low) * i) / BARS));
   const place = (value: number): number => (value > 0 ? ((Math.log10(value) - low) / (high - low)) * BARS : -1);
   const chart: Histogram = histogram({
-    title: "Density of latents", bars: { edges, counts: counted(density, edges, place) }, unit: "density (share of tokens), drag to filter",
-    counted: "latents", logValues: true, height: 236, brushed,
+    title: `Density of ${noun(context)}s`, bars: { edges, counts: counted(density, edges, place) }, unit: `density (share of ${factorsInfo(context) ? "vectors" : "tokens"}), drag to filter`,
+    counted: `${noun(context)}s`, logValues: true, height: 236, brushed,
   });
   return {
     element: chart.element,

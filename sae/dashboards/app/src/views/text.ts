@@ -7,7 +7,8 @@ import { percent, short, signed } from "../numbers";
 import { scaleLegend, step } from "../scale";
 import type { TextLatent, TextPage, TextToken } from "../schema";
 import { tip } from "../tip";
-import { shown, token, visible } from "../visible";
+import { TokenLine } from "../token_line";
+import { token, visible } from "../visible";
 
 const SHOWN = 6;
 
@@ -39,34 +40,23 @@ export function textView(context: Context, page: TextPage, { clamp, ablate }: Te
   let measure = measures[0] ?? MEASURES[0]!;
   let lit: number | null = null;
   let kept: number | null = null;
+  let acts = page.tokens.map(() => 0);
+  let largest = 1;
   const exact = page.tokens.map(() => new Map<number, number>());
 
-  const words = h("div", { class: "text-tokens tokens", dir: "ltr" });
   const note = h("div", { class: "lit legend" });
   const list = h("ol", { class: "token-rows" });
-  const spans = page.tokens.map((entry, at) => textToken(entry, at));
+  const line = new TokenLine(page.tokens.map(({ text }) => text), 0, (at) => `t a${step(acts[at]!, largest)}`, details, go);
   const buttons = measures.map((one) => h("button", { type: "button", onclick: () => choose(one) }, one.label));
 
-  function textToken(entry: TextToken, at: number): HTMLElement {
-    const span = h("a", { class: "t", href: null, role: "button", tabindex: at ? -1 : 0, onclick: () => go(at) }, shown(entry.text, true));
-    span.addEventListener("keydown", (event) => {
-      const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
-      if (event.key === "Enter" || event.key === " ") go(at);
-      else if (by && spans[at + by]) {
-        span.tabIndex = -1;
-        spans[at + by]!.tabIndex = 0;
-        spans[at + by]!.focus();
-      } else return;
-      event.preventDefault();
-      event.stopPropagation();
-    });
-    tip(span, () => [
+  function details(at: number): Child[] {
+    const entry = page.tokens[at]!;
+    return [
       h("p", {}, token(entry.text), ` token ${entry.id}, position ${at}`),
       entry.loss !== null && h("p", {}, `loss ${short(entry.loss)} nats`),
       h("p", {}, entry.kept ? `${entry.latents.length} latents listed` : "a special token, on which the SAE is not read"),
       lit !== null && h("p", {}, `latent ${lit}: ${short(activationOf(entry, lit))}`),
-    ]);
-    return span;
+    ];
   }
 
   function go(at: number): void {
@@ -78,9 +68,9 @@ export function textView(context: Context, page: TextPage, { clamp, ablate }: Te
   /** Colours the text by one latent. */
   function light(latent: number | null): void {
     lit = latent;
-    const acts = page.tokens.map((entry) => (latent === null ? 0 : activationOf(entry, latent)));
-    const largest = Math.max(1e-12, ...acts);
-    spans.forEach((span, at) => (span.className = `t a${step(acts[at]!, largest)}`));
+    acts = page.tokens.map((entry) => (latent === null ? 0 : activationOf(entry, latent)));
+    largest = Math.max(1e-12, ...acts);
+    line.refresh();
     if (latent === null) replace(note, "Point at a latent below to colour the text by it; a click on the token beside its number keeps the colours.");
     else replace(note, h("span", {}, "Latent ", latentLink(context, latent)), scaleLegend(largest), kept !== null && h("button", { type: "button", class: "small", onclick: () => keep(null) }, "take colours off"));
   }
@@ -149,12 +139,11 @@ export function textView(context: Context, page: TextPage, { clamp, ablate }: Te
     replace(list, page.tokens.map(row));
   }
 
-  replace(words, spans);
   light(null);
   choose(measure);
   return h(
     "div", { class: "text-page" },
-    h("div", { class: "text-box" }, words, note),
+    h("div", { class: "text-box" }, h("div", { class: "text-tokens" }, line.element), note),
     h("div", { class: "bar-title" }, h("h2", {}, "Strongest latents on each token"), h("div", { class: "kinds", role: "group", "aria-label": "Order of latents" }, buttons)),
     h("p", { class: "quiet measures" }, "By ", measures.map((one, i) => [i > 0 && ", ", term(one.term, one.label.toLowerCase())]), page.effects && "; effects on the loss are estimates to first order where they are not called exact", "."),
     list,
