@@ -13,10 +13,11 @@ from torch import Tensor
 
 from sae.activations.batch import ActivationRows
 from sae.activations.row_source import RowSource, rows_without_values
+from sae.architectures.layer_units import LayerUnits
 from sae.errors import UserError
 from sae.tokens.blocks import TokenBlocks
 
-__all__ = ["MIXED", "MixedLayers"]
+__all__ = ["MIXED", "MixedLayers", "one_width"]
 
 MIXED = "layers"  # the one hook point of mixed rows
 
@@ -30,20 +31,25 @@ class MixedLayers:
 
     Args:
         source: gives the hook points side by side, each row of one position.
+        units: in which rows are given, of these layers; None: raw ones.
 
     Attributes:
         layers: names of the hook points, in the source's order: row i of a position is of `layers[i]`.
+        units: in which rows are given.
 
     Raises:
         UserError: the hook points differ in width.
-        ValueError: the source mixes layers already, or has no hook point.
+        ValueError: the source mixes layers already, or has no hook point; or the units are of other layers.
     """
 
-    def __init__(self, source: RowSource) -> None:
+    def __init__(self, source: RowSource, units: LayerUnits | None = None) -> None:
         if source.layers or not source.widths:
             raise ValueError(f"expected a source of hook points side by side, got {type(source).__name__}")
         self.layers = tuple(source.widths)
-        self._source, self._width = source, _one_width(source.widths)
+        self._source, self._width = source, one_width(source.widths)
+        self.units = LayerUnits.raw(self.layers, self._width) if units is None else units
+        if self.units.layers != self.layers:
+            raise ValueError(f"the units are of {self.units.layers}, the source has {self.layers}")
 
     @property
     def widths(self) -> dict[str, int]:
@@ -71,12 +77,15 @@ class MixedLayers:
         result = rows_without_values(blocks.select(index), widths=self.widths, dtype=self.dtype, layers=self.layers)
         values = result.values[MIXED].view(len(found), self.rows_per_position, self._width)
         for number, name in enumerate(self.layers):
-            values[:, number] = found.values[name]
+            values[:, number] = self.units.put(found.values[name], number)
         return result
 
 
-def _one_width(widths: dict[str, int]) -> int:
-    """The width of all hook points.
+def one_width(widths: dict[str, int]) -> int:
+    """The width of all hook points that are to be mixed.
+
+    Args:
+        widths: hook point name -> width.
 
     Raises:
         UserError: they differ; the message names those that are unlike most.

@@ -113,7 +113,7 @@ def caches(origin: Origin, text: Text, train_tokens: int) -> bool:
     if text.stored is not None or text.train is None:
         return False
     wanted = origin.config.activations.cache
-    return wanted if isinstance(wanted, bool) else train_tokens > text.train.num_rows
+    return wanted if isinstance(wanted, bool) else train_tokens > origin.rows_of(text.train)
 
 
 def check_enough(origin: Origin, text: Text, train_tokens: int) -> None:
@@ -122,21 +122,25 @@ def check_enough(origin: Origin, text: Text, train_tokens: int) -> None:
     Raises:
         UserError: with both numbers.
     """
-    if text.train is None or origin.config.data.repeat or train_tokens <= text.train.num_rows:
+    if text.train is None or origin.config.data.repeat or train_tokens <= origin.rows_of(text.train):
         return
     raise UserError(
-        f"train.tokens={train_tokens} is more than the text has: {text.train.num_rows} training rows"
+        f"train.tokens={train_tokens} is more than the text has: {origin.rows_of(text.train)} training rows"
         + (f" ({text.documents} documents, {text.tokens} tokens)" if text.documents is not None else "")
         + ". Give more text, lower train.tokens, or allow several passes with data.repeat=true."
     )
 
 
 def open_rows(origin: Origin, text: Text, *, cached: bool, say: Say, on_rows: OnRows) -> RowSource:
-    """Where training's rows come from: the store that was named, the cache (filled first if need be), or the model."""
+    """Where training's rows come from: the store that was named, the cache (filled first if need be), or the model.
+
+    Hook points lie side by side in it, those that will be mixed too.
+    """
     if text.stored is not None:
         return text.stored
     if not cached or text.train is None:
         return origin.harvester
     size = store_bytes(text.train.num_rows, origin.harvester) / 1e9
-    say(f"The run passes over {text.train.num_rows:,} rows more than once: they are kept in {origin.cache} ({size:.2f} GB).")
+    rows = origin.rows_of(text.train)
+    say(f"The run passes over {rows:,} rows more than once: they are kept in {origin.cache} ({size:.2f} GB).")
     return cached_rows(origin.cache / "activations", text.train, origin.harvester, describe_store(origin), on_rows=on_rows)

@@ -49,6 +49,8 @@ def run(tree: dict[str, Any], overrides: Sequence[str]) -> int:
         problems.append(
             f"sae={name}: the plain loop beside it reads and reconstructs one activation. Name another architecture"
         )
+    if config is not None and config.places.mix:
+        problems.append("hook.mix=true: the plain loop beside it reads one layer. Set it to false, and name one by hook.layer=")
     for key, least in (("batch_tokens", 1), ("steps", 2), ("job_tokens", 0)):
         if not isinstance(tree[key], int) or tree[key] < least:
             problems.append(f"{key}: expected a whole number of at least {least}, got {tree[key]!r}")

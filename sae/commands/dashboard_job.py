@@ -11,7 +11,6 @@ from typing import Any, final
 
 from filelock import FileLock, Timeout
 
-import sae as package
 from sae.architectures.base import SparseAutoencoder
 from sae.commands.assemble import open_text
 from sae.commands.binding import bind, make, parameters_of, typed
@@ -21,7 +20,7 @@ from sae.commands.dashboard_node import DashboardNode
 from sae.commands.dashboard_plan import DashboardPlaces, Outlook, chosen_blocks, collection, loss_effects, outlook
 from sae.commands.entry import say
 from sae.commands.origin import Origin, open_origin
-from sae.commands.saved_sae import check_fits, settings_of
+from sae.commands.saved_sae import check_fits, load_saved, settings_of
 from sae.commands.source_config import read_source_config
 from sae.dashboards.collect.codes import CollectedCodes
 from sae.dashboards.collect.loss_effects import LossEffects
@@ -178,8 +177,13 @@ def prepare(tree: dict[str, Any], overrides: Sequence[str]) -> Job:
         make(lambda: check_address(show.host, show.port), problems)
     if problems or node is None or show is None or config is None or places is None:
         raise UserError("\n".join(problems))
-    sae = package.load(path)
+    if config.places.mix:
+        raise UserError(
+            "the SAE reads mixed layers, and these pages are of one: name it by hook.layer=. Pages of a factor at all layers: "
+            f"python scripts/factors.py from={path}"
+        )
     origin = open_origin(config)
+    sae, _ = load_saved(path, origin)
     check_fits(sae, cfg, origin, say=say)
     if "neuronpedia" in node.export:
         neuronpedia_names(node, origin, d_sae=sae.d_sae, architecture=cfg["architecture"])

@@ -17,6 +17,7 @@ Measure a trained SAE on held-out text.
   python scripts/evaluate.py from=runs/NAME/saes/relu                one SAE of several
   python scripts/evaluate.py from=runs/NAME data=text data.path=my.txt   other text
   python scripts/evaluate.py from=runs/NAME evaluation.ce_tokens=0   without cross-entropies
+  python scripts/evaluate.py from=runs/NAME hook.layer=5             one layer of an SAE of mixed layers
   python scripts/evaluate.py from=runs/NAME out=numbers.json         numbers to a file
 
 Model, hook points and text are those of the SAE's cfg.json unless given here.
@@ -36,13 +37,12 @@ def _complete(overrides: list[str]) -> list[str]:
 
 def run(tree: dict[str, Any], overrides: Sequence[str]) -> int:
     """Evaluate one SAE."""
-    import sae as package
     from sae.commands.assemble import open_text
     from sae.commands.held_out import HeldOut
     from sae.commands.origin import open_origin
     from sae.commands.progress import HarvestProgress
     from sae.commands.results import results_table
-    from sae.commands.saved_sae import check_fits, settings_of
+    from sae.commands.saved_sae import check_fits, load_saved, saved_norm_limits, settings_of
     from sae.commands.source_config import read_source_config
     from sae.formats.native import read_cfg
     from sae.functional.files import write_whole
@@ -55,18 +55,20 @@ def run(tree: dict[str, Any], overrides: Sequence[str]) -> int:
     config = read_source_config(settings_of(tree, cfg, overrides), problems, architecture=cfg["architecture"])
     if config is None:
         raise UserError("\n".join(problems))
-    dictionary = package.load(path)
     origin = open_origin(config)
+    dictionary, units = load_saved(path, origin)
     check_fits(dictionary, cfg, origin, say=say)
     text = open_text(origin)
+    norm_limits = saved_norm_limits(path, cfg, origin, say=say)
     held_out = HeldOut(
         origin,
         text.held_out,
         cached=config.activations.cache is True,
-        norm_limits=lambda: dict(cfg.get("training", {}).get("norm_limits", {})),
+        norm_limits=lambda: norm_limits,
         on_rows=HarvestProgress(),
+        units=units,
     )
-    say(f"Evaluating on {held_out.blocks.num_rows:,} held-out rows of {config.source.name} ...")
+    say(f"Evaluating on {origin.rows_of(held_out.blocks):,} held-out rows of {config.source.name} ...")
     measured = cfg.get("metrics", {})
     report = held_out.report(
         dictionary.to(origin.model.device),

@@ -16,7 +16,7 @@ Write the activations of one or more hook points to disk once, to train from the
   python scripts/harvest.py out=stores/layer8 hook.layer=8 data.max_rows=200000
   python scripts/train.py activations=stored activations.path=stores/layer8 hook.layer=8 sae.expansion=16
   python scripts/harvest.py out=stores/mlp8 hook.site=mlp_in hook.target_site=mlp_out hook.layer=8     for sae=transcoder
-  python scripts/harvest.py out=stores/three 'hook.layers=[2,5,8]'                                   for sae=crosscoder
+  python scripts/harvest.py out=stores/three 'hook.layers=[2,5,8]'                       for sae=crosscoder or hook.mix=true
   python scripts/harvest.py out=stores/layer8 dry_run=true        rows and bytes, then stop
 
 A harvest that was stopped goes on with the same command. activations.dtype=bfloat16 halves the disk.

@@ -6,14 +6,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sae.activations.batch import ActivationRows
 from sae.activations.cache import cached_rows
+from sae.activations.mixed import MIXED, MixedLayers
 from sae.activations.outliers import within_norm_limits
 from sae.activations.row_source import RowSource, read_rows
 from sae.architectures.base import SparseAutoencoder
+from sae.architectures.layer_units import LayerUnits
 from sae.commands.assemble import OnRows
 from sae.commands.hook_node import OTHER_MODEL
 from sae.commands.origin import Origin, describe_store
-from sae.evaluation.cross_entropy import CleanRun, ReadInputs, evaluate_splice
+from sae.evaluation.cross_entropy import CleanRun, ReadInputs, evaluate_splice, no_cross_entropy
+from sae.evaluation.layers import BY_LAYER, Layer, evaluate_layers
 from sae.evaluation.reconstruction import Rows, evaluate_reconstruction
 from sae.evaluation.suite import Part, evaluate
 from sae.metrics.fvu import FVU
@@ -31,7 +35,14 @@ class HeldOut:
     """Held-out rows and the model's clean predictions, each computed when first asked for and then kept."""
 
     def __init__(
-        self, origin: Origin, blocks: TokenBlocks, *, cached: bool, norm_limits: Callable[[], dict[str, float]], on_rows: OnRows
+        self,
+        origin: Origin,
+        blocks: TokenBlocks,
+        *,
+        cached: bool,
+        norm_limits: Callable[[], dict[str, float]],
+        on_rows: OnRows,
+        units: LayerUnits | None = None,
     ) -> None:
         """Choose the blocks.
 
@@ -41,16 +52,42 @@ class HeldOut:
             cached: keep the rows in the cache for later runs.
             norm_limits: outlier limits that training applies; the same rows are left out here.
             on_rows: told (rows done, rows in all).
+            units: in which layers are mixed; None where they are not.
         """
-        self.origin = origin
-        self.blocks = cut_rows(blocks, origin.config.evaluation.rows, setting="evaluation.rows")
+        self.origin, self.units = origin, units
+        positions = max(1, origin.config.evaluation.rows // (1 if units is None else len(units.layers)))
+        self.blocks = cut_rows(blocks, positions, setting="evaluation.rows")
         self._all_blocks, self._cached, self._norm_limits, self._on_rows = blocks, cached, norm_limits, on_rows
-        self._rows: dict[str, Tensor] | None = None
+        self._rows: ActivationRows | None = None
         self._mean: Tensor | None = None
         self._clean_runs: dict[str, CleanRun] = {}
 
     def batches(self) -> Iterator[Rows]:
-        """Raw held-out rows, `evaluation.batch_rows` at a time; pairs of input and target where these are two."""
+        """Raw held-out rows, `evaluation.batch_rows` at a time; pairs of input and target where these are two.
+
+        Of mixed layers: rows of all of them, each in its layer's units.
+        """
+        values = self._read().values
+        size = self.origin.config.evaluation.batch_rows
+        for start in range(0, len(self._read()), size):
+            part = {name: rows[start : start + size] for name, rows in values.items()}
+            if self.units is not None:
+                yield part[MIXED]
+                continue
+            x = side_by_side(part, self.origin.inputs)
+            yield (x, side_by_side(part, self.origin.targets)) if self.origin.has_target else x
+
+    def _layers(self) -> Iterator[Layer]:
+        """The mixed layers one after another, with their rows."""
+        assert self.units is not None
+        rows = self._read()
+        assert rows.layer is not None
+        for number, point in enumerate(self.origin.inputs):
+            raw = self.units.take_back(rows.values[MIXED][rows.layer == number], number)
+            batches = raw.split(self.origin.config.evaluation.batch_rows)
+            yield Layer(hook_point=point, rows=batches, clean_run=self.clean_run(point))
+
+    def _read(self) -> ActivationRows:
         if self._rows is None:
             source: RowSource = self.origin.harvester
             if self._cached:
@@ -61,14 +98,12 @@ class HeldOut:
                     describe_store(self.origin),
                     on_rows=self._on_rows,
                 )
+            if self.units is not None:
+                source = MixedLayers(source, self.units)
             rows = read_rows(source, self.blocks, torch.arange(len(self.blocks)))
-            rows = rows.select(within_norm_limits(rows, self._norm_limits()).nonzero().squeeze(1))
-            self._rows = {name: values.float() for name, values in rows.values.items()}
-        size = self.origin.config.evaluation.batch_rows
-        for start in range(0, len(next(iter(self._rows.values()))), size):
-            part = {name: values[start : start + size] for name, values in self._rows.items()}
-            x = side_by_side(part, self.origin.inputs)
-            yield (x, side_by_side(part, self.origin.targets)) if self.origin.has_target else x
+            kept = within_norm_limits(rows, self._norm_limits()).nonzero().squeeze(1)
+            self._rows = rows.chosen(kept, {name: values[kept].float() for name, values in rows.values.items()})
+        return self._rows
 
     def mean(self) -> Tensor:
         """Mean of the target's held-out rows, float64: what the mean ablation puts in."""
@@ -116,7 +151,17 @@ class HeldOut:
         tokens_trained: int | None,
         tokens_per_second: float | None,
     ) -> dict[str, Any]:
-        """All numbers of an SAE that belongs here: see `sae.evaluation.suite.evaluate`."""
+        """All numbers of an SAE that belongs here: see `sae.evaluation.suite.evaluate`; of mixed layers also by layer."""
+        if self.units is not None:
+            measured = evaluate(
+                sae,
+                rows=self.batches(),
+                dead_fraction=dead_fraction,
+                tokens_trained=tokens_trained,
+                tokens_per_second=tokens_per_second,
+            )
+            layers = evaluate_layers(sae, self.units, self._layers())
+            return {"hook_point": self.origin.place, **measured, **no_cross_entropy(BY_LAYER), "layers": layers}
         several = len(self.origin.targets) > 1
         measured = evaluate(
             sae,

@@ -1,9 +1,10 @@
 """The `hook` node: which places an architecture reads, and which it predicts, as keywords of `resolve_hook_point`."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from sae.architectures.layer_units import LayerLaw
 from sae.commands.binding import bind, parameters_of, typed
 from sae.formats.registry import ARCHITECTURES
 from sae.models.hook_points import TRANSFORMER_LENS, TRANSFORMER_LENS_NAME, default_layer, hook_mistakes
@@ -12,6 +13,7 @@ __all__ = ["OTHER_MODEL", "HookNode", "Places", "first_block_after", "has_target
 
 OTHER_MODEL = "other_model"  # the node of the second model, and the beginning of its hook points' names
 CROSSCODER_LAYERS = 3  # read where none are named
+LISTED = 8  # layers in a run's name; of more, the first and the last
 NARROW = ("resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_in", "mlp_out", "embeddings")  # as wide as the model
 
 
@@ -22,6 +24,8 @@ class HookNode:
     site: str | None = None
     layer: int | None = None
     layers: tuple[int, ...] | None = None
+    mix: bool = False
+    layer_units: LayerLaw = "none"
     module: str | None = None
     tensor: str = "output"
     target_site: str | None = None
@@ -38,14 +42,21 @@ class Places:
         inputs: keywords of `resolve_hook_points`, one for each place.
         targets: likewise of what is predicted; empty: the inputs.
         several: whether a pattern may name several modules.
+        mix: whether all inputs are one stream of rows of one width.
+        layer_units: in which units they are mixed.
     """
 
     inputs: tuple[dict[str, Any], ...]
     targets: tuple[dict[str, Any], ...] = ()
     several: bool = False
+    mix: bool = False
+    layer_units: LayerLaw = "none"
 
     def widths(self, d_model: int) -> tuple[list[int | None], list[int | None]]:
-        """Width of each input and target in a model of this width; None where the model must be asked."""
+        """Width of each input and target in a model of this width, one of mixed layers; None where the model must be asked."""
+        if self.mix:
+            width = [d_model if self.inputs[0]["site"] in NARROW else None]
+            return width, width
         of = [[d_model if place["site"] in NARROW else None for place in places] for places in (self.inputs, self.targets)]
         return of[0], of[1] or of[0]
 
@@ -59,7 +70,7 @@ class Places:
 
     def in_words(self) -> str:
         """The places as a part of a file's name."""
-        named = _named(self.inputs)
+        named = ("mixed-" if self.mix else "") + _named(self.inputs)
         if not self.targets or (self.targets[0]["site"] == "mlp_out" and self._same_block()):
             return named
         return f"{named}-to-{_named(self.targets)}"
@@ -110,7 +121,7 @@ def read_hook_node(
         if not found and num_layers is not None:
             places = _places(hook, num_layers, architecture, two_models)
             if not reads_several(architecture) or two_models or len(places.inputs) > 1 or hook.module is not None:
-                return places
+                return replace(places, several=places.several or hook.mix, mix=hook.mix, layer_units=hook.layer_units)
             found = [
                 f"hook.layer={hook.layer}: no block is left after it, and a crosscoder reads at least two. Name hook.layers="
             ]
@@ -134,8 +145,11 @@ def _misfits(hook: HookNode, architecture: str | None, two_models: bool) -> list
         )
     if hook.layers is not None:
         listed = f"hook.layers={list(hook.layers)}"
-        if architecture is not None and not several:
-            problems.append(f"{listed}: {architecture} reads one place. Name it by hook.layer=, or take sae=crosscoder")
+        if architecture is not None and not several and not hook.mix:
+            problems.append(
+                f"{listed}: {architecture} reads one place. Name it by hook.layer=, mix the layers in one stream by "
+                "hook.mix=true, or take sae=crosscoder"
+            )
         if hook.layer is not None:
             problems.append(f"{listed} and hook.layer={hook.layer} are both given: set hook.layer=null")
         if hook.module is not None or hook.site == "embeddings":
@@ -150,7 +164,14 @@ def _misfits(hook: HookNode, architecture: str | None, two_models: bool) -> list
                 f"{listed}: a crosscoder reads at least two activations. Name more layers, or a second model with "
                 "model@other_model="
             )
-    elif several and hook.site == "embeddings" and not two_models:
+    if hook.mix:
+        problems += _misfits_of_mixing(hook, architecture, two_models)
+    elif hook.layer_units != "none":
+        problems.append(
+            f"hook.layer_units={hook.layer_units} is for mixed layers: set hook.mix=true, or hook.layer_units=none "
+            "(sae.scaling and sae.centring are for the others)"
+        )
+    if hook.layers is None and several and hook.site == "embeddings" and not two_models:
         problems.append(
             "hook.site=embeddings is one place, and a crosscoder reads at least two: name another site, or hook.module"
         )
@@ -164,6 +185,23 @@ def _misfits(hook: HookNode, architecture: str | None, two_models: bool) -> list
             "hook.target_site= and hook.target_layer="
         )
     return problems
+
+
+def _misfits_of_mixing(hook: HookNode, architecture: str | None, two_models: bool) -> list[str]:
+    """Settings that do not go with one stream of several layers."""
+    target = (hook.target_site, hook.target_layer, hook.target_module)
+    found = {
+        f"{architecture} reads its layers side by side: set hook.mix=false": reads_several(architecture),
+        f"{architecture} predicts another activation than it reads: set hook.mix=false": has_target(architecture),
+        "model@other_model is for a crosscoder: set it to null": two_models,
+        "hook.target_site, hook.target_layer and hook.target_module are for a transcoder: set them to null": any(
+            one is not None for one in target
+        ),
+        "hook.site=embeddings is one place: name another site": hook.site == "embeddings",
+        f"hook.layer={hook.layer} is one layer: name several by hook.layers=": hook.layer is not None,
+        f"hook.layers={list(hook.layers or ())} is one layer: name several": hook.layers is not None and len(hook.layers) == 1,
+    }
+    return [f"hook.mix=true mixes several layers in one stream; {why}" for why, wrong in found.items() if wrong]
 
 
 def _out_of_place(hook: HookNode, num_layers: int, architecture: str | None) -> list[str]:
@@ -200,6 +238,8 @@ def _places(hook: HookNode, num_layers: int, architecture: str | None, two_model
         alias = TRANSFORMER_LENS_NAME.fullmatch(hook.module)
         layer = layer if alias is None else int(alias["layer"])
     layers = hook.layers
+    if layers is None and hook.mix:
+        layers = tuple(range(num_layers))
     if layers is None:
         count = CROSSCODER_LAYERS if reads_several(architecture) and not two_models else 1
         first = max(0, min(layer, num_layers - count)) if hook.layer is None else layer
@@ -229,4 +269,6 @@ def _named(places: tuple[dict[str, Any], ...]) -> str:
     if first["module"] is not None:
         return f"{first['module']}.{first['tensor']}".replace("*", "all").replace("/", "-")
     layers = [str(place["layer"]) for place in places if place["layer"] is not None]
+    if len(layers) > LISTED:
+        layers = [layers[0], "to", layers[-1]]
     return "-".join([str(first["site"]), *layers])

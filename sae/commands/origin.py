@@ -1,4 +1,4 @@
-"""A configured model, or two, with the places in them that are read."""
+"""A configured model, or two, with the places in them that are read: one, several side by side, or layers mixed."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -7,6 +7,7 @@ from typing import Any
 
 from sae.activations.harvest import Harvester
 from sae.activations.joined import JoinedRows
+from sae.activations.mixed import MIXED, one_width
 from sae.activations.row_source import RowSource
 from sae.activations.store import StoreDescription
 from sae.architectures.base import SparseAutoencoder
@@ -20,6 +21,7 @@ from sae.models.device import resolve_dtype
 from sae.models.hook_points import HookPoint, resolve_hook_point, resolve_hook_points
 from sae.models.language_model import LanguageModel
 from sae.models.loading import load_model
+from sae.tokens.blocks import TokenBlocks
 from sae.tokens.tokenisation import tokenizer_fingerprint
 
 __all__ = ["Origin", "describe_place", "describe_store", "open_origin"]
@@ -32,7 +34,7 @@ class Origin:
     Attributes:
         config: what they were made from.
         model: the frozen transformer.
-        inputs: what an SAE reads, in the order in which it lies side by side.
+        inputs: what an SAE reads, in the order in which it lies side by side; or the layers that are mixed, in their order.
         targets: what it predicts: the inputs, but for a transcoder.
         other_model: the second transformer, if there is one.
         of_other: names of the hook points that are the second one's.
@@ -61,20 +63,41 @@ class Origin:
         return self.targets != self.inputs
 
     @property
+    def is_mixed(self) -> bool:
+        """Whether the inputs are layers of one stream of rows."""
+        return self.config.places.mix
+
+    @property
+    def input_names(self) -> list[str]:
+        """What a learner calls its inputs."""
+        return [MIXED] if self.is_mixed else [point.name for point in self.inputs]
+
+    @property
+    def input_widths(self) -> list[int]:
+        """Widths of the inputs that lie side by side; the one width of mixed layers."""
+        return [point.width for point in (self.inputs[:1] if self.is_mixed else self.inputs)]
+
+    @property
     def place(self) -> str:
         """The hook points in words."""
+        if self.is_mixed:
+            return " | ".join(point.name for point in self.inputs)
         inputs, targets = (" + ".join(point.name for point in points) for points in (self.inputs, self.targets))
         return f"{inputs} -> {targets}" if self.has_target else inputs
 
     @property
     def d_in(self) -> int:
-        """Width of all inputs side by side."""
-        return sum(point.width for point in self.inputs)
+        """Width of all inputs side by side, or of each mixed layer."""
+        return sum(self.input_widths)
 
     @property
     def d_out(self) -> int:
-        """Width of all targets side by side."""
-        return sum(point.width for point in self.targets)
+        """Width of all targets side by side, or of each mixed layer."""
+        return self.d_in if self.is_mixed else sum(point.width for point in self.targets)
+
+    def rows_of(self, blocks: TokenBlocks) -> int:
+        """Rows that an SAE gets from these blocks: one for each kept position, and for each layer where these are mixed."""
+        return blocks.num_rows * (len(self.inputs) if self.is_mixed else 1)
 
     @property
     def cache(self) -> Path:
@@ -84,7 +107,7 @@ class Origin:
 
     @property
     def harvester(self) -> RowSource:
-        """Runs the model, or both, for rows."""
+        """Runs the model, or both, for rows: of all hook points side by side, mixed or not."""
         node = self.config.activations
         settings: dict[str, Any] = {"forward_blocks": node.forward_blocks, "dtype": resolve_dtype(node.dtype)}
         own = Harvester(self.model, self.points_of(self.model), **settings)
@@ -106,7 +129,7 @@ class Origin:
         Raises:
             UserError: the settings do not make an SAE of this size.
         """
-        return sae.build(self.d_in, d_out=self.d_out, widths=[point.width for point in self.inputs])
+        return sae.build(self.d_in, d_out=self.d_out, widths=self.input_widths)
 
     def text_provenance(self) -> dict[str, object]:
         """What identifies the text and its split into training and held-out documents."""
@@ -129,6 +152,11 @@ def open_origin(config: SourceConfig) -> Origin:
     model = load_model(**config.model, **settings)
     inputs = _resolved(model, places.inputs, several=places.several)
     targets = _resolved(model, places.targets, several=False, key="hook.target_")
+    if places.mix:
+        one_width({point.name: point.width for point in inputs})
+        if len(inputs) < 2:
+            only = "".join(point.name for point in inputs)
+            raise UserError(f"hook.mix=true mixes several layers, and {only} is one: name more, or set it to false")
     if config.other_model is None:
         return Origin(config=config, model=model, inputs=inputs, targets=targets or inputs)
     other = load_model(**config.other_model, **settings)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sae.architectures.base import SparseAutoencoder
+from sae.architectures.layer_units import LayerUnits
 from sae.commands.origin import Origin, describe_place
 from sae.dashboards.run_page import render_run_page
 from sae.formats.native import save
@@ -40,8 +41,9 @@ def save_sae(
     config: Mapping[str, Any],
     training: Mapping[str, Any],
     metrics: Mapping[str, Any],
+    layers: LayerUnits | None = None,
 ) -> None:
-    """Write an exported SAE with its provenance."""
+    """Write an exported SAE with its provenance, and the units of its layers where these are mixed."""
     save(
         sae,
         folder,
@@ -53,17 +55,21 @@ def save_sae(
             "versions": versions(),
             "metrics": {key: value for key, value in metrics.items() if key not in ("density_histogram", "relative_norms")},
         },
+        layers=layers,
     )
 
 
 def _hook_section(origin: Origin) -> dict[str, Any]:
-    """Where the SAE belongs: the one place; or inputs and targets, each in the order in which it lies side by side."""
+    """Where the SAE belongs: the one place; mixed layers; or inputs and targets, each as they lie side by side."""
 
     def place(point: HookPoint) -> dict[str, Any]:
         return {"name": point.name, **describe_place(origin, point), "width": point.width}
 
     if len(origin.inputs) == 1 and not origin.has_target:
         return place(origin.inputs[0])
+    if origin.is_mixed:
+        units = origin.config.places.layer_units
+        return {"name": origin.place, "layer_units": units, "layers": [place(point) for point in origin.inputs]}
     return {
         "name": origin.place,
         "inputs": [place(point) for point in origin.inputs],
@@ -98,17 +104,18 @@ def write_report(folder: Path, *, name: str, config: Mapping[str, Any], reports:
 
 
 def results_table(reports: Mapping[str, Mapping[str, Any]]) -> str:
-    """Numbers on held-out text, one line each with its meaning; of a crosscoder, a line for each part below."""
+    """Numbers on held-out text, one line each with its meaning; a line for each part of a crosscoder, or mixed layer, below."""
     lines: list[str] = []
     for name, report in reports.items():
         if len(reports) > 1:
             lines.append(f"  {name}")
         for key, label, form, meaning in SHOWN:
             value = report.get(key)
-            if value is None and key.startswith(("ce_", "kl")) and report.get("parts"):
-                continue  # each part has its own
+            if value is None and key.startswith(("ce_", "kl")) and (report.get("parts") or report.get("layers")):
+                continue  # each part or layer has its own
             lines.append(f"  {label:<12} {_written(value, form):>8}   {meaning}")
         lines += _parts_table(report["parts"]) if report.get("parts") else []
+        lines += _layers_table(report["layers"]) if report.get("layers") else []
         histogram = report.get("relative_norms")
         if histogram:
             one, two = (part["hook_point"] for part in report["parts"])
@@ -117,26 +124,30 @@ def results_table(reports: Mapping[str, Mapping[str, Any]]) -> str:
                 f"    {low:.1f} to {high:.1f} {count:>8}   latents"
                 for low, high, count in zip(histogram["edges"], histogram["edges"][1:], histogram["counts"], strict=False)
             ]
-        if report.get("ce_reason") and not report.get("parts"):
+        if report.get("ce_reason") and not report.get("parts") and not report.get("layers"):
             lines.append(f"  {'':<12} {'':>8}   no cross-entropy: {report['ce_reason']}")
     return "\n".join(line.rstrip() for line in lines)
 
 
 def _parts_table(parts: Sequence[Mapping[str, Any]]) -> list[str]:
     """What each part comes to by itself; its cross-entropies with its reconstruction alone put in."""
-    width = max(len("part"), *(len(str(part["hook_point"])) for part in parts))
-    lines = [f"  {'part':<{width}}  {'FVU':>7}  {'exclusive':>9}  {'CE clean':>8}  {'CE with SAE':>11}  {'CE mean':>7}"]
-    for part in parts:
-        cells = [
-            (part.get("fvu"), ".3f", 7),
-            (part.get("exclusive_fraction"), ".1%", 9),
-            (part.get("ce_clean"), ".3f", 8),
-            (part.get("ce_sae"), ".3f", 11),
-            (part.get("ce_mean"), ".3f", 7),
-        ]
-        numbers = "  ".join(f"{_written(value, form):>{size}}" for value, form, size in cells)
-        lines.append(f"  {part['hook_point']:<{width}}  {numbers}")
-    reasons = dict.fromkeys(str(part["ce_reason"]) for part in parts if part.get("ce_reason"))
+    return _table("part", parts, {"fvu": ("FVU", ".3f"), "exclusive_fraction": ("exclusive", ".1%")})
+
+
+def _layers_table(layers: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Each mixed layer's rows in raw units; its cross-entropies with the reconstruction put in there alone."""
+    return _table("layer", layers, {"fvu": ("FVU", ".3f"), "l0": ("L0", ".1f"), "never_fired": ("never fired", ".1%")})
+
+
+def _table(what: str, lines_of: Sequence[Mapping[str, Any]], own: Mapping[str, tuple[str, str]]) -> list[str]:
+    """A line of numbers for each hook point: its own, then cross-entropies; the reason once where there are none."""
+    columns = {**own, "ce_clean": ("CE clean", ".3f"), "ce_sae": ("CE with SAE", ".3f"), "ce_mean": ("CE mean", ".3f")}
+    width = max(len(what), *(len(str(line["hook_point"])) for line in lines_of))
+    lines = ["  ".join([f"  {what:<{width}}", *(f"{label:>{max(7, len(label))}}" for label, _ in columns.values())])]
+    for line in lines_of:
+        cells = (f"{_written(line.get(key), form):>{max(7, len(label))}}" for key, (label, form) in columns.items())
+        lines.append("  ".join([f"  {line['hook_point']:<{width}}", *cells]))
+    reasons = dict.fromkeys(str(line["ce_reason"]) for line in lines_of if line.get("ce_reason"))
     return [*lines, *(f"  no cross-entropy: {reason}" for reason in reasons)]
 
 

@@ -9,11 +9,59 @@ from sae.errors import UserError
 
 if TYPE_CHECKING:
     from sae.architectures.base import SparseAutoencoder
+    from sae.architectures.layer_units import LayerUnits
     from sae.commands.origin import Origin
 
-__all__ = ["check_fits", "settings_of", "with_saved_choices"]
+__all__ = ["check_fits", "load_saved", "saved_norm_limits", "settings_of", "typed_layer", "with_saved_choices"]
 
 NODES = ("model", "other_model", "hook", "data", "activations", "trainer", "evaluation")
+
+
+def load_saved(path: Path, origin: "Origin") -> tuple["SparseAutoencoder", "LayerUnits | None"]:
+    """The SAE for what is read: of mixed layers as it was trained, with their units; of one layer in that layer's raw units.
+
+    An SAE of one place may be asked for on mixed layers, and takes their raw rows.
+
+    Args:
+        path: the SAE's folder or a run's.
+        origin: says what is read.
+
+    Raises:
+        UserError: the SAE cannot be read, or a layer's units are not known.
+    """
+    import sae as package
+    from sae.architectures.layer_units import LayerUnits
+    from sae.formats.native import load_layer_units
+
+    units = load_layer_units(path)
+    if origin.is_mixed:
+        units = units or LayerUnits.raw([point.name for point in origin.inputs], origin.d_in)
+        return package.load(path), units.select([point.name for point in origin.inputs])
+    if units is None or units.are_raw:
+        return package.load(path), None
+    return package.load(path, layer=origin.hook_point.name), None
+
+
+def saved_norm_limits(path: Path, cfg: dict[str, Any], origin: "Origin", *, say: Callable[[str], None]) -> dict[str, float]:
+    """The outlier limits of training, for the rows that are read now: of mixed layers they are in the layers' units.
+
+    Args:
+        path: the SAE's folder or a run's.
+        cfg: what its `cfg.json` says.
+        origin: says what is read.
+        say: told where limits of rows less their mean cannot be applied to raw ones.
+    """
+    from sae.formats.native import load_layer_units
+
+    limits = dict(cfg.get("training", {}).get("norm_limits", {}))
+    units = load_layer_units(path)
+    if not limits or units is None or origin.is_mixed or origin.hook_point.name not in units.layers:
+        return limits
+    number = units.number(origin.hook_point.name)
+    if bool(units.means[number].any()):
+        say("note: outliers were told by their distance from the layer's mean; all rows are measured here")
+        return {}
+    return {origin.hook_point.name: limits[origin.hook_point.name] / float(units.scales[number])}
 
 
 def check_fits(dictionary: "SparseAutoencoder", cfg: dict[str, Any], origin: "Origin", *, say: Callable[[str], None]) -> None:
@@ -46,10 +94,27 @@ def settings_of(tree: dict[str, Any], cfg: dict[str, Any], overrides: Sequence[s
         if node in given or f"model@{node}" in given or not isinstance(saved.get(node), dict):
             continue
         typed = {key: value_at(tree, key) for key in given if key.startswith(f"{node}.")}
-        result[node] = merged({node: saved[node]}, typed)[node]
+        found = _one_layer(saved[node], typed) if node == "hook" else saved[node]
+        result[node] = merged({node: found}, typed)[node]
     if result["activations"].get("mode") == "stored":
         result["activations"] = {**result["activations"], "mode": "live", "path": None}
     return result
+
+
+def _one_layer(hook: dict[str, Any], typed: dict[str, Any]) -> dict[str, Any]:
+    """A saved `hook` of mixed layers as one of a single place, where a single one is typed."""
+    if not hook.get("mix") or "hook.mix" in typed or not {"hook.layer", "hook.module"} & typed.keys():
+        return hook
+    return {**hook, "mix": False, "layer_units": "none", "layers": None, "module": None}
+
+
+def typed_layer(cfg: dict[str, Any], name: str) -> list[str]:
+    """What one would type for one layer of an SAE of mixed layers; nothing where the SAE has no such layer."""
+    places = cfg.get("hook", {}).get("layers", [])
+    place = next((place for place in places if place["name"] == name), None)
+    if place is None:
+        return []
+    return [f"hook.layer={place['layer']}"] if place["site"] is not None else [f"hook.module={place['module']}"]
 
 
 def with_saved_choices(name: str, overrides: list[str]) -> list[str]:

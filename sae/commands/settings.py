@@ -116,6 +116,23 @@ def _together(sae: SAENode, optimizer: OptimizerSettings | None, origin: SourceC
             f"sae.average_half_life={sae.recipe.average_half_life:g} with optimizer=signum would average weights that are an "
             "average already: set sae.average_half_life=null"
         )
+    if origin is not None and origin.places.mix:
+        if sae.goes_downstream:
+            problems.append(
+                "sae.kl_coefficient and sae.downstream_coefficient go on from one place, and hook.mix=true mixes several: set "
+                "both to null, or train on one layer by hook.layer="
+            )
+            return problems
+        if origin.evaluation.ce_every_tokens is not None:
+            problems.append(
+                f"evaluation.ce_every_tokens={origin.evaluation.ce_every_tokens}: cross-entropies of mixed layers are measured "
+                "at the end alone, at each layer in turn. Set it to null"
+            )
+        if sae.recipe.scaling == "layer_norm" and origin.places.layer_units != "none":
+            problems.append(
+                f"sae.scaling=layer_norm brings each row to one size by itself, from which hook.layer_units="
+                f"{origin.places.layer_units} cannot be taken back. Set hook.layer_units=none, or sae.scaling=variance"
+            )
     if sae.goes_downstream and origin is not None:
         if origin.activations.mode == "stored":
             problems.append(

@@ -62,11 +62,10 @@ def _home(folder: Path) -> Path:
 @lru_cache(maxsize=1)
 def _reader(home: Path, folder: Path) -> TextReader:
     """Model and SAE, loaded once."""
-    import sae as package
     from sae.commands.entry import compose, say
     from sae.commands.origin import open_origin
     from sae.commands.overrides import as_hydra_takes_them
-    from sae.commands.saved_sae import check_fits, settings_of, with_saved_choices
+    from sae.commands.saved_sae import check_fits, load_saved, settings_of, typed_layer, with_saved_choices
     from sae.commands.source_config import read_source_config
     from sae.dashboards.live.reader import reader_of
     from sae.formats.native import read_cfg
@@ -78,16 +77,22 @@ def _reader(home: Path, folder: Path) -> TextReader:
             f"{home} does not say which model it reads: `sae.show` needs that for a text. Latents can be shown without, as in "
             "sae.show(12)."
         )
-    tree = compose("evaluate", with_saved_choices("evaluate", as_hydra_takes_them([f"from={home}"])))
+    manifest = read_manifest(folder)
+    layer = typed_layer(cfg, manifest["hook_point"])
+    tree = compose("evaluate", with_saved_choices("evaluate", as_hydra_takes_them([f"from={home}", *layer])))
     problems: list[str] = []
-    config = read_source_config(settings_of(tree, cfg, []), problems, architecture=cfg["architecture"])
+    config = read_source_config(settings_of(tree, cfg, layer), problems, architecture=cfg["architecture"])
     if config is None:
         raise UserError("\n".join(problems))
-    sae = package.load(home)
-    num_latents = read_manifest(folder)["num_latents"]
+    if config.places.mix:
+        raise UserError(
+            f"the SAE in {home} reads mixed layers, of which the dashboard {folder} is of none: texts cannot be shown"
+        )
+    origin = open_origin(config)
+    sae, _ = load_saved(home, origin)
+    num_latents = manifest["num_latents"]
     if sae.d_sae != num_latents:
         raise UserError(f"the SAE in {home} has {sae.d_sae} latents, the dashboard {folder} is of {num_latents}: give its own")
-    origin = open_origin(config)
     if origin.other_model is not None:
         raise UserError("the SAE reads two models: texts of such cannot be shown, latents can, as in sae.show(12)")
     check_fits(sae, cfg, origin, say=say)

@@ -1,4 +1,4 @@
-"""The SAE that a run starts from beside the one that it would train: architecture and sizes must be the same."""
+"""The SAE that a run starts from beside the one that it would train: architecture, sizes and units must be the same."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,7 +7,7 @@ from sae.commands.hook_node import has_target, reads_several
 from sae.commands.sae_node import SAENode
 from sae.commands.source_config import SourceConfig
 from sae.errors import UserError
-from sae.formats.native import load, read_cfg
+from sae.formats.native import load, load_layer_units, read_cfg
 
 __all__ = ["check_start", "in_words", "saved_sizes", "sizes_of"]
 
@@ -16,7 +16,7 @@ def check_start(path: str, sae: SAENode, origin: SourceConfig | None) -> None:
     """Compare the SAE that a run starts from with the one that it would train.
 
     Raises:
-        UserError: there is no SAE that can be read, or one of another architecture or size.
+        UserError: there is no SAE that can be read, or one of another architecture or size, or of layers in other units.
     """
     cfg = read_cfg(path)
     load(path)  # tells of weights that are damaged
@@ -33,6 +33,20 @@ def check_start(path: str, sae: SAENode, origin: SourceConfig | None) -> None:
             f"init_from={path} holds {in_words(theirs)}; this run would train {in_words(ours)}. Make them equal "
             f"(sae={theirs['architecture']} sae.d_sae={theirs['d_sae']}, the model and hook point it was trained on), or start "
             "from another."
+        )
+    if origin is not None:
+        _check_units(path, origin)
+
+
+def _check_units(path: str, origin: SourceConfig) -> None:
+    """Refuse an SAE whose rows were brought into other units than this run's: its weights would mean nothing there."""
+    units, law = load_layer_units(path), origin.places.layer_units
+    are_raw = units is None or units.are_raw
+    if are_raw != (law == "none"):
+        takes = "raw rows" if are_raw else "rows of mixed layers, each less its layer's mean or scaled by its layer"
+        raise UserError(
+            f"init_from={path} takes {takes}, and hook.layer_units={law} gives others. Set hook.mix and hook.layer_units as in "
+            "the run that it comes from"
         )
 
 

@@ -1,20 +1,69 @@
 """The stream that a run trains from: shuffled rows, or whole blocks where a loss goes on through the model."""
 
+from pathlib import Path
+
 from sae.activations.block_stream import BlockStream
+from sae.activations.layer_units import first_chunk_units
+from sae.activations.mixed import MixedLayers
 from sae.activations.row_source import RowSource
 from sae.activations.shuffle import ActivationStream
-from sae.commands.assemble import Text
+from sae.architectures.layer_units import LayerUnits
+from sae.commands.assemble import OnRows, Text
 from sae.commands.hook_node import first_block_after
 from sae.commands.origin import Origin
 from sae.commands.settings import TrainConfig
+from sae.formats.layers import LAYERS, layer_units_bytes, read_layer_units
+from sae.formats.native import load_layer_units
+from sae.functional.files import write_whole
 from sae.losses.end_to_end import DownstreamError
 from sae.losses.objective import Objective
 from sae.models.hook_points import HookPoint, resolve_hook_point
 from sae.training.row_stream import RowStream
 
-__all__ = ["open_stream"]
+__all__ = ["mix_layers", "open_stream"]
 
 CHUNK_ROWS = 16384  # rows that scales and starting biases are estimated from, where none are read ahead
+
+
+def mix_layers(
+    config: TrainConfig, origin: Origin, text: Text, source: RowSource, folder: Path, *, on_rows: OnRows
+) -> MixedLayers:
+    """The layers of a source in one stream, in units that are the run's for good: a file in its folder keeps them.
+
+    Args:
+        config: of the run.
+        origin: model and hook points.
+        text: what is read, at its beginning.
+        source: where rows come from, side by side.
+        folder: of the run.
+        on_rows: told (rows done, rows in all) while the first chunk is read for the units.
+
+    Raises:
+        UserError: a layer's rows have no scale, or the file is damaged.
+    """
+    if (folder / LAYERS).exists():
+        return MixedLayers(source, read_layer_units(folder))
+    units = _started_units(config, origin)
+    if units is None:
+        node = config.origin.activations
+        units = first_chunk_units(
+            text.windows,
+            source,
+            config.origin.places.layer_units,
+            chunk_rows=node.chunk_tokens,
+            seed=config.origin.seed,
+            max_norm_multiple=node.max_norm_multiple,
+            before_piece=lambda rows: on_rows(rows, node.chunk_tokens),
+        )
+        on_rows(node.chunk_tokens, node.chunk_tokens)
+    write_whole(folder / LAYERS, layer_units_bytes(units))
+    return MixedLayers(source, units)
+
+
+def _started_units(config: TrainConfig, origin: Origin) -> LayerUnits | None:
+    """Those of the SAE that the run starts from, whose weights mean nothing in others."""
+    units = None if config.init_from is None else load_layer_units(config.init_from)
+    return None if units is None else units.select([point.name for point in origin.inputs])
 
 
 def open_stream(config: TrainConfig, origin: Origin, text: Text, source: RowSource, objective: Objective) -> RowStream:

@@ -51,7 +51,8 @@ def estimate(config: TrainConfig, origin: Origin, text: Text, *, cached: bool) -
     """
     d_in = origin.d_in
     d_sae = config.sae.width(origin.hook_point.width)
-    widths = sum(point.width for point in origin.hook_points)
+    widths = origin.d_in if origin.is_mixed else sum(point.width for point in origin.hook_points)
+    per_position = len(origin.inputs) if origin.is_mixed else 1
     rows, batch = config.budget.train_tokens, config.budget.batch_tokens
     node = config.origin.activations
     models = [model for model in (origin.model, origin.other_model) if model is not None]
@@ -59,12 +60,13 @@ def estimate(config: TrainConfig, origin: Origin, text: Text, *, cached: bool) -
     parameters = _parameters(config, origin)
     source: RowSource = origin.harvester
     chunk_bytes = 2 * min(node.chunk_tokens, rows) * widths * source.dtype.itemsize
-    held_out_rows = min(config.origin.evaluation.rows, text.held_out.num_rows)
+    held_out_rows = min(config.origin.evaluation.rows, origin.rows_of(text.held_out))
     memory = model_bytes + 16 * parameters + 5 * 4 * batch * d_sae + chunk_bytes + 4 * held_out_rows * widths
-    stored_rows = held_out_rows + (text.train.num_rows if text.train is not None else 0) if cached else 0
+    stored_rows = held_out_rows // per_position + (text.train.num_rows if text.train is not None else 0) if cached else 0
     disk = (config.checkpoint.keep + 1) * 12 * parameters + 4 * parameters + store_bytes(stored_rows, source)
     forward_rows_per_second = _forward_speed(origin, text)
-    harvested = 0 if text.stored is not None else min(rows, text.train.num_rows) if cached and text.train else rows
+    positions = rows / per_position
+    harvested = 0 if text.stored is not None else min(positions, text.train.num_rows) if cached and text.train else positions
     if config.sae.goes_downstream:
         harvested = PASSES_DOWNSTREAM * rows
     operations = 6.0 * rows * (d_in + origin.d_out) * d_sae
@@ -72,7 +74,7 @@ def estimate(config: TrainConfig, origin: Origin, text: Text, *, cached: bool) -
     return Estimate(
         memory_bytes=memory,
         disk_bytes=disk,
-        harvest_seconds=(harvested + held_out_rows) / forward_rows_per_second,
+        harvest_seconds=(harvested + held_out_rows / per_position) / forward_rows_per_second,
         step_seconds=operations / _operations_per_second(batch, d_in, min(d_sae, 4096), origin.model.device),
         # four runs of the whole model (about three times the layers up to a hook point in its first third) and their logits
         evaluation_seconds=(1 + 3 * len(origin.targets)) * scored * 3 / forward_rows_per_second,
@@ -87,20 +89,21 @@ def summary(config: TrainConfig, origin: Origin, text: Text, found: Estimate, *,
     if text.train is None:
         words = "an endless stream"
     else:
-        passes = budget.train_tokens / text.train.num_rows
-        words = f"{text.train.num_rows:,} training rows, {passes:.2g} {'pass' if passes == 1 else 'passes'}"
+        passes = budget.train_tokens / origin.rows_of(text.train)
+        words = f"{origin.rows_of(text.train):,} training rows, {passes:.2g} {'pass' if passes == 1 else 'passes'}"
     where = "read from a store" if text.stored is not None else "cached" if cached else "harvested while training"
     lines = [
         ("run", name),
         ("model", _model_words(origin.model)),
         *([("other model", _model_words(origin.other_model))] if origin.other_model is not None else []),
         *(("hook point", f"{_place_words(point)}, [{context} tokens, {point.width}] a block") for point in origin.inputs),
+        *([("mixed", _mixing_words(origin))] if origin.is_mixed else []),
         *(
             ("target", f"{_place_words(point)}, [{context} tokens, {point.width}] a block")
             for point in origin.targets
             if origin.has_target
         ),
-        ("text", f"{config.origin.source.name}: {words}; {text.held_out.num_rows:,} held-out rows of other documents"),
+        ("text", f"{config.origin.source.name}: {words}; {origin.rows_of(text.held_out):,} held-out rows of other documents"),
         ("activations", where),
         ("SAE", f"{config.sae.architecture}, {wide}, d_sae {d_sae:,}, {_parameters(config, origin):,} parameters"),
         (
@@ -121,6 +124,17 @@ def summary(config: TrainConfig, origin: Origin, text: Text, found: Estimate, *,
 def _model_words(model: LanguageModel) -> str:
     provenance = model.provenance()
     return f"{provenance['name']} ({provenance['architecture']}, {model.num_layers} layers, on {model.device})"
+
+
+def _mixing_words(origin: Origin) -> str:
+    law = origin.config.places.layer_units
+    units = {
+        "none": "raw rows, so that layers of large activations weigh most",
+        "scale": "each layer scaled to variance d_in",
+        "centre": "each layer less its mean",
+        "both": "each layer less its mean and scaled to variance d_in",
+    }
+    return f"each token gives {len(origin.inputs)} rows, one a layer; {units[law]}"
 
 
 def _place_words(point: HookPoint) -> str:

@@ -28,7 +28,8 @@ Train a sparse autoencoder, a transcoder or a crosscoder on the activations of a
   python scripts/train.py data=text data.path=my.txt             your own text
   python scripts/train.py experiment=april_2024                  a published recipe
   python scripts/train.py sae=transcoder hook.layer=4            an MLP's output from its input
-  python scripts/train.py sae=crosscoder 'hook.layers=[2,5,8]'   one dictionary for several layers
+  python scripts/train.py sae=crosscoder 'hook.layers=[2,5,8]'   one code for several layers
+  python scripts/train.py hook.mix=true 'hook.layers=[2,5,8]'    one SAE on the rows of several layers
   python scripts/train.py -m sae.l1_coefficient=1,2,4            a sweep: a run each and a table of all
   python scripts/train.py resume=runs/NAME                       go on after a stop; a larger train.tokens= extends a run
   python scripts/train.py init_from=runs/NAME                    start from a trained SAE
@@ -159,20 +160,26 @@ def _train_in(
     from sae.commands.assemble import open_rows
     from sae.commands.held_out import HeldOut, evaluation_while_training
     from sae.commands.progress import HarvestProgress
-    from sae.commands.streams import open_stream
+    from sae.commands.streams import mix_layers, open_stream
     from sae.training.learner import Learner
     from sae.training.run import train
 
     on_rows = HarvestProgress(signals)
     sae, objective = origin.build(config.sae)
     source = open_rows(origin, text, cached=cached, say=say, on_rows=on_rows)
+    units = None
+    if origin.is_mixed:
+        source = mix_layers(config, origin, text, source, folder.path, on_rows=on_rows)
+        units = source.units
     stream = open_stream(config, origin, text, source, objective)
-    held_out = HeldOut(origin, text.held_out, cached=cached, norm_limits=lambda: stream.norm_limits, on_rows=on_rows)
+    held_out = HeldOut(
+        origin, text.held_out, cached=cached, norm_limits=lambda: stream.norm_limits, on_rows=on_rows, units=units
+    )
     name = config.sae.architecture
     learner = Learner(
         name=name,
-        inputs=[point.name for point in origin.inputs],
-        targets=[point.name for point in origin.targets],
+        inputs=origin.input_names,
+        targets=[point.name for point in origin.targets] if origin.has_target else None,
         sae=sae,
         objective=objective,
         coefficients=config.sae.coefficients,
@@ -213,8 +220,7 @@ def _train_in(
         return trained.exit_status or 1
     if stream.documents_per_batch > 0:
         say(f"Each batch mixed {stream.documents_per_batch:.0f} documents (measured).")
-    widths = {point.name: point.width for point in origin.hook_points}
-    return _finish(config, folder, origin, held_out, trained, scales={name: learner.spaces.scales(widths)})
+    return _finish(config, folder, origin, held_out, trained, scales={name: learner.spaces.scales(source.widths)})
 
 
 def _start(config: "TrainConfig", origin: "Origin") -> "SparseAutoencoder | None":
@@ -225,7 +231,8 @@ def _start(config: "TrainConfig", origin: "Origin") -> "SparseAutoencoder | None
     if config.init_from is None:
         return None
     found = load(config.init_from)
-    ours = sizes_of(config.sae, [point.width for point in origin.inputs], [point.width for point in origin.targets])
+    targets = [point.width for point in origin.targets] if origin.has_target else origin.input_widths
+    ours = sizes_of(config.sae, origin.input_widths, targets)
     theirs = saved_sizes(read_cfg(config.init_from))
     if ours != theirs:
         raise UserError(
@@ -263,7 +270,15 @@ def _finish(
             "seconds": trained.seconds,
         }
         path = folder.path / "saes" / name
-        save_sae(sae.cpu(), path, origin=origin, config=config.tree, training=training, metrics=reports[name])
+        save_sae(
+            sae.cpu(),
+            path,
+            origin=origin,
+            config=config.tree,
+            training=training,
+            metrics=reports[name],
+            layers=held_out.units,
+        )
         for sink in trained.sinks.get(name, ()):
             sink.finish(report=reports[name], folder=str(path))
             sink.close()

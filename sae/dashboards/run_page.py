@@ -64,7 +64,8 @@ def render_run_page(
         f"<h2>Curves</h2>{key}{curves}" if curves else "<h2>Curves</h2><p>No step has been logged yet.</p>",
         _densities(histograms),
         _results(reports),
-        *(_parts(name, report.get("parts")) for name, report in reports.items()),
+        *(_places(f"Parts of {name}", "Part", report.get("parts"), PART_NUMBERS) for name, report in reports.items()),
+        *(_places(f"Layers of {name}", "Layer", report.get("layers"), LAYER_NUMBERS) for name, report in reports.items()),
         _next_commands(folder, list(reports), config),
         f"<h2>Config</h2><details><summary>Every value of this run</summary>{config_table(config)}</details>",
     ]
@@ -185,18 +186,31 @@ PART_NUMBERS = {
 }
 
 
-def _parts(sae: str, parts: Any) -> str:
-    """The table of a crosscoder's parts, each by itself; nothing for what has no parts."""
-    if not isinstance(parts, Sequence) or not parts:
+LAYER_NUMBERS = {
+    "fvu": ("Variance unexplained", "number"),
+    "l0": ("L0", "number"),
+    "cosine": ("Cosine", "number"),
+    "never_fired": ("Latents silent at this layer", "share"),
+    "ce_clean": ("Cross-entropy, clean", "number"),
+    "ce_sae": ("with the reconstruction put in here", "number"),
+    "ce_mean": ("with the mean put in here", "number"),
+}
+
+
+def _places(title: str, what: str, places: Any, numbers: Mapping[str, tuple[str, str]]) -> str:
+    """The table of a crosscoder's parts, or of mixed layers, each by itself; nothing for what has none."""
+    if not isinstance(places, Sequence) or not places:
         return ""
     rows = []
-    for part in parts:
+    for place in places:
         cells = "".join(
-            f'<td class="number">{escape(written(part.get(key), kind))}</td>' for key, (_, kind) in PART_NUMBERS.items()
+            f'<td class="number">{escape(written(place.get(key), kind))}</td>' for key, (_, kind) in numbers.items()
         )
-        rows.append(f'<tr><th scope="row">{escape(str(part.get("hook_point")))}</th>{cells}</tr>')
-    table = scrolling_table("Parts", ["Part", *(label for label, _ in PART_NUMBERS.values())], rows)
-    return f"<h2>Parts of {escape(sae)}</h2>{table}"
+        rows.append(f'<tr><th scope="row">{escape(str(place.get("hook_point")))}</th>{cells}</tr>')
+    reasons = dict.fromkeys(str(place["ce_reason"]) for place in places if place.get("ce_reason"))
+    missing = "".join(f"<p>No cross-entropy: {escape(reason)}</p>" for reason in reasons)
+    table = scrolling_table(title, [what, *(label for label, _ in numbers.values())], rows)
+    return f"<h2>{escape(title)}</h2>{missing}{table}"
 
 
 def _next_commands(folder: str, saes: Sequence[str], config: Mapping[str, Any]) -> str:

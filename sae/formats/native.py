@@ -4,6 +4,9 @@
 `d_in`, `d_sae`, `dtype`, `weights_sha256`, and whatever sections about its origin the caller gives (model, hook, text,
 training, scale, versions, metrics). The checksum ties the two files together: each appears whole or not at all, and weights
 that do not belong to their `cfg.json` are refused. Needs nothing beyond torch and safetensors.
+
+An SAE of mixed layers has `layers.safetensors` beside them; `cfg.json` names the layers under `layers` and ties that file by
+`layers_sha256`.
 """
 
 import hashlib
@@ -19,25 +22,31 @@ from safetensors.torch import save as tensors_to_bytes
 from torch import Tensor
 
 from sae.architectures.base import SparseAutoencoder
+from sae.architectures.layer_units import LayerUnits, layer_view
 from sae.errors import UserError
+from sae.formats.layers import LAYERS, layer_units_bytes, read_layer_units
 from sae.formats.model_card import model_card
 from sae.formats.registry import architecture_class, architecture_name
 from sae.functional.files import write_whole
 
-__all__ = ["FORMAT_VERSION", "find_sae", "load", "read_cfg", "save"]
+__all__ = ["FORMAT_VERSION", "find_sae", "load", "load_layer_units", "read_cfg", "save"]
 
 FORMAT_VERSION = 1
 _CFG, _WEIGHTS, _CARD = "cfg.json", "sae.safetensors", "README.md"
 _OWN_KEYS = ("format_version", "architecture", "config", "d_in", "d_sae", "dtype", "weights_sha256")
+_LAYER_KEYS = ("layers", "layers_sha256")
 
 
-def save(sae: SparseAutoencoder, folder: str | Path, *, cfg: Mapping[str, Any] | None = None) -> Path:
+def save(
+    sae: SparseAutoencoder, folder: str | Path, *, cfg: Mapping[str, Any] | None = None, layers: LayerUnits | None = None
+) -> Path:
     """Write an SAE to a folder, which is made if needed; other files in it stay.
 
     Args:
         sae: takes raw activations (scale and decoder norms folded), all parameters of one type, finite.
         folder: where to.
         cfg: sections about its origin, of what JSON can hold; `metrics` become the model card's table.
+        layers: units of the layers that it reads, for an SAE of mixed layers.
 
     Returns:
         The folder.
@@ -47,7 +56,7 @@ def save(sae: SparseAutoencoder, folder: str | Path, *, cfg: Mapping[str, Any] |
             or a value that JSON cannot hold. Nothing is written then.
     """
     sections = dict(cfg or {})
-    if taken := sorted(set(sections) & set(_OWN_KEYS)):
+    if taken := sorted(set(sections) & {*_OWN_KEYS, *_LAYER_KEYS}):
         raise ValueError(f"cfg may not hold {taken}: the format writes them itself")
     tensors = {name: value.detach().cpu().contiguous() for name, value in sae.state_dict().items()}
     _refuse_non_finite(tensors, "this SAE cannot be saved")
@@ -55,6 +64,10 @@ def save(sae: SparseAutoencoder, folder: str | Path, *, cfg: Mapping[str, Any] |
     if len(dtypes) != 1:
         raise ValueError(f"all parameters must have one type to be saved, got {sorted(dtypes)}")
     weights = tensors_to_bytes(tensors, metadata={"format": "pt"})
+    of_layers, layers_file = {}, b""
+    if layers is not None:
+        layers_file = layer_units_bytes(layers)
+        of_layers = dict(zip(_LAYER_KEYS, (list(layers.layers), hashlib.sha256(layers_file).hexdigest()), strict=True))
     whole = {
         "format_version": FORMAT_VERSION,
         "architecture": architecture_name(sae),
@@ -63,29 +76,35 @@ def save(sae: SparseAutoencoder, folder: str | Path, *, cfg: Mapping[str, Any] |
         "d_sae": sae.d_sae,
         "dtype": dtypes.pop(),
         "weights_sha256": hashlib.sha256(weights).hexdigest(),
+        **of_layers,
         **sections,
     }
     text = json.dumps(whole, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     card = model_card(whole)
     folder = Path(folder)
     write_whole(folder / _WEIGHTS, weights)
+    if layers is not None:
+        write_whole(folder / LAYERS, layers_file)
     write_whole(folder / _CARD, card)
     write_whole(folder / _CFG, text)  # last: a folder with a cfg.json is complete
     return folder
 
 
-def load(path: str | Path, *, device: str | torch.device = "cpu") -> SparseAutoencoder:
+def load(path: str | Path, *, device: str | torch.device = "cpu", layer: str | None = None) -> SparseAutoencoder:
     """Load an SAE, equal to the bit to the one that was saved.
 
     Args:
         path: the SAE's folder, or a run's folder that holds exactly one SAE.
         device: where its parameters shall lie.
+        layer: of an SAE of mixed layers: the name of one (`cfg.json` lists them under `layers`), for an SAE of that layer's raw
+            activations. None: the SAE as it was trained, which takes each row in its layer's units (`load_layer_units`).
 
     Returns:
         A module with `d_in`, `d_sae`, `encode`, `decode`, `W_dec`; it takes raw activations.
 
     Raises:
-        UserError: there is no SAE or more than one, or its files are damaged, altered, or of a newer version.
+        UserError: there is no SAE or more than one, or its files are damaged, altered, or of a newer version; or it does not
+            have the layer.
     """
     folder = find_sae(path)
     cfg = read_cfg(folder)
@@ -96,7 +115,31 @@ def load(path: str | Path, *, device: str | torch.device = "cpu") -> SparseAutoe
     _refuse_non_finite(tensors, where)
     # Copied, not assigned: the order of a parameter's numbers in memory, on which rounding depends, is the architecture's.
     sae.to(tensors["W_dec"].dtype).to_empty(device="cpu").load_state_dict(tensors)
+    if layer is not None:
+        units = load_layer_units(folder)
+        if units is None:
+            raise UserError(f"layer={layer!r}: the SAE in {folder} reads one place, not mixed layers. Leave layer out")
+        sae = layer_view(sae, units, units.number(layer))
     return sae.to(device)
+
+
+def load_layer_units(path: str | Path) -> LayerUnits | None:
+    """The units that an SAE of mixed layers takes rows in; None for an SAE of one place.
+
+    Args:
+        path: as for `load`.
+
+    Raises:
+        UserError: there is no SAE or more than one, or its files are damaged or do not belong together.
+    """
+    folder = find_sae(path)
+    cfg = read_cfg(folder)
+    if "layers" not in cfg:
+        return None
+    units = read_layer_units(folder, sha256=str(cfg.get("layers_sha256")))
+    if list(units.layers) != cfg["layers"] or units.means.shape[1] != cfg["d_in"]:
+        raise UserError(f"{folder / _CFG} contradicts {LAYERS}: its layers or d_in are others. Copy or export the SAE again")
+    return units
 
 
 def read_cfg(path: str | Path) -> dict[str, Any]:

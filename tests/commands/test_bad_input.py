@@ -18,6 +18,7 @@ TRANSCODER = ["sae=transcoder", "sae.k=4"]
 END_TO_END = ["sae.kl_coefficient=1", "sae.downstream_coefficient=1", "sae.resample_at=[]"]
 SHRINKING = ["sae=gated", "sae.l1_weighting=decoder_norm", "sae.unit_norm_decoder=false"]
 BY_ROW = ["sae.scaling=layer_norm", "sae.centring=none"]
+MIX = ["hook.mix=true", "hook.layers=[0,2]"]
 
 
 @pytest.mark.parametrize(
@@ -186,6 +187,26 @@ def test_a_mistake_is_named(typed, said, job, refused):
         pytest.param(["sae=crosscoder", "hook.layers=[1,4]"], "hook.layers=[1, 4]: the model has 4 layers", id="no such layer"),
         pytest.param(["sae=crosscoder", "hook.layers=[1,2]", "hook.layer=1"], "are both given", id="layer and layers"),
         pytest.param(["sae=crosscoder", "hook.site=embeddings"], "hook.site=embeddings is one place", id="a table"),
+        pytest.param(["hook.mix=true", "hook.layers=[1]"], "hook.layers=[1] is one layer: name several", id="a mix of one"),
+        pytest.param(["hook.mix=true", "hook.layer=1"], "hook.layer=1 is one layer: name several", id="a mix of a layer"),
+        pytest.param(["hook.mix=true", "hook.layers=[2,2]"], "expected different layers", id="a layer mixed with itself"),
+        pytest.param(
+            ["hook.mix=true", "hook.site=embeddings"], "hook.site=embeddings is one place: name", id="a mix of a table"
+        ),
+        pytest.param(
+            [*MIX, "sae=crosscoder"], "crosscoder reads its layers side by side: set hook.mix=false", id="side by side"
+        ),
+        pytest.param(
+            [*TRANSCODER, "hook.mix=true"], "transcoder predicts another activation than it reads", id="a mix with a target"
+        ),
+        pytest.param(["hook.layer_units=both"], "hook.layer_units=both is for mixed layers", id="units of no mix"),
+        pytest.param([*MIX, "hook.layer_units=all"], "hook.layer_units: expected one of 'none', 'scale'", id="no such units"),
+        pytest.param(
+            [*MIX, *BY_ROW, "hook.layer_units=scale"],
+            "from which hook.layer_units=scale cannot be taken back",
+            id="units, rows",
+        ),
+        pytest.param([*MIX, *END_TO_END], "go on from one place, and hook.mix=true mixes several", id="downstream of a mix"),
         pytest.param(["hook.target_site=mlp_out"], "hook.target_site=mlp_out: relu reconstructs what it reads", id="target"),
         pytest.param([*TRANSCODER, "hook.target_site=mlp"], "hook.target_site='mlp' is unknown", id="target site"),
         pytest.param([*TRANSCODER, "hook.target_layer=9"], "hook.target_layer=9: the model has", id="target layer"),

@@ -184,6 +184,7 @@ def test_an_experiment_numbers_what_differs(path):
         ("ghost_gradients_2024", {"optimizer.betas": [0.9, 0.999]}),
         ("p_annealing_2024", {"optimizer.betas": [0.9, 0.999]}),
         ("end_to_end_downstream_2024", {"optimizer.betas": [0.9, 0.999], "sae.kl_coefficient": 0.5}),
+        ("multi_layer_sae_2024", {"hook.mix": True, "sae.k": 32, "schedule.decay": 0.0, "optimizer.eps": 6.25e-10}),
         ("april_2024", {"sae.l1_coefficient": 5.0, "schedule.warmup": 0.0}),
     ],
 )

@@ -80,6 +80,23 @@ def test_places_and_parts_of_a_crosscoder_are_written():
     assert "Parts of" not in Page(render()).text
 
 
+def test_mixed_layers_are_written():
+    layer = {
+        "hook_point": "layers.<0>",
+        "fvu": 0.25,
+        "l0": 31.5,
+        "never_fired": 0.125,
+        "ce_sae": None,
+        "ce_reason": "no <head>",
+    }
+    report = {**REPORT, "layers": [layer, {**layer, "hook_point": "layers.1", "ce_sae": 3.5}]}
+    page = assert_harmless(render(reports={"a": report}))
+    assert "layers.<0> 0.25 31.5 n/a 12.50 % n/a n/a n/a" in page.text
+    assert "layers.1 0.25 31.5 n/a 12.50 % n/a 3.5 n/a" in page.text
+    assert page.text.count("No cross-entropy: no <head>") == 1
+    assert "Layers of" not in Page(render()).text
+
+
 def test_curves_hold_what_was_logged():
     fvu = next(series for series in figures(Page(render())) if len(series) == 2)
     by_name = {one["name"]: one for one in fvu}

@@ -1,4 +1,6 @@
-"""Twenty training steps of every file in `conf/sae`, and of two recipes of the ReLU SAE: their losses are in `losses.json`.
+"""Twenty training steps of every file in `conf/sae`, of two recipes of the ReLU SAE and of an experiment on mixed layers.
+
+Their losses are in `losses.json`.
 
 A refactoring leaves them as they are. Who means to change numbers runs `python -m tests.golden.regolden` and says why.
 """
@@ -9,6 +11,7 @@ from typing import Any
 
 import torch
 
+from sae.commands.entry import compose
 from sae.formats.registry import architecture_class
 from sae.losses.objective import Objective
 from sae.losses.reconstruction import SquaredError
@@ -18,7 +21,7 @@ from sae.training.learner import Learner
 from sae.training.recipe import Budget, Recipe
 from sae.training.schedule import ScheduleSettings
 from tests.cases import CASES, Case, ramp
-from tests.training.nodes import NAMES, POINT, build_optimizer, learner_of, one_step, widths_of
+from tests.training.nodes import NAMES, POINT, SMALL, build_optimizer, learner_of, one_step, widths_of
 
 FILE = Path(__file__).parent / "losses.json"
 STEPS, ROWS, D_IN, D_SAE = 20, 32, 12, 40
@@ -36,16 +39,21 @@ RECIPES: dict[str, dict[str, Any]] = {
     },
 }
 RELU_CASES = ("relu", "relu_without_input_bias")
+MIXED_LAYERS = 4
 
 
 def names() -> list[str]:
-    return [*(f"{case}/{recipe}" for case in RELU_CASES for recipe in RECIPES), *(f"sae={name}" for name in NAMES)]
+    of_relu = [f"{case}/{recipe}" for case in RELU_CASES for recipe in RECIPES]
+    return [*of_relu, *(f"sae={name}" for name in NAMES), "experiment=multi_layer_sae_2024"]
 
 
 def compute(name: str, dtype: torch.dtype = torch.float32, kernels: KernelSettings = DENSE) -> list[float]:
     """The losses of one entry, in order of the steps."""
     kind, _, choice = name.partition("=")
-    if choice:
+    if kind == "experiment":
+        learner = _learner_of_experiment(choice, kernels).to(dtype)
+        points = {POINT: D_IN}
+    elif choice:
         learner = learner_of(choice, d_in=D_IN, d_sae=D_SAE, budget=BUDGET, lr=0.01, kernels=kernels).to(dtype)
         points = widths_of(choice, D_IN)
     else:
@@ -56,6 +64,8 @@ def compute(name: str, dtype: torch.dtype = torch.float32, kernels: KernelSettin
         point: (3 * ramp(400, width, phase=13.0 * number) * torch.arange(1, width + 1) + 5).to(dtype)
         for number, (point, width) in enumerate(points.items())
     }
+    if kind == "experiment":
+        values = {POINT: _mixed(values[POINT])}
     learner.start_from(values)
     with torch.no_grad():  # silent from the start, so that there is something to bring back
         if "b_enc" in dict(learner.sae.named_parameters()):
@@ -83,6 +93,19 @@ def _relu_learner(case: Case, recipe: str, kernels: KernelSettings) -> Learner:
         budget=BUDGET,
         seed=0,
     )
+
+
+def _learner_of_experiment(name: str, kernels: KernelSettings) -> Learner:
+    """Its SAE at this size, with what it changes."""
+    node = compose("train", [f"experiment={name}"])["sae"]
+    changes = {key: value for key, value in node.items() if key not in ("name", "expansion", "d_sae", *SMALL)}
+    return learner_of(node["name"], d_in=D_IN, d_sae=D_SAE, budget=BUDGET, kernels=kernels, **(changes | {"lr": 0.01}))
+
+
+def _mixed(rows: torch.Tensor) -> torch.Tensor:
+    """Rows as of layers mixed, one after another, each of another size and mean than the others."""
+    layer = torch.arange(len(rows))[:, None] % MIXED_LAYERS
+    return rows * (1 + layer) + 10 * layer
 
 
 def kept() -> dict[str, Any]:
