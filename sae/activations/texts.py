@@ -42,7 +42,8 @@ def token_blocks(model: LanguageModel, texts: str | Sequence[str], *, context_le
     spec = tokenisation_spec(model)
     blocks = pack_documents(documents, model.tokenizer, spec, context_length=context_length, min_tail=1)
     if len(blocks) == 0:
-        raise UserError(f"The texts ({len(documents)} given) hold no token. Expected at least one word.")
+        which = "The text holds" if len(documents) == 1 else f"The {len(documents)} texts hold"
+        raise UserError(f"{which} no token. Expected at least one word.")
     longest = int(blocks.attention.sum(dim=1).max())
     return TokenBlocks(
         ids=blocks.ids[:, :longest],

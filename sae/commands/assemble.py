@@ -43,8 +43,12 @@ class Text:
     stored: StoredRows | None
 
 
-def open_text(origin: Origin) -> Text:
+def open_text(origin: Origin, *, whole: bool = False) -> Text:
     """Tokenise the text, split it by document, and say what training will read.
+
+    Args:
+        origin: model, hook points and source.
+        whole: read all of a finite text: nothing is held out, and no short end of a document is dropped.
 
     Raises:
         UserError: the text cannot be read, is too short, or is not the one that a store was made from.
@@ -56,8 +60,8 @@ def open_text(origin: Origin) -> Text:
     shape: dict[str, Any] = {
         "context_length": data.context_length,
         "packing": data.packing,
-        "min_tail": data.min_tail,
-        "held_out_fraction": data.held_out_fraction,
+        "min_tail": 1 if whole else data.min_tail,
+        "held_out_fraction": 0.0 if whole else data.held_out_fraction,
     }
     stored = _open_store(origin) if config.activations.mode == "stored" else None
     if not config.source.finite:

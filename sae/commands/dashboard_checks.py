@@ -6,6 +6,7 @@ from pathlib import Path
 from sae.architectures.base import SparseAutoencoder
 from sae.commands.origin import Origin
 from sae.dashboards.collect.plan import MANIFEST
+from sae.dashboards.live.reader import COLLECTED
 from sae.dashboards.live.subject import Subject
 from sae.dashboards.live.text_page import TextReader
 from sae.dashboards.pages.folder import DATA
@@ -13,7 +14,7 @@ from sae.errors import UserError
 
 __all__ = ["check_address", "check_place", "check_texts"]
 
-OUR_FOLDERS = {DATA: "manifest.js", "collected": MANIFEST}
+OUR_FOLDERS = {DATA: "manifest.js", COLLECTED: MANIFEST}
 """Folders in a dashboard's, and the file that says that they are its own."""
 
 
@@ -29,6 +30,11 @@ def check_place(out: Path) -> None:
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return
     named = out.is_dir() and any((out / name).is_dir() for name in OUR_FOLDERS)
+    if (out / DATA / OUR_FOLDERS[DATA]).exists() and _is_foreign(out / COLLECTED, MANIFEST):
+        raise UserError(
+            f"{out / COLLECTED / MANIFEST} is missing, by which the collected text of this dashboard is known: put it back, or "
+            f"delete the folder {out / COLLECTED}, and the text is read again."
+        )
     ours = named or any(out.glob(".collected-*"))
     if not ours or any(_is_foreign(out / name, manifest) for name, manifest in OUR_FOLDERS.items()):
         raise UserError(f"{out} exists and is no dashboard's folder: choose another place with out=")
@@ -55,7 +61,7 @@ def check_texts(texts: Sequence[str], origin: Origin, sae: SparseAutoencoder) ->
     if not texts:
         return
     subject = Subject(model=origin.model, sae=sae, inputs=tuple(origin.inputs), targets=tuple(origin.targets))
-    reader = TextReader(subject, text_of=str)
+    reader = TextReader(subject, texts_of=lambda ids: [str(token) for token in ids])
     mistakes = []
     for number, text in enumerate(texts):
         try:

@@ -12,12 +12,18 @@ from typing import Any, final
 from filelock import FileLock, Timeout
 
 from sae.architectures.base import SparseAutoencoder
-from sae.commands.assemble import open_text
 from sae.commands.binding import bind, make, parameters_of, typed
 from sae.commands.dashboard_checks import check_address, check_place, check_texts
 from sae.commands.dashboard_exports import neuronpedia_names
 from sae.commands.dashboard_node import DashboardNode
-from sae.commands.dashboard_plan import DashboardPlaces, Outlook, chosen_blocks, collection, loss_effects, outlook
+from sae.commands.dashboard_outlook import Outlook, outlook
+from sae.commands.dashboard_plan import (
+    DashboardPlaces,
+    chosen_blocks,
+    collection,
+    loss_effects,
+    open_chosen_text,
+)
 from sae.commands.entry import say
 from sae.commands.origin import Origin, open_origin
 from sae.commands.saved_sae import check_fits, load_saved, settings_of
@@ -189,7 +195,7 @@ def prepare(tree: dict[str, Any], overrides: Sequence[str]) -> Job:
         neuronpedia_names(node, origin, d_sae=sae.d_sae, architecture=cfg["architecture"])
     check_texts(node.texts, origin, sae)
     sae.to(origin.model.device)
-    blocks = chosen_blocks(origin, open_text(origin), node)
+    blocks = chosen_blocks(origin, open_chosen_text(origin, node), node)
     effects = loss_effects(origin, sae, node)
     plan, keywords = collection(origin, sae, blocks, effects)
     return Job(

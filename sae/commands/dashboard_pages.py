@@ -14,11 +14,12 @@ from sae.commands.dashboard_job import Job
 from sae.commands.dashboard_node import DashboardNode
 from sae.commands.origin import Origin
 from sae.dashboards.collect.codes import CollectedCodes
+from sae.dashboards.document import with_link
 from sae.dashboards.latents.records import LatentPages, PageSettings
 from sae.dashboards.live.quantiles import ActivationQuantiles
 from sae.dashboards.live.subject import Subject
 from sae.dashboards.live.text_page import TextReader
-from sae.dashboards.pages.display import displayed
+from sae.dashboards.pages.display import displayed, displayed_together
 from sae.dashboards.pages.exact import MeasuredEffects, StrongestEffects, measure_effects
 from sae.dashboards.pages.folder import Pages, new_pages
 from sae.dashboards.pages.quantiles import collected_quantiles
@@ -87,7 +88,7 @@ def write_dashboard(job: Job, codes: CollectedCodes, *, on_latents: OnWork, on_f
             pages.put(f"index/{number}", shard)
         for number, shard in enumerate(latents.search_shards()):
             pages.put(f"search/{number}", shard)
-        titles = _write_texts(pages, job.node.texts, subject, text_of, quantiles, unembedding)
+        titles = _write_texts(pages, job.node.texts, subject, quantiles, unembedding)
         manifest = _manifest(job, codes, latents, settings, measured, titles=titles, beside=found.keys())
         pages.put("manifest", manifest)
     return Written(manifest=manifest, size=pages.size)
@@ -118,14 +119,14 @@ def _write_texts(
     pages: Pages,
     texts: tuple[str, ...],
     subject: Subject,
-    text_of: Callable[[int], str],
     quantiles: ActivationQuantiles,
     unembedding: Float[Tensor, "vocabulary d_out"] | None,
 ) -> list[str]:
     """The pages of prompts; gives their titles."""
     if not texts:
         return []
-    reader = TextReader(subject, text_of=text_of, quantiles=quantiles, unembedding=unembedding)
+    texts_of = displayed_together(subject.model.tokenizer)
+    reader = TextReader(subject, texts_of=texts_of, quantiles=quantiles, unembedding=unembedding)
     titles = []
     for number, text in enumerate(texts):
         page = reader.page(text)
@@ -165,6 +166,7 @@ def _manifest(
         search_size=settings.search_size,
         num_latents=codes.num_latents,
         columns=latents.columns,
+        coactive_rows=latents.coactivation.rows,
         dead=int((latents.fired == 0).sum()),
         ultra_low=settings.ultra_low,
         texts=titles,
@@ -187,7 +189,8 @@ def found_pages(run: Path | None) -> dict[str, bytes]:
     if run is None:
         return {}
     places = {RUN_PAGE: run / "report.html", SWEEP_PAGE: _sweep_page(run)}
-    return {name: path.read_bytes() for name, path in places.items() if path is not None and path.is_file()}
+    found = {name: path.read_text(encoding="utf-8") for name, path in places.items() if path is not None and path.is_file()}
+    return {name: with_link(page, APP[0], "Latents").encode("utf-8") for name, page in found.items()}
 
 
 def _sweep_page(run: Path) -> Path | None:

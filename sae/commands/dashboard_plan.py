@@ -1,8 +1,6 @@
-"""What a dashboard will be made from, before it is: places, text, and what it takes of memory, disk and time."""
+"""What a dashboard will be made from, before it is: places, text, effects on the loss, the plan of the codes."""
 
 import shlex
-import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,12 +8,10 @@ from typing import Any
 import torch
 
 from sae.architectures.base import SparseAutoencoder
-from sae.commands.assemble import Text
+from sae.commands.assemble import Text, open_text
 from sae.commands.dashboard_node import DashboardNode
 from sae.commands.origin import Origin, describe_place
-from sae.dashboards.collect.codes import CollectedCodes
-from sae.dashboards.collect.collector import estimate, plan_collection
-from sae.dashboards.collect.encode import encode_positive, join_rows
+from sae.dashboards.collect.collector import plan_collection
 from sae.dashboards.collect.loss_effects import LossEffects, no_effects_reason
 from sae.dashboards.collect.plan import CollectPlan, read_plan
 from sae.errors import UserError
@@ -23,12 +19,18 @@ from sae.formats.native import find_sae
 from sae.models.quick_products import quick_format
 from sae.tokens.blocks import TokenBlocks
 from sae.tokens.corpus import cut_rows
+from sae.tokens.split import OneDocument
 
-__all__ = ["CHUNK_ROWS", "DashboardPlaces", "Outlook", "chosen_blocks", "collection", "loss_effects", "outlook"]
+__all__ = [
+    "CHUNK_ROWS",
+    "DashboardPlaces",
+    "chosen_blocks",
+    "collection",
+    "loss_effects",
+    "open_chosen_text",
+]
 
 CHUNK_ROWS = 32768  # about so many rows in a file of codes: what is lost when the process is killed
-EXAMPLE_BYTES = 95  # of an example of 41 tokens in a file of pages, and of a latent besides; fitted to the default SAE's files
-LATENT_BYTES = 1900
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +103,20 @@ def _several(run: Path) -> bool:
     return len(list(run.glob("saes/*/cfg.json"))) > 1
 
 
+def open_chosen_text(origin: Origin, node: DashboardNode) -> Text:
+    """The text that latents are read on a part of; where all of it is read, a single document is read whole.
+
+    Raises:
+        UserError: the text cannot be read, or is too short.
+    """
+    try:
+        return open_text(origin)
+    except OneDocument:
+        if node.split == "held_out":
+            raise
+        return open_text(origin, whole=True)
+
+
 def chosen_blocks(origin: Origin, text: Text, node: DashboardNode) -> TokenBlocks:
     """The text that latents are read on: whole blocks from everywhere in it, the same whatever the seed.
 
@@ -158,93 +174,3 @@ def collection(
         "effects": effects,
     }
     return plan_collection(sae, **keywords), keywords
-
-
-@dataclass(frozen=True, kw_only=True)
-class Outlook:
-    """What the making takes.
-
-    Attributes:
-        memory_bytes: at the peak, model and SAE together with what comes on top.
-        disk_bytes: codes and pages.
-        seconds: of reading the text; None where it was read before.
-    """
-
-    memory_bytes: int
-    disk_bytes: int
-    seconds: float | None
-
-    def in_words(self) -> str:
-        """For the line before the work begins."""
-        pace = "already read" if self.seconds is None else f"about {_duration(self.seconds)} to read"
-        return f"{pace}, about {self.memory_bytes / 1e9:.1f} GB of memory and {self.disk_bytes / 1e9:.2f} GB of disk"
-
-
-def outlook(
-    origin: Origin,
-    sae: SparseAutoencoder,
-    blocks: TokenBlocks,
-    node: DashboardNode,
-    keywords: Mapping[str, Any],
-    codes: CollectedCodes | None,
-) -> Outlook:
-    """Estimate from one piece of the text that is read for it, and timed; from the codes where there are some.
-
-    Args:
-        origin: model and hook points.
-        sae: the SAE.
-        blocks: the text.
-        node: settings.
-        keywords: of `collection`.
-        codes: where they are complete.
-    """
-    effects: LossEffects | None = keywords["effects"]
-    piece = torch.arange(min(len(blocks), origin.harvester.piece_blocks if effects is None else effects.forward_blocks))
-    seconds = None
-    if codes is None:
-        _read_piece(origin, sae, blocks, piece, keywords)  # the first pass of a kind is slow
-        began = time.perf_counter()
-        rows, entries = _read_piece(origin, sae, blocks, piece, keywords)
-        part = node.part[1]
-        seconds = (time.perf_counter() - began) / max(1, rows) * blocks.num_rows / part
-        active = entries / max(1, rows)
-    else:
-        active = codes.num_entries / max(1, codes.num_rows)
-    models = [model for model in (origin.model, origin.other_model) if model is not None]
-    weights = [weight for module in (sae, *(model.module for model in models)) for weight in module.parameters()]
-    collecting = estimate(
-        sae,
-        blocks,
-        active=active,
-        chunk_blocks=keywords["chunk_blocks"],
-        piece_blocks=origin.harvester.piece_blocks,
-        effects=effects,
-    )
-    vocabulary = 4 * origin.model.vocabulary_size * origin.model.d_model if origin.model.has_lm_head else 0
-    making = node.memory_gb * 1e9 + 16 * blocks.ids.numel() + 8 * sae.d_sae * (sae.d_in + sae.d_out) + vocabulary
-    examples = sae.d_sae * (node.top + node.intervals * node.per_interval + node.random)
-    words = (2 * node.window + 1) / 41
-    return Outlook(
-        memory_bytes=round(sum(one.numel() * one.element_size() for one in weights) + max(collecting.memory, making)),
-        disk_bytes=round(collecting.disk + examples * EXAMPLE_BYTES * words + LATENT_BYTES * sae.d_sae),
-        seconds=seconds,
-    )
-
-
-def _read_piece(
-    origin: Origin, sae: SparseAutoencoder, blocks: TokenBlocks, piece: torch.Tensor, keywords: Mapping[str, Any]
-) -> tuple[int, int]:
-    """Rows and active latents of some blocks."""
-    effects: LossEffects | None = keywords["effects"]
-    if effects is None:
-        x = join_rows(origin.harvester.rows(blocks, piece).values, keywords["hook_points"])
-        return len(x), len(encode_positive(sae, x).values)
-    seen = effects.run(blocks.select(piece))
-    x = join_rows(seen.values, keywords["hook_points"])
-    acts = encode_positive(sae, x)
-    effects.estimate(acts, seen.gradients, x)
-    return len(x), len(acts.values)
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -42,9 +42,18 @@ def show(
         raise UserError(f"look={look!r} is unknown: expected light, dark or system.")
     folder = find_dashboard(None if dashboard is None else Path(dashboard).expanduser(), runs=RUNS)
     if not isinstance(what, str):
-        return latent_view(folder, operator.index(what), height=height, look=look)
+        return latent_view(folder, _latent(what), height=height, look=look)
     home = _home(folder) if dictionary is None else Path(dictionary).expanduser()
     return text_view(_reader(home.resolve(), folder.resolve()).page(what), folder, height=height, look=look)
+
+
+def _latent(what: object) -> int:
+    if isinstance(what, bool) or not isinstance(what, SupportsIndex):
+        raise UserError(
+            f"sae.show({what!r}): got {type(what).__name__}, expected a latent's number, as in sae.show(12), or a text, as in "
+            'sae.show("Paris is in").'
+        )
+    return operator.index(what)
 
 
 def _home(folder: Path) -> Path:

@@ -11,7 +11,10 @@ from html import escape
 
 from sae.dashboards.theme import SCRIPT, STYLE
 
-__all__ = ["config_table", "document", "scrolling_table"]
+__all__ = ["config_table", "document", "scrolling_table", "with_link"]
+
+MAIN = "<body>\n<main>\n"
+
 
 SCRIPT_HASH = base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()
 POLICY = (
@@ -31,8 +34,19 @@ def document(title: str, body: str) -> str:
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
         f'<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{escape(title)}</title>\n<style>{STYLE}</style>\n</head>\n"
-        f"<body>\n<main>\n{body}\n</main>\n<script>{SCRIPT}</script>\n</body>\n</html>\n"
+        f"{MAIN}{body}\n</main>\n<script>{SCRIPT}</script>\n</body>\n</html>\n"
     )
+
+
+def with_link(page: str, address: str, words: str) -> str:
+    """A page that `document` made, with a link above it; any other page stays as it is.
+
+    Args:
+        page: HTML.
+        address: of the link.
+        words: of the link, plain text.
+    """
+    return page.replace(MAIN, f'{MAIN}<nav><a href="{escape(address)}">{escape(words)}</a></nav>\n', 1)
 
 
 def scrolling_table(label: str, header: Sequence[str], rows: Sequence[str], *, numbers_from: int = 1) -> str:

@@ -95,7 +95,8 @@ def _subtitle(config: Mapping[str, Any], reports: Mapping[str, Mapping[str, Any]
 def _tiles(report: Mapping[str, Any]) -> str:
     """The four numbers that say whether the dictionary is any good."""
     tiles = (
-        f"<div><dt>{escape(NUMBERS[key].label)}</dt><dd>{escape(written(report.get(key), NUMBERS[key].kind))}</dd></div>"
+        f'<div title="{escape(NUMBERS[key].meaning)}"><dt>{escape(NUMBERS[key].label)}</dt>'
+        f"<dd>{escape(written(report.get(key), NUMBERS[key].kind))}</dd><dd class=quiet>{escape(NUMBERS[key].short)}</dd></div>"
         for key in TILES
     )
     return f'<dl class="tiles">{"".join(tiles)}</dl>'

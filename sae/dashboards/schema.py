@@ -83,6 +83,7 @@ class Manifest(TypedDict):
     search_size: int  # latents in a file search/N
     num_latents: int
     columns: list[str]  # of index shards
+    coactive_rows: int  # drawn of the rows, on which latents that fire together were counted
     dead: int  # latents that fired on no row
     ultra_low: float  # density below which a latent is ultra-low
     texts: list[str]  # titles of the files texts/N
@@ -214,7 +215,7 @@ class LatentRecord(TypedDict):
     tokens: list[TokenEntry]
     logits: LogitWeights | None
     decoder_neighbours: list[NeighbourEntry]  # by cosine of decoder rows
-    coactive_neighbours: list[NeighbourEntry]  # by Jaccard index: rows where both fire over rows where either does
+    coactive_neighbours: list[NeighbourEntry]  # by Jaccard index: rows where both fire over rows where either does, of a sample
     neurons: list[NeuronEntry]
     groups: list[ExampleGroup]  # none where the latent never fired
     explanations: list[ExplanationEntry]
@@ -243,7 +244,7 @@ class TextToken(TypedDict):
     """A token of a text and the latents that are active on it: of many those that are strongest by any of their numbers."""
 
     id: int
-    text: str
+    text: str  # a character that several tokens share stands at the first of them; the others' may be empty
     kept: bool  # False: a special token, on which the SAE is not read
     loss: float | None  # nats, of predicting this token
     latents: list[TextLatent]

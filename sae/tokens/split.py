@@ -7,7 +7,11 @@ from typing import final
 from sae.errors import UserError
 from sae.tokens.documents import Document
 
-__all__ = ["HeldOutSplit", "is_held_out"]
+__all__ = ["HeldOutSplit", "OneDocument", "is_held_out"]
+
+
+class OneDocument(UserError):
+    """A share is to be held out of a text that is one document."""
 
 
 def is_held_out(key: str, fraction: float) -> bool:
@@ -51,13 +55,13 @@ class HeldOutSplit:
         there is always something to train on and something to evaluate on.
 
         Raises:
-            UserError: a share is to be held out of a corpus that has only one document.
+            OneDocument: a share is to be held out of a corpus that has only one document.
         """
         if self.fraction == 0:
             return [False] * len(keys)
         places = {key: _place(key) for key in keys}
         if len(places) < 2:
-            raise UserError(
+            raise OneDocument(
                 "The text has only one document, so none can be held out for evaluation. Give more documents (text files: "
                 "`data.split_on=blank_lines` or a smaller `data.max_characters`)."
             )

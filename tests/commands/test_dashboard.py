@@ -20,6 +20,7 @@ from sae.commands import dashboard_plan
 from sae.commands.dashboard import main
 from sae.dashboards.collect import collector
 from sae.dashboards.collect.codes import CollectedCodes
+from sae.dashboards.document import document
 from sae.dashboards.pages.folder import Dashboard, Pages
 from sae.dashboards.pages.shards import column_values
 from sae.functional.ranks import rank_correlation
@@ -58,7 +59,9 @@ def built(finished_run, tmp_path_factory):
 def test_the_folder_has_everything_and_its_numbers_are_right(finished_run, built):
     names = content(built)
     assert {"index.html", "app.js", "app.css", "run.html", "data/manifest.js", "data/latents/0.js"} <= set(names)
-    assert names["run.html"] == (finished_run / "report.html").read_bytes()
+    link = b'<nav><a href="index.html">Latents</a></nav>\n'
+    assert names["run.html"].replace(link, b"") == (finished_run / "report.html").read_bytes()
+    assert names["run.html"].count(link) == 1
     assert not [name for name in names if Path(name).name.startswith(".")]
     found = Dashboard(built)
     codes = CollectedCodes(built / "collected")
@@ -74,6 +77,7 @@ def test_the_folder_has_everything_and_its_numbers_are_right(finished_run, built
     fired = {record["latent"]: record["fired"] for shard in found.latent_shards() for record in shard["latents"]}
     assert list(fired) == list(range(32))
     assert sum(fired.values()) == codes.num_entries
+    assert manifest["coactive_rows"] == codes.num_rows
     assert manifest["dead"] == sum(not count for count in fired.values())
 
 
@@ -297,6 +301,33 @@ def test_folders_of_others_are_left_alone(name, run_folder, tmp_path, capsys):
     assert content(out) == {name: b"years of work"}
 
 
+def test_a_collected_text_without_its_manifest_is_named(run_folder, built, tmp_path, capsys):
+    out = Path(shutil.copytree(built, tmp_path / "dashboard"))
+    (out / "collected" / "manifest.json").unlink()
+    before = content(out)
+    assert main([f"from={run_folder}", f"out={out}"]) == 2
+    said = capsys.readouterr().err
+    assert f"{out / 'collected' / 'manifest.json'} is missing" in said
+    assert f"delete the folder {out / 'collected'}" in said
+    assert content(out) == before
+    shutil.rmtree(out / "collected")
+    assert main([f"from={run_folder}", f"out={out}", "dashboard.tokens=300", "dashboard.effects=none"]) == 0
+
+
+def test_a_single_short_document_has_a_dashboard(run_folder, tmp_path, capsys):
+    text, out = tmp_path / "short.txt", tmp_path / "short"
+    text.write_text("w1 w2 w3 w4 w5 w6 w7")
+    lines = [f"from={run_folder}", f"out={out}", "data=text", f"data.path={text}", "data.split_on=null"]
+    assert main([*lines, "dashboard.split=held_out"]) == 2
+    assert "The text has only one document" in capsys.readouterr().err
+    assert main(lines) == 0
+    manifest = Dashboard(out).manifest
+    assert (manifest["rows"], manifest["documents"], manifest["blocks"]) == (7, 1, 1)
+    text.write_text("w1")
+    assert main([*(line for line in lines if not line.startswith("out=")), f"out={tmp_path / 'word'}"]) == 0
+    assert Dashboard(tmp_path / "word").manifest["rows"] == 1
+
+
 def test_a_full_disk_is_told_before(run_folder, monkeypatch, capsys):
     usage = shutil.disk_usage(run_folder)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
@@ -372,10 +403,10 @@ def test_the_sweep_s_page_comes_along(run_folder):
     sweep = run_folder.parent / "sweeps" / "2026-01-02"
     sweep.mkdir(parents=True)
     (sweep / "sweep.csv").write_text("run,sae.lr,fvu\nother,1,0.5\ntiny,2,0.5\n")
-    (sweep / "sweep.html").write_text("<p>sweep")
+    (sweep / "sweep.html").write_text(document("sweep", "<p>sweep"))
     assert main([f"from={run_folder}", "dashboard.tokens=600", "dashboard.effects=none"]) == 0
     assert Dashboard(run_folder / "dashboard").manifest["sweep_page"] == "sweep.html"
-    assert (run_folder / "dashboard" / "sweep.html").read_text() == "<p>sweep"
+    assert '<a href="index.html">Latents</a></nav>\n<p>sweep' in (run_folder / "dashboard" / "sweep.html").read_text()
 
 
 def test_the_command_that_it_names_serves_what_was_built(run_folder, tmp_path, monkeypatch, capsys):

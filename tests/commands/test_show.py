@@ -91,7 +91,7 @@ def test_a_dashboard_of_several_belongs_to_the_sae_of_its_name(run):
 
 
 def test_mistakes_are_told(run):
-    with pytest.raises(UserError, match="hold no token"):
+    with pytest.raises(UserError, match="The text holds no token"):
         sae.show("")
     shutil.rmtree(run / "dashboard")
     write_dashboard(run / "dashboard", num_latents=6)

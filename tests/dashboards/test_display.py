@@ -4,7 +4,8 @@ import pytest
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from sae.dashboards.pages.display import MOST_CHARACTERS, displayed
+from sae.dashboards.pages import display
+from sae.dashboards.pages.display import MOST_CHARACTERS, displayed, displayed_together
 
 TEXT = "The naïve cat's 🙂 sat\n\n  on 日本\t</script> \u202eabc\u200b."
 
@@ -60,6 +61,57 @@ class TestByteLevel:
         backend.decoder = decoders.ByteLevel()
         show = displayed(fast(backend))
         assert (show(0), show(1)) == ("a\\xc3", "\\xa9b")
+
+
+class TestTogether:
+    """A character stands at the first of its tokens, and in a row they are the text."""
+
+    @pytest.mark.parametrize("text", [TEXT, "é", "🙂🙂 naïve", "日本語\n", "a"])
+    def test_the_tokens_in_a_row_are_the_text(self, byte_level, text):
+        ids = byte_level(text, add_special_tokens=False)["input_ids"]
+        shown = displayed_together(byte_level)(ids)
+        assert "".join(shown) == text
+        single = list(map(displayed(byte_level), ids))
+        assert all(one == other or "\\x" in other for one, other in zip(shown, single, strict=True))
+
+    @pytest.fixture
+    def pieces(self):
+        """Tokens that begin and end within characters: bytes as byte-level vocabularies write them."""
+        parts = [b"a\xc3", b"\xa9b", b"\xa9b\xf0\x9f", b"\x99", b"\x82!", b"x", b"\xff"]
+        table = {byte: character for character, byte in display._bytes_of_characters().items()}
+        backend = Tokenizer(
+            models.BPE(vocab={"".join(table[byte] for byte in part): i for i, part in enumerate(parts)}, merges=[])
+        )
+        backend.decoder = decoders.ByteLevel()
+        return displayed_together(fast(backend, additional_special_tokens=["<|s|>"]))
+
+    @pytest.mark.parametrize(
+        ("ids", "texts"),
+        [
+            ([0, 1], ["aé", "b"]),
+            ([0, 2, 3, 4, 5], ["aé", "b🙂", "", "!", "x"]),
+            ([0, 5, 1], ["a\\xc3", "x", "\\xa9b"]),  # nothing that follows ends the character
+            ([0, 7, 1], ["a\\xc3", "<|s|>", "\\xa9b"]),
+            ([0, 2, 3], ["aé", "b\\xf0\\x9f", "\\x99"]),  # the text ends within a character
+            ([0, 0, 1], ["a\\xc3", "aé", "b"]),
+            ([6, 6, 5], ["\\xff", "\\xff", "x"]),
+            ([], []),
+        ],
+    )
+    def test_parts_of_characters(self, pieces, ids, texts):
+        assert pieces(ids) == texts
+
+    def test_bytes_among_pieces_of_characters(self):
+        vocabulary = {"<0xE6>": 0, "<0x97>": 1, "<0xA5>": 2, "▁The": 3}
+        backend = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+        backend.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
+        together = displayed_together(fast(backend))
+        assert together([3, 0, 1, 2, 3]) == [" The", "日", "", "", " The"]
+        assert together([0, 1, 3, 2]) == ["\\xe6", "\\x97", " The", "\\xa5"]
+
+    def test_ids_without_a_name(self):
+        assert displayed_together(None)([7, 8]) == ["<id 7>", "<id 8>"]
+        assert displayed_together(Bare("a"))([0, 7]) == [" a", "<id 7>"]
 
 
 class TestSentencePiece:

@@ -9,7 +9,7 @@ import torch
 
 from sae.dashboards.collect.codes import CollectedCodes
 from sae.dashboards.live.messages import AblateAnswer, Continuation, HelloAnswer, Limits, SteerAnswer
-from sae.dashboards.live.requests import Ablation, read_ablation, read_continuing, read_text
+from sae.dashboards.live.requests import Ablation, defaults, read_ablation, read_continuing, read_text
 from sae.dashboards.live.steering import Written, continue_text
 from sae.dashboards.live.text_page import TextReader, TextTooLong
 from sae.dashboards.schema import TextPage, TokenText
@@ -44,6 +44,7 @@ class Answers:
             "steer": subject.model.has_lm_head,
             "ablate": self.reader.effects is not None,
             "limits": {**self.limits, "tokens": self.reader.max_tokens},
+            "defaults": defaults(self.limits),
         }
 
     def text(self, fields: Mapping[str, Any]) -> TextPage:
@@ -126,5 +127,6 @@ class Answers:
         ids, ended = written
         tokenizer = self.reader.subject.model.tokenizer
         before, whole = (tokenizer.decode(part, clean_up_tokenization_spaces=False) for part in (prompt, [*prompt, *ids]))
-        tokens: list[TokenText] = [{"id": token, "text": self.reader.text_of(token)} for token in ids]
+        texts = self.reader.texts_of(ids)
+        tokens: list[TokenText] = [{"id": token, "text": text} for token, text in zip(ids, texts, strict=True)]
         return {"text": whole[len(before) :], "tokens": tokens, "ended": ended}

@@ -13,6 +13,7 @@ __all__ = [
     "AblateRequest",
     "Clamp",
     "Continuation",
+    "Defaults",
     "ErrorAnswer",
     "HelloAnswer",
     "Limits",
@@ -32,6 +33,14 @@ class Limits(TypedDict):
     ablations: int  # latents removed
 
 
+class Defaults(TypedDict):
+    """What counts where a `SteerRequest` does not say."""
+
+    new_tokens: int
+    temperature: float
+    seed: int
+
+
 class HelloAnswer(TypedDict):
     """`GET /api/hello`: that there is a server, and what it can do with this SAE and model."""
 
@@ -42,6 +51,7 @@ class HelloAnswer(TypedDict):
     steer: bool  # /api/steer answers: the model predicts next tokens
     ablate: bool  # /api/ablate answers
     limits: Limits
+    defaults: Defaults
 
 
 class ErrorAnswer(TypedDict):

@@ -11,7 +11,7 @@ from sae.dashboards.live.quantiles import QUANTILES, ActivationQuantiles
 from sae.dashboards.live.requests import LIMITS
 from sae.dashboards.live.subject import Subject
 from sae.dashboards.live.text_page import TextReader
-from sae.dashboards.pages.display import displayed
+from sae.dashboards.pages.display import displayed_together
 from sae.models.hook_points import HookPoint
 from sae.models.language_model import LanguageModel
 
@@ -47,7 +47,7 @@ def reader_of(
     known = (collected / QUANTILES).exists()
     return TextReader(
         Subject(model=model, sae=sae, inputs=tuple(inputs), targets=tuple(targets)),
-        text_of=displayed(model.tokenizer),
+        texts_of=displayed_together(model.tokenizer),
         quantiles=ActivationQuantiles.read(collected, num_latents=sae.d_sae) if known else None,
         unembedding=unembedding,
         max_characters=LIMITS["characters"],

@@ -6,14 +6,24 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sae.dashboards.live.messages import Limits
+from sae.dashboards.live.messages import Defaults, Limits
 from sae.errors import UserError
 
-__all__ = ["LIMITS", "Ablation", "Continuing", "body_limit", "read_ablation", "read_continuing", "read_object", "read_text"]
+__all__ = [
+    "LIMITS",
+    "Ablation",
+    "Continuing",
+    "body_limit",
+    "defaults",
+    "read_ablation",
+    "read_continuing",
+    "read_object",
+    "read_text",
+]
 
 LIMITS: Limits = {"characters": 20_000, "tokens": 1024, "new_tokens": 256, "clamps": 64, "ablations": 64}
 
-NEW_TOKENS = 40  # where the request does not say
+DEFAULTS: Defaults = {"new_tokens": 40, "temperature": 0.0, "seed": 0}
 JSON_CHARACTER = 12  # bytes that JSON may write a character with: two escapes of six
 MOST_VALUE = 1e9
 MOST_TEMPERATURE = 100.0
@@ -44,6 +54,11 @@ class Ablation:
 def body_limit(limits: Limits) -> int:
     """Bytes of a request's body at most: no request within the limits is longer."""
     return JSON_CHARACTER * limits["characters"] + 64 * (limits["clamps"] + limits["ablations"]) + 1024
+
+
+def defaults(limits: Limits) -> Defaults:
+    """What counts where a request does not say, within the limits."""
+    return {**DEFAULTS, "new_tokens": min(DEFAULTS["new_tokens"], limits["new_tokens"])}
 
 
 def read_object(body: bytes) -> dict[str, Any]:
@@ -88,12 +103,13 @@ def read_continuing(fields: Mapping[str, Any], limits: Limits) -> Continuing:
         if latent in clamps:
             raise UserError(f"{name} holds latent {latent} a second time. Give each latent once.")
         clamps[latent] = _number(entry, "value", -MOST_VALUE, MOST_VALUE, of=f"{name}.")
+    other = defaults(limits)
     return Continuing(
         text=_text(fields),
         clamps=clamps,
-        new_tokens=_whole(fields, "new_tokens", 1, limits["new_tokens"], default=min(NEW_TOKENS, limits["new_tokens"])),
-        temperature=_number(fields, "temperature", 0.0, MOST_TEMPERATURE, default=0.0),
-        seed=_whole(fields, "seed", 0, MOST_SEED, default=0),
+        new_tokens=_whole(fields, "new_tokens", 1, limits["new_tokens"], default=other["new_tokens"]),
+        temperature=_number(fields, "temperature", 0.0, MOST_TEMPERATURE, default=other["temperature"]),
+        seed=_whole(fields, "seed", 0, MOST_SEED, default=other["seed"]),
     )
 
 

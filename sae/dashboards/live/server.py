@@ -39,6 +39,7 @@ from sae.models.language_model import LanguageModel
 __all__ = ["application", "listen", "serve"]
 
 PAGE = "index.html"
+MOST_REQUESTS = 64  # that are answered or wait; connections that ask nothing do not count
 SECONDS_TO_END = 5  # that requests in progress get after Ctrl-C
 
 logger = logging.getLogger(__name__)
@@ -103,15 +104,18 @@ def application(folder: Path, answers: Answers, *, host: str) -> Starlette:
         answers: about model and SAE.
         host: that it will listen on.
     """
-    busy = asyncio.Lock()
+    busy, free = asyncio.Lock(), asyncio.Semaphore(MOST_REQUESTS)
     limit = body_limit(answers.limits)
 
     def route(name: str, answer: Callable[[Mapping[str, Any]], Any]) -> Route:
         async def endpoint(request: Request) -> Response:
+            if free.locked():
+                raise HTTPException(503, f"{MOST_REQUESTS} requests wait already. Ask again when some are answered.")
             try:
-                fields = read_object(await _body(request, limit))
-                async with busy:  # the model does one thing at a time; who waits holds no thread
-                    return _json(await run_in_threadpool(answer, fields))
+                async with free:
+                    fields = read_object(await _body(request, limit))
+                    async with busy:  # the model does one thing at a time; who waits holds no thread
+                        return _json(await run_in_threadpool(answer, fields))
             except TextTooLong as error:
                 raise HTTPException(413, str(error)) from None
             except UserError as error:
@@ -121,11 +125,10 @@ def application(folder: Path, answers: Answers, *, host: str) -> Starlette:
             except (ServerEnds, asyncio.CancelledError):  # cancelled: its time to end was over
                 raise HTTPException(503, "The server ends.") from None
             except Exception as error:
-                logger.exception("/api/%s failed", name)
-                reason = (str(error).splitlines() or [""])[0][:200]
-                raise HTTPException(
-                    500, f"The model failed on this request ({type(error).__name__}: {reason}). Others are still answered."
-                ) from None
+                reason = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}"
+                logger.error("The model failed on /api/%s (%s); the server goes on.", name, reason)
+                logger.debug("/api/%s failed", name, exc_info=True)
+                raise HTTPException(500, f"The model failed on this request ({reason}). Others are still answered.") from None
 
         return Route(f"/{name}", endpoint, methods=["POST"])
 
@@ -223,7 +226,6 @@ def _run(app: Starlette, listening: socket.socket, ending: Ending) -> None:
         log_level="warning",
         access_log=False,
         server_header=False,
-        limit_concurrency=64,
         timeout_graceful_shutdown=SECONDS_TO_END,
     )
     try:

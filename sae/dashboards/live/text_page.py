@@ -1,6 +1,6 @@
 """A text's page: each token with its strongest latents and what they do there, from one pass over the model."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import final
@@ -22,6 +22,7 @@ from sae.functional.sparse import SparseActs, gathered_dots
 from sae.models.capture import capture
 from sae.models.next_token import scored_positions
 from sae.tokens.blocks import TokenBlocks
+from sae.tokens.tokenisation import whole_characters
 
 __all__ = ["TextReader", "TextTooLong"]
 
@@ -38,7 +39,7 @@ class TextReader:
 
     Args:
         subject: model, SAE and hook points.
-        text_of: what a token is shown as, from its id.
+        texts_of: what the tokens of a text are shown as, from their ids in order.
         quantiles: how strong activations are among a latent's own; None where no dashboard says.
         unembedding: direct effect of each dimension of what the decoder writes on each token's logit; None where there is none.
         max_latents: latents given for a token by each measure at most: the largest by activation, by quantile, by size of the
@@ -54,7 +55,7 @@ class TextReader:
         self,
         subject: Subject,
         *,
-        text_of: Callable[[int], str],
+        texts_of: Callable[[Sequence[int]], list[str]],
         quantiles: ActivationQuantiles | None = None,
         unembedding: Float[Tensor, "vocabulary d_out"] | None = None,
         max_latents: int = 50,
@@ -66,7 +67,7 @@ class TextReader:
             raise ValueError(f"quantiles of {quantiles.num_latents} latents for an SAE of {sae.d_sae}")
         if unembedding is not None and unembedding.shape[1] != sae.d_out:
             raise ValueError(f"an unembedding of {unembedding.shape[1]} dimensions for a decoder of {sae.d_out}")
-        self.subject, self.text_of, self.quantiles, self.unembedding = subject, text_of, quantiles, unembedding
+        self.subject, self.texts_of, self.quantiles, self.unembedding = subject, texts_of, quantiles, unembedding
         self.max_latents, self.max_characters = max_latents, max_characters
         self.max_tokens = min(max_tokens, subject.most_positions or max_tokens)
         predicts = no_effects_reason([subject.model]) is None
@@ -111,12 +112,12 @@ class TextReader:
         latents = self._latents(seen, self._logit_effects(seen, blocks))
         tokens: list[TextToken] = []
         rows = iter(latents)
-        kept = blocks.keep[0].tolist()
-        for position, token in enumerate(blocks.ids[0].tolist()):
+        kept, ids = blocks.keep[0].tolist(), blocks.ids[0].tolist()
+        for position, (token, shown) in enumerate(zip(ids, self.texts_of(ids), strict=True)):
             tokens.append(
                 {
                     "id": token,
-                    "text": self.text_of(token),
+                    "text": shown,
                     "kept": kept[position],
                     "loss": seen.losses.get(position),
                     "latents": next(rows) if kept[position] else [],
@@ -207,11 +208,6 @@ class _Reading:
 
 def _optional(values: Float[np.ndarray, " n"]) -> list[float | None]:
     return [None if value != value else value for value in values.tolist()]
-
-
-def whole_characters(text: str) -> str:
-    """The text with surrogate pairs joined and lone surrogates replaced by U+FFFD."""
-    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 def _beginning(text: str) -> str:

@@ -4,13 +4,14 @@ Tokens stand one after another on the pages, so a blank before a word is part of
 character show as `\xe2\x80`, the way Python writes them; so do lone surrogates, as `\ud83d`.
 """
 
+import codecs
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Literal
 
-__all__ = ["displayed"]
+__all__ = ["displayed", "displayed_together"]
 
 MOST_CHARACTERS = 256
 """Characters of a token that are shown; of what is longer the beginning, with its length."""
@@ -33,8 +34,7 @@ def displayed(tokenizer: Any) -> Callable[[int], str]:
     """
     if tokenizer is None:
         return lambda token: f"<id {token}>"
-    pieces = {number: piece for piece, number in tokenizer.get_vocab().items()}
-    whole = {number: str(added) for number, added in getattr(tokenizer, "added_tokens_decoder", {}).items()}
+    pieces, whole = _vocabulary(tokenizer)
     signs = _signs(tokenizer, list(pieces.values()))
 
     @lru_cache(maxsize=2**17)
@@ -46,21 +46,87 @@ def displayed(tokenizer: Any) -> Callable[[int], str]:
     return shown
 
 
+def displayed_together(tokenizer: Any) -> Callable[[Sequence[int]], list[str]]:
+    """What the tokens of one text are shown as, one after another.
+
+    A character whose bytes lie in several tokens stands at the first of them, and the others show what else they hold, which
+    may be nothing: in a row they are the text.
+
+    Args:
+        tokenizer: as in `displayed`.
+
+    Returns:
+        A function of token ids in the order of the text.
+    """
+    show = displayed(tokenizer)
+    if tokenizer is None:
+        return lambda tokens: [show(token) for token in tokens]
+    pieces, whole = _vocabulary(tokenizer)
+    signs = _signs(tokenizer, list(pieces.values()))
+
+    def shown(tokens: Sequence[int]) -> list[str]:
+        texts = [show(token) for token in tokens]
+        first, before, begun = 0, "", b""  # where a character begins, what that token holds before it, and its bytes so far
+        for place, token in enumerate(tokens):
+            raw = None if token in whole or token not in pieces else _raw(pieces[token], signs)
+            if raw is None:
+                begun = b""
+                continue
+            known, text, rest = _read_on(begun, raw)
+            own = text
+            if known and text:
+                texts[first], own = before + text[0], text[1:]
+                texts[first + 1 : place + 1] = [*[""] * (place - first - 1), own + rest.decode("utf-8", "backslashreplace")]
+            if text or not known:
+                first, before = place, own
+            begun = rest
+        return texts
+
+    return shown
+
+
+def _vocabulary(tokenizer: Any) -> tuple[dict[int, str], dict[int, str]]:
+    """Pieces by their ids, and added tokens, which are written as they are."""
+    added = getattr(tokenizer, "added_tokens_decoder", {})
+    pieces = {number: piece for piece, number in tokenizer.get_vocab().items()}
+    return pieces, {number: str(token) for number, token in added.items()}
+
+
 def _read(piece: str, signs: Signs) -> str:
     """The text that a piece of a vocabulary stands for."""
+    raw = _raw(piece, signs)
+    if raw is not None:
+        return raw.decode("utf-8", "backslashreplace")
     if signs == "bytes":
-        table = _bytes_of_characters()
-        if all(character in table for character in piece):
-            return bytes(table[character] for character in piece).decode("utf-8", "backslashreplace")
         return piece
     if signs == "sentencepiece":
-        byte = BYTE_TOKEN.fullmatch(piece)
-        if byte is not None:
-            return bytes.fromhex(byte[1]).decode("utf-8", "backslashreplace")
         return piece.replace(BLANK, " ")
     if signs == "wordpiece":
         return piece[2:] if piece.startswith("##") and len(piece) > 2 else f" {piece}"
     return f" {piece}"
+
+
+def _raw(piece: str, signs: Signs) -> bytes | None:
+    """The bytes that a piece stands for, which need not be whole characters; None for pieces that are made of characters."""
+    if signs == "bytes":
+        table = _bytes_of_characters()
+        return bytes(table[character] for character in piece) if all(character in table for character in piece) else None
+    byte = BYTE_TOKEN.fullmatch(piece) if signs == "sentencepiece" else None
+    return None if byte is None else bytes.fromhex(byte[1])
+
+
+def _read_on(begun: bytes, raw: bytes) -> tuple[bytes, str, bytes]:
+    """Of the bytes of a character that has begun and those that follow: which of the former count, the text, and the rest.
+
+    Bytes that nothing can follow are given up, and what comes after them is read by itself.
+    """
+    for known in dict.fromkeys((begun, b"")):
+        try:
+            text, read = codecs.utf_8_decode(known + raw, "strict", False)
+        except UnicodeDecodeError:
+            continue
+        return known, text, (known + raw)[read:]
+    return b"", "", b""
 
 
 def _cut(text: str) -> str:

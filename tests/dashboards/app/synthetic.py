@@ -134,6 +134,7 @@ def manifest(numbers: Numbers, *, sizes: tuple[int, int, int], texts: list[str])
         "search_size": sizes[2],
         "num_latents": num_latents,
         "columns": list(numbers.columns),
+        "coactive_rows": 120_000,
         "dead": int(numbers.dead.sum()),
         "ultra_low": 1e-5,
         "texts": texts,

@@ -60,6 +60,14 @@ def test_nothing_is_cut_off_on_a_phone_and_at_200_percent(open_page: Open, name:
     assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
+def test_a_page_that_is_not_there_says_so_in_the_title_too(open_page: Open):
+    page = open_page("#/none")
+    assert page.title().startswith("This page cannot be shown: relu")
+    page.goto(page.url.replace("#/none", "#/latent/12"))
+    page.wait_for_selector(".example")
+    assert page.title().startswith("Latent 12")
+
+
 def test_the_page_can_be_skipped_to(open_page: Open):
     page = open_page("#/latent/12")
     page.evaluate("document.activeElement.blur()")

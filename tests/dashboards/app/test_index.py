@@ -92,7 +92,9 @@ def test_dead_and_ultra_low_latents_stand_apart(open_page: Open):
     page = open_page()
     density = NUMBERS.columns["density"]
     for kind, kept in {"Dead": density == 0, "Ultra-low": (density > 0) & ~ACTIVE, "All": density >= 0}.items():
-        page.locator(".kinds button", has_text=kind).click()
+        button = page.locator(".kinds button", has_text=kind)
+        button.click()
+        expect(page.locator("#tip")).to_contain_text(re.compile("Number of (all )?latents"))
         assert status(page) == f"{kept.sum()} of 300 latents"
         assert shown(page)[:4] == [int(latent) for latent in np.flatnonzero(kept)[:4]]
 

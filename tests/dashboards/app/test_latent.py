@@ -95,7 +95,7 @@ def test_hover_and_arrow_keys_tell_about_a_token(open_page: Open):
     tip = page.locator("#tip")
     expect(tip).to_contain_text(f"token {STRINGS[example['tokens'][example['peak']]]['id']}")
     expect(tip).to_contain_text("100 % of the largest")
-    expect(tip).to_contain_text("estimated to first order")
+    expect(tip).to_contain_text("its estimate to first order was")
     expect(tip).to_contain_text("exact: removed, and the model run again")
     position = example["start"] + example["peak"]
     expect(tip).to_contain_text(f"document {example['document']}, block {example['block']}, position {position}")
@@ -105,6 +105,23 @@ def test_hover_and_arrow_keys_tell_about_a_token(open_page: Open):
     focused = page.locator(".example .t:focus")
     expect(focused).to_have_attribute("aria-describedby", "tip")
     assert page.url.endswith("#/latent/12")
+
+
+def test_the_largest_effect_stands_among_the_numbers_and_says_whether_it_is_exact(open_page: Open):
+    effect, exact = NUMBERS.columns["effect"], NUMBERS.columns["effect_exact"]
+    for latent, sign in ((int(np.flatnonzero(exact)[0]), ""), (int(np.flatnonzero(~NUMBERS.dead & (exact == 0))[0]), "≈ ")):
+        number = open_page(f"#/latent/{latent}").locator(".numbers div").filter(has_text="Effect").locator("dd")
+        words = number.inner_text()
+        assert words.startswith(sign)
+        assert ("≈" in words) == (sign != "")
+        assert float(words.removeprefix(sign).removesuffix(" nats").replace("\u2212", "-")) == pytest.approx(
+            effect[latent], rel=0.06
+        )
+
+
+def test_co_activation_says_on_how_many_tokens_it_was_counted(open_page: Open):
+    card = open_page("#/latent/12").locator(".card", has_text="Most often active together")
+    expect(card).to_contain_text("Counted on 120,000 tokens, drawn at random from the 500,000 read.")
 
 
 def test_groups_and_layouts(open_page: Open):

@@ -24,6 +24,7 @@ HELLO: HelloAnswer = {
     "steer": True,
     "ablate": True,
     "limits": {"characters": 200, "tokens": 64, "new_tokens": 16, "clamps": 4, "ablations": 6},
+    "defaults": {"new_tokens": 16, "temperature": 0.5, "seed": 0},
 }
 
 
@@ -131,6 +132,59 @@ def test_clamped_latents_and_the_continuation(served: Page, answering: type[Answ
     assert served.locator(".clamps li").count() == 1
 
 
+@pytest.mark.parametrize(
+    ("field", "typed", "words"),
+    [
+        ("latent", "300", "Latent is “300”. Expected a whole number from 0 to 299."),
+        ("latent", "-1", "Latent is “-1”. Expected a whole number from 0 to 299."),
+        ("latent", "1.5", "Latent is “1.5”. Expected a whole number from 0 to 299."),
+        ("latent", "", "Latent is empty. Expected a whole number from 0 to 299."),
+        ("value", "<b>", "Value is “<b>”. Expected a number from \u22121e9 to 1e9."),
+        ("value", "1e99", "Value is “1e99”. Expected a number from \u22121e9 to 1e9."),
+    ],
+)
+def test_bad_clamps_are_refused_beside_their_field(served: Page, field: str, typed: str, words: str):
+    box = served.locator(f"#steer-{field}")
+    box.fill(typed)
+    served.get_by_role("button", name="Add clamp").click()
+    expect(served.locator(f"#steer-{field}-said")).to_have_text(words)
+    expect(box).to_be_focused()
+    expect(box).to_have_attribute("aria-invalid", "true")
+    assert served.locator(".clamps li").count() == 0
+    box.fill("7")
+    expect(served.locator(f"#steer-{field}-said")).to_be_empty()
+    served.get_by_role("button", name="Add clamp").click()
+    assert served.locator(".clamps li").count() == 1
+
+
+def test_settings_begin_as_the_server_says_and_are_refused_beside_their_fields(served: Page, answering: type[Answering]):
+    fields = {name: served.locator(f"#steer-{name}") for name in ("tokens", "temperature", "seed")}
+    assert [field.input_value() for field in fields.values()] == ["16", "0.5", "0"]
+    served.locator("#live-text").fill("The river")
+    for name, typed in (("tokens", "17"), ("temperature", "-0.1"), ("seed", "-1")):
+        before = fields[name].input_value()
+        fields[name].fill(typed)
+        served.get_by_role("button", name="Continue the text").click()
+        expect(served.locator(f"#steer-{name}-said")).to_contain_text(f"is “{typed}”. Expected a")
+        fields[name].fill(before)
+    assert answering.asked == []
+    served.get_by_role("button", name="Continue the text").click()
+    expect(served.locator(".continuation").first).to_contain_text("flows")
+    assert {key: answering.asked[-1][1][key] for key in ("new_tokens", "temperature", "seed")} == {
+        "new_tokens": 16,
+        "temperature": 0.5,
+        "seed": 0,
+    }
+
+
+def test_more_clamps_than_the_server_takes_are_refused(served: Page):
+    for latent in range(5):
+        served.locator("#steer-latent").fill(str(latent))
+        served.get_by_role("button", name="Add clamp").click()
+    assert served.locator(".clamps li").count() == 4
+    expect(served.locator(".steering .status")).to_contain_text("4 latents are clamped, which is the most")
+
+
 def test_exact_effects_at_a_token(served: Page, answering: type[Answering]):
     served.locator("#live-text").fill("The river")
     served.get_by_role("button", name="Show latents").click()
@@ -184,6 +238,8 @@ def test_axe_finds_nothing_live(served: Page, axe: str):
     served.get_by_role("button", name="Clamp latent").first.click()
     served.get_by_role("button", name="Continue the text").click()
     served.locator(".continuation").first.wait_for()
+    served.locator("#steer-latent").fill("none")
+    served.get_by_role("button", name="Add clamp").click()
     served.evaluate(axe)
     found = served.evaluate(
         "() => axe.run(document, {preload: false}).then((result) => result.violations.map((one) => one.id))"

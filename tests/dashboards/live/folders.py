@@ -70,6 +70,7 @@ def manifest(num_latents: int) -> Manifest:
         "search_size": 8192,
         "num_latents": num_latents,
         "columns": [],
+        "coactive_rows": 1000,
         "dead": 0,
         "ultra_low": 1e-5,
         "texts": [],

@@ -50,7 +50,7 @@ def subject_of(case: Case = RELU, family: str = "llama") -> Subject:
 
 
 def reader_of(subject: Subject, **settings) -> TextReader:
-    return TextReader(subject, text_of=lambda token: f" t{token}", **settings)
+    return TextReader(subject, texts_of=lambda ids: [f" t{token}" for token in ids], **settings)
 
 
 def unembedding_of(width: int = D_MODEL) -> torch.Tensor:

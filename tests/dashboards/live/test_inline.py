@@ -4,6 +4,7 @@ import base64
 import gzip
 import hashlib
 import html
+import inspect
 import json
 import os
 import re
@@ -49,6 +50,14 @@ def with_texts(one, table):
         for example in group["examples"]:
             example["tokens"] = [table[place] for place in example["tokens"]]
     return one
+
+
+@pytest.mark.parametrize("what", [3.0, True, None, [3], b"text"])
+def test_what_is_neither_a_number_nor_a_text_is_refused(runs, what):
+    with pytest.raises(
+        UserError, match=rf"got {type(what).__name__}, expected a latent's number, as in sae\.show\(12\), or a text"
+    ):
+        inspect.unwrap(sae.show)(what, dashboard="runs/first")  # as users call it: here types are checked before
 
 
 @pytest.mark.parametrize("latent", range(6))

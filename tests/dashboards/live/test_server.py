@@ -11,7 +11,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 import pytest
@@ -20,6 +20,7 @@ from starlette.testclient import TestClient
 
 from sae.activations.harvest import Harvester
 from sae.dashboards.collect.collector import collect
+from sae.dashboards.live import server
 from sae.dashboards.live.answers import Answers
 from sae.dashboards.live.guard import names_of
 from sae.dashboards.live.requests import LIMITS, body_limit
@@ -76,6 +77,7 @@ def test_hello_says_what_can_be_asked(client, folder):
     assert answer["hook_point"] == "layers.1.resid_post"
     assert (answer["model"], answer["d_sae"], answer["steer"], answer["ablate"]) == ("LlamaForCausalLM", 13, True, True)
     assert answer["limits"] == {**SMALL, "tokens": 20}
+    assert answer["defaults"] == {"new_tokens": 12, "temperature": 0.0, "seed": 0}
     encoder = opened(folder, subject_of(family="bert"))[0].get("/api/hello").json()
     assert (encoder["steer"], encoder["ablate"]) == (False, False)
 
@@ -285,7 +287,7 @@ def test_the_body_must_be_json_of_a_bounded_length(client, name):
         (b'{"text": ["w1"]}', "text is a list"),
         (b'{"txt": "w1"}', "unknown field 'txt'. Did you mean 'text'?"),
         (b'{"text": "w1", "a": 1}', "unknown field 'a'. Expected text."),
-        (b'{"text": ""}', "hold no token"),
+        (b'{"text": ""}', "The text holds no token"),
     ],
 )
 def test_bad_texts_are_answered_in_words(client, body, words):
@@ -380,7 +382,12 @@ def test_it_goes_on_when_the_model_errs(folder, caplog):
         message = refused(client.post(f"/api/{path}", json={"text": TEXT, **fields}), 500, "RuntimeError: out of memory")
         assert "more lines" not in message
         assert "Traceback" not in message
-    assert "out of memory" in caplog.text
+    said = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert said == [
+        f"The model failed on /api/{path} (RuntimeError: out of memory: tried to allocate); the server goes on."
+        for path in ("text", "steer", "ablate")
+    ]
+    assert "Traceback" not in caplog.text
     handle.remove()
     assert subject.model.lock.acquire(timeout=1)
     subject.model.lock.release()
@@ -413,6 +420,32 @@ def test_requests_at_once_get_the_answers_of_requests_in_turn(folder):
         pages = list(pool.map(lambda text: client.post("/api/text", json={"text": text}).json(), texts))
     assert pages == [page(text) for text in texts]
     assert max(most) == 1
+
+
+def test_more_requests_than_can_wait_are_sent_away(folder, monkeypatch):
+    monkeypatch.setattr(server, "MOST_REQUESTS", 3)
+    client, answers = opened(folder)
+    begun, go, page = threading.Semaphore(0), threading.Event(), answers.reader.page
+
+    def held(text):
+        begun.release()
+        go.wait(60)
+        return page(text)
+
+    def ask(_=None):
+        return client.post("/api/text", json={"text": TEXT})
+
+    answers.reader.page = held
+    with client, ThreadPoolExecutor(8) as pool:
+        first = pool.submit(ask)
+        begun.acquire()
+        others = [pool.submit(ask) for _ in range(5)]
+        sent_away = [next(as_completed(others)) for _ in range(1)]
+        go.set()
+        statuses = sorted(one.result().status_code for one in [first, *others])
+    assert sent_away[0].result().json() == {"error": "3 requests wait already. Ask again when some are answered."}
+    assert statuses == [200] * 3 + [503] * 3
+    assert ask().status_code == 200
 
 
 def test_serving_what_is_no_dashboard_is_refused(tmp_path):
@@ -469,6 +502,34 @@ def test_ctrl_c_ends_a_request_in_progress_between_two_passes(folder, capsys):
     assert answers == [(503, "The server ends.")]
     assert len(passes) <= 5
     assert capsys.readouterr().err == ""
+
+
+def test_connections_that_ask_nothing_do_not_count(folder):
+    subject = subject_of()
+    settings = {"sae": subject.sae, "model": subject.model, "inputs": subject.inputs, "targets": subject.targets}
+    addresses, answers = [], []
+
+    def ask():
+        while not addresses:
+            time.sleep(0.01)
+        host, _, port = addresses[0].removeprefix("http://").partition(":")
+        idle = [socket.create_connection((host, int(port))) for _ in range(100)]
+        try:
+            answers.append(json.loads(answer_of(addresses[0], "/api/text", {"text": TEXT}))["text"])
+        except urllib.error.HTTPError as error:
+            answers.append(error.code)
+        for one in idle:
+            one.close()
+        os.kill(os.getpid(), signal.SIGINT)
+
+    def told(line):
+        addresses.extend(re.findall(r"http://[^/]*", line))
+
+    client = threading.Thread(target=ask)
+    client.start()
+    assert serve(folder, **settings, unembedding=None, host="127.0.0.1", port=0, open_browser=False, say=told) == 0
+    client.join(10)
+    assert answers == [TEXT]
 
 
 CHILD = """

@@ -138,7 +138,7 @@ def test_the_model_says_how_much_it_reads():
 
 @pytest.mark.parametrize("text", ["", "   ", "\n"])
 def test_a_text_without_tokens_is_refused(text):
-    with pytest.raises(UserError, match="hold no token"):
+    with pytest.raises(UserError, match="The text holds no token"):
         reader_of(subject_of()).page(text)
 
 

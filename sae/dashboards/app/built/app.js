@@ -133,15 +133,19 @@ var dashboard = (() => {
       return breaks && piece.text === "\u21B5" ? [mark, h("span", { class: "break" }, "\n")] : mark;
     });
   }
+  var CONTINUED = "\u22EF";
+  function running(text2) {
+    return text2 === "" ? [h("span", { class: "sign named" }, CONTINUED)] : shown(text2, true);
+  }
   function token(text2) {
     return h("bdi", { class: "word" }, text2 === "" ? h("span", { class: "sign named" }, "empty") : shown(text2));
   }
 
   // sae/dashboards/app/src/address.ts
   function place(words2, size2, what) {
-    const number3 = Number(words2);
-    if (!/^\d+$/.test(words2) || number3 >= size2) throw new Error(`There is no ${what} \u201C${visible(words2)}\u201D: they are numbered from 0 to ${size2 - 1}.`);
-    return number3;
+    const number2 = Number(words2);
+    if (!/^\d+$/.test(words2) || number2 >= size2) throw new Error(`There is no ${what} \u201C${visible(words2)}\u201D: they are numbered from 0 to ${size2 - 1}.`);
+    return number2;
   }
 
   // sae/dashboards/app/src/store.ts
@@ -193,13 +197,13 @@ var dashboard = (() => {
     for (const key of pages.slice(0, -KEPT_FILES_OF_PAGES)) kept.delete(key);
   }
   var manifestFile = () => file("manifest");
-  var indexFile = (number3) => file(`index/${number3}`);
-  var latentsFile = (number3) => file(`latents/${number3}`);
-  var searchFile = (number3) => file(`search/${number3}`);
-  var textFile = (number3) => file(`texts/${number3}`);
-  var factorsFile = (number3) => file(`factors/${number3}`);
-  var wordFile = (number3) => file(`words/${number3}`);
-  var pathFile = (number3) => file(`paths/${number3}`);
+  var indexFile = (number2) => file(`index/${number2}`);
+  var latentsFile = (number2) => file(`latents/${number2}`);
+  var searchFile = (number2) => file(`search/${number2}`);
+  var textFile = (number2) => file(`texts/${number2}`);
+  var factorsFile = (number2) => file(`factors/${number2}`);
+  var wordFile = (number2) => file(`words/${number2}`);
+  var pathFile = (number2) => file(`paths/${number2}`);
 
   // sae/dashboards/app/src/catalogue.ts
   var ARRAYS = { f32: Float32Array, i32: Int32Array, u8: Uint8Array };
@@ -249,7 +253,7 @@ var dashboard = (() => {
   async function readCatalogue(manifest) {
     const catalogue = new Catalogue(manifest);
     const shards = Math.ceil(manifest.num_latents / manifest.index_size);
-    await Promise.all(Array.from({ length: shards }, async (_, number3) => catalogue.add(await indexFile(number3))));
+    await Promise.all(Array.from({ length: shards }, async (_, number2) => catalogue.add(await indexFile(number2))));
     return catalogue;
   }
 
@@ -260,9 +264,9 @@ var dashboard = (() => {
     return LEVELS[level] ?? "\u2013";
   }
   function layerLabels(layers) {
-    const numbers3 = layers.flatMap(({ number: number3 }) => number3 === null ? [] : [number3]);
+    const numbers3 = layers.flatMap(({ number: number2 }) => number2 === null ? [] : [number2]);
     const apart = new Set(numbers3).size === numbers3.length;
-    return layers.map(({ name, number: number3 }) => apart && number3 !== null ? String(number3) : name);
+    return layers.map(({ name, number: number2 }) => apart && number2 !== null ? String(number2) : name);
   }
   function layerShade(layer, of) {
     return 1 + Math.round(layer * (LAYER_SHADES - 1) / Math.max(1, of - 1));
@@ -1082,20 +1086,20 @@ var dashboard = (() => {
 
   // sae/dashboards/app/src/views/cards.ts
   function walk({ previous, next, words: words2 }, name, address) {
-    const link = (number3, label, key) => number3 === null ? h("span", { class: "button off" }, label) : h("a", { class: "button", href: address(number3), "aria-keyshortcuts": key }, label);
+    const link = (number2, label, key) => number2 === null ? h("span", { class: "button off" }, label) : h("a", { class: "button", href: address(number2), "aria-keyshortcuts": key }, label);
     return h("nav", { class: "walk", "aria-label": name }, link(previous, "\u2190 Previous", "k"), h("span", { class: "quiet" }, words2), link(next, "Next \u2192", "j"));
   }
   function numberList(entries) {
     return h("dl", { class: "numbers" }, entries.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))));
   }
-  function card(title, heads, rows, heading2 = "h3") {
+  function card(title, heads, rows, heading2 = "h3", note = null) {
     if (!rows.length) return null;
     return h("section", { class: "card" }, h(heading2, {}, title), h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": title }, h(
       "table",
       {},
       h("thead", {}, h("tr", {}, heads.map((head, i) => h("th", { scope: "col", class: i ? "number" : null }, head)))),
       h("tbody", {}, rows.map(([first, ...others]) => h("tr", {}, h("th", { scope: "row" }, first), others.map((cell) => h("td", { class: "number" }, cell)))))
-    )));
+    )), note && h("p", { class: "note" }, note));
   }
   function tokensCard(entries, strings, [count, share, mean], title = "Tokens it fires on") {
     const rows = entries.map((entry) => [token(strings[entry.token]?.text ?? ""), whole(entry.count), percent(entry.share), short(entry.mean)]);
@@ -1112,13 +1116,13 @@ var dashboard = (() => {
       histogram({ title: `Logit weights of ${of}`, heading: "All logit weights", bars: weights.histogram, unit: "logit weight", counted: "tokens", height: 170 }).element
     );
   }
-  function neighboursCard(context, title, head, measure, entries, write) {
+  function neighboursCard(context, title, head, measure, entries, write, note = null) {
     const rows = entries.map(({ latent: latent2, value }) => {
       const top = context.catalogue?.topToken(latent2);
       const words2 = context.catalogue?.explanation(latent2);
       return [[latentLink(context, latent2), top && [" ", token(top.text)], words2 && h("small", {}, " ", h("bdi", {}, words2))], write(value)];
     });
-    return card(title, [head, term(measure)], rows);
+    return card(title, [head, term(measure)], rows, "h3", note);
   }
 
   // sae/dashboards/app/src/scale.ts
@@ -1192,7 +1196,7 @@ var dashboard = (() => {
       this.choose = choose;
       this.at = chosen;
       this.spans = texts.map((text2, offset) => {
-        const span = h("span", { class: classes(offset), role: choose && "button", tabindex: offset === chosen ? 0 : -1, onclick: () => choose?.(offset) }, shown(text2, true));
+        const span = h("span", { class: classes(offset), role: choose && "button", tabindex: offset === chosen ? 0 : -1, onclick: () => choose?.(offset) }, running(text2));
         tip(span, () => details(offset));
         return span;
       });
@@ -1762,10 +1766,10 @@ var dashboard = (() => {
       slider.show(layer);
       const groups = page.groups[layer] ?? [];
       replace(title, `${whole(groups.length)} ${groups.length === 1 ? "group" : "groups"} at `, h("bdi", {}, info.layers[layer].name));
-      replace(list2, groups.length ? groups.map((group, number3) => groupView2(group, number3, layer)) : h("p", { class: "quiet" }, "No occurrence uses a factor at this layer."));
+      replace(list2, groups.length ? groups.map((group, number2) => groupView2(group, number2, layer)) : h("p", { class: "quiet" }, "No occurrence uses a factor at this layer."));
       layout2.lay(list2);
     }
-    function groupView2({ occurrences, factors }, number3, layer) {
+    function groupView2({ occurrences, factors }, number2, layer) {
       const lines = h("ol", {});
       const line = (place2) => h("li", {}, occurrenceLine(page, page.occurrences[place2], layer));
       const more = occurrences.length > SHOWN && h("button", { type: "button", class: "small", onclick: (event) => {
@@ -1777,7 +1781,7 @@ var dashboard = (() => {
       return h(
         "section",
         { class: "group sense" },
-        h("h3", {}, h("span", { class: `swatch ${groupColour(number3)}`, "aria-hidden": "true" }), ` Group ${number3 + 1}`, h("small", {}, `${whole(occurrences.length)} of ${whole(page.occurrences.length)} occurrences`)),
+        h("h3", {}, h("span", { class: `swatch ${groupColour(number2)}`, "aria-hidden": "true" }), ` Group ${number2 + 1}`, h("small", {}, `${whole(occurrences.length)} of ${whole(page.occurrences.length)} occurrences`)),
         h("p", { class: "sets-apart" }, factors.length ? ["Set apart by ", h("span", { class: "chips" }, factors.map((one) => chip(one, layer)))] : h("span", { class: "quiet" }, "No factor sets it apart.")),
         lines,
         more
@@ -1821,71 +1825,71 @@ var dashboard = (() => {
 
   // sae/dashboards/app/src/views/factor_pages.ts
   var LONGEST_TITLE = 200;
-  async function factorPage(context, info, page, number3, query, around) {
+  async function factorPage(context, info, page, number2, query, around) {
     const parameters = new URLSearchParams(query);
     context.catalogue ??= await readCatalogue(context.manifest);
-    if (page === "factor") return factor(context, info, place(number3, context.manifest.num_latents, "factor"), parameters, around);
+    if (page === "factor") return factor(context, info, place(number2, context.manifest.num_latents, "factor"), parameters, around);
     if (page === "words") return ["Words", words(context, info)];
-    if (page === "word") return word(context, info, place(number3, info.words.length, "word"), parameters);
+    if (page === "word") return word(context, info, place(number2, info.words.length, "word"), parameters);
     if (page === "paths") return ["Paths", paths(context, info)];
-    if (page === "path") return path(context, info, place(number3, info.paths.length, "text"), parameters);
+    if (page === "path") return path(context, info, place(number2, info.paths.length, "text"), parameters);
     return null;
   }
   function keep(address) {
     history.replaceState(null, "", address);
   }
-  async function factor(context, info, number3, parameters, around) {
-    const shard = await factorsFile(Math.floor(number3 / info.size));
-    const record = shard.factors[number3 - shard.first];
-    if (!record) throw new Error(`Factor ${number3} is missing from its file.`);
+  async function factor(context, info, number2, parameters, around) {
+    const shard = await factorsFile(Math.floor(number2 / info.size));
+    const record = shard.factors[number2 - shard.first];
+    if (!record) throw new Error(`Factor ${number2} is missing from its file.`);
     const state = parseState(info, parameters);
-    return [`Factor ${number3}`, factorView(context, info, record, shard.strings, around(number3), state, (now) => keep(`#/factor/${number3}${formatState(info, now)}`))];
+    return [`Factor ${number2}`, factorView(context, info, record, shard.strings, around(number2), state, (now) => keep(`#/factor/${number2}${formatState(info, now)}`))];
   }
-  async function word(context, info, number3, parameters) {
-    const page = await wordFile(number3);
+  async function word(context, info, number2, parameters) {
+    const page = await wordFile(number2);
     const layer = info.layers.findIndex(({ name }) => name === parameters.get("layer"));
-    const view = wordView(context, info, page, layer < 0 ? null : layer, (now) => keep(`#/word/${number3}?${new URLSearchParams({ layer: info.layers[now].name })}`));
+    const view = wordView(context, info, page, layer < 0 ? null : layer, (now) => keep(`#/word/${number2}?${new URLSearchParams({ layer: info.layers[now].name })}`));
     return [visible(page.word, 80), h("div", {}, heading(`\u201C${page.word}\u201D`), view)];
   }
-  async function path(context, info, number3, parameters) {
-    const page = await pathFile(number3);
+  async function path(context, info, number2, parameters) {
+    const page = await pathFile(number2);
     const token2 = Number(parameters.get("token") ?? NaN);
-    const view = pathView(context, info, page, page.tokens[token2] ? token2 : null, (now) => keep(`#/path/${number3}?token=${now}`));
+    const view = pathView(context, info, page, page.tokens[token2] ? token2 : null, (now) => keep(`#/path/${number2}?token=${now}`));
     return [visible(page.title, 80), h("div", {}, heading(page.title), view)];
   }
   function heading(title) {
     return h("h1", { tabindex: -1 }, h("bdi", {}, visible(title, LONGEST_TITLE)));
   }
   function words(context, info) {
-    const field2 = h("input", { id: "live-word", type: "text", autocomplete: "off", spellcheck: "false" });
+    const field = h("input", { id: "live-word", type: "text", autocomplete: "off", spellcheck: "false" });
     return h(
       "div",
       {},
       heading("Words"),
       h("p", { class: "quiet" }, "A word's occurrences, grouped at each layer by the factors they use."),
       list("word", info.words),
-      context.live && form(context.live, field2, "Any word of the text", "Show its groups", async (live) => {
-        const page = await live.word({ word: field2.value });
+      context.live && form(context.live, field, "Any word of the text", "Show its groups", async (live) => {
+        const page = await live.word({ word: field.value });
         return h("div", {}, h("h2", {}, "\u201C", h("bdi", {}, visible(page.word, LONGEST_TITLE)), "\u201D"), wordView(context, info, page, null, () => void 0));
       })
     );
   }
   function paths(context, info) {
-    const field2 = h("textarea", { id: "live-path", rows: 3, spellcheck: "false", maxlength: context.live?.hello.limits.characters });
+    const field = h("textarea", { id: "live-path", rows: 3, spellcheck: "false", maxlength: context.live?.hello.limits.characters });
     return h(
       "div",
       {},
       heading("Paths"),
       h("p", { class: "quiet" }, "Texts, token by token: how a token's factors change from layer to layer."),
       list("path", info.paths),
-      context.live && form(context.live, field2, "Any text", "Show its paths", async (live) => pathView(context, info, await live.path({ text: field2.value }), null, () => void 0))
+      context.live && form(context.live, field, "Any text", "Show its paths", async (live) => pathView(context, info, await live.path({ text: field.value }), null, () => void 0))
     );
   }
   function list(page, titles) {
     if (!titles.length) return null;
-    return h("ul", { class: "texts" }, titles.map((title, number3) => h("li", {}, h("a", { href: `#/${page}/${number3}` }, h("bdi", {}, visible(title, LONGEST_TITLE))))));
+    return h("ul", { class: "texts" }, titles.map((title, number2) => h("li", {}, h("a", { href: `#/${page}/${number2}` }, h("bdi", {}, visible(title, LONGEST_TITLE))))));
   }
-  function form(live, field2, label, action, answer) {
+  function form(live, field, label, action, answer) {
     const said = h("p", { class: "status", role: "status" });
     const result = h("div", { class: "live-result" });
     async function ask2() {
@@ -1900,7 +1904,7 @@ var dashboard = (() => {
     return h("div", { class: "live" }, h("form", { class: "live-form", onsubmit: (event) => {
       event.preventDefault();
       void ask2();
-    } }, h("label", { for: field2.id }, label), field2, h("p", {}, h("button", { type: "submit", class: "main" }, action))), said, result);
+    } }, h("label", { for: field.id }, label), field, h("p", {}, h("button", { type: "submit", class: "main" }, action))), said, result);
   }
 
   // sae/dashboards/app/src/views/examples.ts
@@ -1921,10 +1925,10 @@ var dashboard = (() => {
       all.length ? [legend(record.max ?? 0, effects), body] : h("p", { class: "quiet" }, "No token of the text makes this latent fire.")
     );
   }
-  function groupView(group, number3, of, draw) {
+  function groupView(group, number2, of, draw) {
     if (!group.examples.length && group.kind !== "interval") return null;
     const range = group.low !== null && group.high !== null ? `${short(group.low)} to ${short(group.high)}` : "";
-    const title = { top: "Strongest", interval: `Interval ${of - number3 + 1} of ${of}: activation ${range}`, random: "Random firings" }[group.kind];
+    const title = { top: "Strongest", interval: `Interval ${of - number2 + 1} of ${of}: activation ${range}`, random: "Random firings" }[group.kind];
     return h(
       "section",
       { class: "group" },
@@ -2026,11 +2030,16 @@ var dashboard = (() => {
         tokensCard(record.tokens, strings, ["token_count", "token_share", "token_mean"]),
         logitsCard(record.logits, strings, `latent ${record.latent}`),
         neighboursCard(context, "Nearest by decoder", "Latent", "cosine", record.decoder_neighbours, short),
-        neighboursCard(context, "Most often active together", "Latent", "jaccard", record.coactive_neighbours, percent),
+        neighboursCard(context, "Most often active together", "Latent", "jaccard", record.coactive_neighbours, percent, coactiveNote(context)),
         neurons(record),
         scores(record)
       ))
     );
+  }
+  function coactiveNote({ manifest }) {
+    if (!manifest) return null;
+    const { coactive_rows: sample, rows } = manifest;
+    return sample < rows ? `Counted on ${whole(sample)} tokens, drawn at random from the ${whole(rows)} read.` : `Counted on all ${whole(rows)} tokens read.`;
   }
   function explanations(record) {
     if (!record.explanations.length) return null;
@@ -2419,9 +2428,9 @@ var dashboard = (() => {
     if (!token2.trim() && !text2.trim()) return null;
     const found = new Uint8Array(manifest.num_latents);
     const files = Math.ceil(manifest.num_latents / manifest.search_size);
-    for (let number3 = 0; number3 < files; number3++) {
-      progress(number3, files);
-      look(await searchFile(number3), catalogue, token2.trim(), text2, found);
+    for (let number2 = 0; number2 < files; number2++) {
+      progress(number2, files);
+      look(await searchFile(number2), catalogue, token2.trim(), text2, found);
     }
     progress(files, files);
     return found;
@@ -2517,10 +2526,10 @@ var dashboard = (() => {
       while (this.slots.length < Math.min(seen, this.rows.length)) this.slots.push(this.slot());
       const first = Math.max(0, Math.floor(this.element.scrollTop * this.squeeze / ROW_PIXELS) - SPARE_ROWS / 2);
       const offset = this.squeeze > 1 ? this.element.scrollTop - this.element.scrollTop * this.squeeze : 0;
-      const number3 = this.slots.length;
+      const number2 = this.slots.length;
       for (const slot of this.slots) slot.element.hidden = true;
-      for (let at = first; at < Math.min(first + number3, this.rows.length); at++) {
-        const slot = this.slots[at % number3];
+      for (let at = first; at < Math.min(first + number2, this.rows.length); at++) {
+        const slot = this.slots[at % number2];
         slot.element.hidden = false;
         slot.element.style.transform = `translateY(${at * ROW_PIXELS + offset}px)`;
         if (slot.at !== at) this.fill(slot, at);
@@ -2580,6 +2589,15 @@ var dashboard = (() => {
   // sae/dashboards/app/src/views/controls.ts
   var TYPING_PAUSE_MS = 250;
   var NUMBERS = ["importance", "density", "max", "mean", "effect", "decoder_norm", "concentration", "entropy", "score"];
+  function kindMeans(context, kind, { ultra_low }) {
+    const [these, read, share] = [`${noun(context)}s`, factorsInfo(context) ? "vectors" : "tokens", short(ultra_low)];
+    return {
+      active: `Number of ${these} that are active on a share of at least ${share} of the ${read} read.`,
+      "ultra-low": `Number of ${these} that are active, but on a smaller share of the ${read} read than ${share}.`,
+      dead: `Number of ${these} that are active on none of the ${read} read.`,
+      all: `Number of all ${these}.`
+    }[kind];
+  }
   var Controls = class {
     constructor(context, catalogue, manifest, change, setRange) {
       this.context = context;
@@ -2587,7 +2605,9 @@ var dashboard = (() => {
       const counts = kindCounts(catalogue, manifest.ultra_low);
       for (const kind of KINDS) {
         const label = `${kind[0].toUpperCase()}${kind.slice(1)}`;
-        this.kinds.set(kind, h("button", { type: "button", onclick: () => change({ kind }) }, label, h("span", { class: "count" }, whole(counts[kind]))));
+        const button = h("button", { type: "button", onclick: () => change({ kind }) }, label, h("span", { class: "count" }, whole(counts[kind])));
+        tip(button, () => [kindMeans(context, kind, manifest)]);
+        this.kinds.set(kind, button);
       }
       this.search(this.token, "token");
       this.search(this.text, "text");
@@ -2868,6 +2888,39 @@ var dashboard = (() => {
     };
   }
 
+  // sae/dashboards/app/src/number_field.ts
+  var NumberField = class {
+    constructor(label, id, value, fit) {
+      this.label = label;
+      this.fit = fit;
+      this.input = h("input", { id, type: "text", inputmode: fit.low < 0 || !fit.whole ? "text" : "numeric", autocomplete: "off", size: 7, value, "aria-describedby": `${id}-said`, oninput: () => this.say("") });
+      this.said = h("small", { id: `${id}-said`, class: "field-said", role: "alert" });
+      this.element = h("div", { class: "field" }, h("label", { for: id }, label), this.input, this.said);
+    }
+    label;
+    fit;
+    element;
+    input;
+    said;
+    /** The number; null where there is none that fits, which is said, and the keyboard goes there. */
+    read() {
+      const words2 = this.input.value.trim();
+      const value = Number(words2);
+      const fits = words2 !== "" && value >= this.fit.low && value <= this.fit.high && (!this.fit.whole || Number.isInteger(value));
+      this.say(fits ? "" : `${this.label} is ${words2 === "" ? "empty" : `\u201C${visible(words2, 20)}\u201D`}. Expected ${this.expected()}.`);
+      if (!fits) this.input.focus();
+      return fits ? value : null;
+    }
+    expected() {
+      const { low, high, whole: isWhole } = this.fit;
+      return isWhole ? `a whole number from ${whole(low)} to ${whole(high)}` : `a number from ${short(low)} to ${short(high)}`;
+    }
+    say(words2) {
+      this.said.textContent = words2;
+      this.input.setAttribute("aria-invalid", String(words2 !== ""));
+    }
+  };
+
   // sae/dashboards/app/src/views/text.ts
   var SHOWN2 = 6;
   var MEASURES = [
@@ -2891,7 +2944,8 @@ var dashboard = (() => {
     function details(at) {
       const entry = page.tokens[at];
       return [
-        h("p", {}, token(entry.text), ` token ${entry.id}, position ${at}`),
+        h("p", {}, written2(entry), ` token ${entry.id}, position ${at}`),
+        entry.text === "" && h("p", {}, "ends a character that stands at a token before it"),
         entry.loss !== null && h("p", {}, `loss ${short(entry.loss)} nats`),
         h("p", {}, entry.kept ? `${entry.latents.length} latents listed` : "a special token, on which the SAE is not read"),
         lit !== null && h("p", {}, `latent ${lit}: ${short(activationOf(entry, lit))}`)
@@ -2949,7 +3003,7 @@ var dashboard = (() => {
         "li",
         { tabindex: -1 },
         place2,
-        h("span", { class: "row-token" }, token(entry.text)),
+        h("span", { class: "row-token" }, written2(entry)),
         h("div", {}, sorted2.length ? [chips, more, measure.key === "effect" && ablate && measureButton(sorted2, at)] : h("span", { class: "quiet" }, entry.kept ? "none" : "special token"))
       );
     }
@@ -2982,6 +3036,9 @@ var dashboard = (() => {
       h("p", { class: "quiet measures" }, "By ", measures.map((one, i) => [i > 0 && ", ", term(one.term, one.label.toLowerCase())]), page.effects && "; effects on the loss are estimates to first order where they are not called exact", "."),
       list2
     );
+  }
+  function written2({ text: text2 }) {
+    return text2 === "" ? h("bdi", { class: "word" }, running(text2)) : token(text2);
   }
   function activationOf(entry, latent2) {
     return entry.latents.find((one) => one.latent === latent2)?.activation ?? 0;
@@ -3027,27 +3084,31 @@ var dashboard = (() => {
     return (position, latents) => live.ablate({ text: page.text, position, latents: latents.slice(0, live.hello.limits.ablations) });
   }
   var LONGEST_CONTINUATION = 1e5;
-  var FIRST_TOKENS = 40;
   var FIRST_CLAMP = 2;
+  var [MOST_VALUE, MOST_TEMPERATURE, MOST_SEED] = [1e9, 100, Number.MAX_SAFE_INTEGER];
   var SteeringPanel = class {
     constructor(context, live, text2) {
       this.context = context;
       this.live = live;
       this.text = text2;
-      const add = h("button", { type: "button", onclick: () => this.add({ latent: number2(this.latent), value: number2(this.value) }) }, "Add clamp");
+      const { d_sae, limits: limits2, defaults } = live.hello;
+      this.latent = new NumberField("Latent", "steer-latent", 0, { low: 0, high: d_sae - 1, whole: true });
+      this.tokens = new NumberField("Tokens", "steer-tokens", defaults.new_tokens, { low: 1, high: limits2.new_tokens, whole: true });
+      this.temperature = new NumberField("Temperature", "steer-temperature", defaults.temperature, { low: 0, high: MOST_TEMPERATURE, whole: false });
+      this.seed = new NumberField("Seed", "steer-seed", defaults.seed, { low: 0, high: MOST_SEED, whole: true });
+      const add = h("button", { type: "button", onclick: () => this.addTyped() }, "Add clamp");
       const run = h("button", { type: "button", class: "main", onclick: () => void this.run() }, "Continue the text");
       this.element = h(
         "section",
         { class: "card steering", "aria-labelledby": "steer-title" },
         h("h2", { id: "steer-title" }, "Continue with latents clamped"),
-        h("p", { class: "quiet" }, "A clamped latent is held at its value on every token, whatever the text says."),
+        h("p", { class: "quiet" }, "A clamped latent is held at its value on every token, whatever the text says: 0 removes it, and a value below 0, which it never has by itself, steers the other way. At temperature 0 the model takes the likeliest token each time."),
         h("div", { class: "fields" }, this.latent.element, this.value.element, add),
         this.list,
         h("div", { class: "fields" }, this.tokens.element, this.temperature.element, this.seed.element, run),
         this.said,
         this.outcome
       );
-      this.tokens.input.value = String(Math.min(FIRST_TOKENS, live.hello.limits.new_tokens));
       this.show();
     }
     context;
@@ -3058,14 +3119,21 @@ var dashboard = (() => {
     list = h("ul", { class: "clamps" });
     outcome = h("div", { class: "two continuations" });
     said = h("p", { class: "status", role: "status" });
-    latent = field("Latent", "steer-latent", "0");
-    value = field("Value", "steer-value", "1");
-    tokens = field("Tokens", "steer-tokens", "");
-    temperature = field("Temperature", "steer-temperature", "0.8");
-    seed = field("Seed", "steer-seed", "0");
+    latent;
+    value = new NumberField("Value", "steer-value", 1, { low: -MOST_VALUE, high: MOST_VALUE, whole: false });
+    tokens;
+    temperature;
+    seed;
     add(clamp) {
-      this.clamps = [...this.clamps.filter(({ latent: latent2 }) => latent2 !== clamp.latent), clamp];
+      const others = this.clamps.filter(({ latent: latent2 }) => latent2 !== clamp.latent);
+      const most = this.live.hello.limits.clamps;
+      this.said.textContent = others.length < most ? "" : `${whole(most)} latents are clamped, which is the most: take one off first.`;
+      if (others.length < most) this.clamps = [...others, clamp];
       this.show();
+    }
+    addTyped() {
+      const [latent2, value] = [this.latent.read(), this.value.read()];
+      if (latent2 !== null && value !== null) this.add({ latent: latent2, value });
     }
     show() {
       replace(this.list, this.clamps.map((clamp) => h(
@@ -3081,14 +3149,10 @@ var dashboard = (() => {
       )));
     }
     async run() {
+      const [tokens, temperature, seed] = [this.tokens.read(), this.temperature.read(), this.seed.read()];
+      if (tokens === null || temperature === null || seed === null) return;
       this.said.textContent = "Writing";
-      const request = {
-        text: this.text(),
-        clamps: this.clamps,
-        new_tokens: number2(this.tokens),
-        temperature: number2(this.temperature),
-        seed: number2(this.seed)
-      };
+      const request = { text: this.text(), clamps: this.clamps, new_tokens: tokens, temperature, seed };
       try {
         const { own, clamped } = await this.live.steer(request);
         replace(this.outcome, outcome("As the model is", own), outcome("With the clamps", clamped));
@@ -3101,13 +3165,6 @@ var dashboard = (() => {
   function outcome(title, { text: text2, ended }) {
     const end = ended && h("span", { class: "sign named" }, "end");
     return h("div", {}, h("h3", {}, title), h("div", { class: "continuation", dir: "auto" }, shown(text2, true, LONGEST_CONTINUATION), end));
-  }
-  function field(label, id, value) {
-    const input = h("input", { id, type: "text", inputmode: "decimal", size: 7, value });
-    return { element: h("div", { class: "field" }, h("label", { for: id }, label), input), input };
-  }
-  function number2(one) {
-    return Number(one.input.value);
   }
 
   // sae/dashboards/app/src/app.ts
@@ -3179,9 +3236,9 @@ var dashboard = (() => {
       const own = ++this.shows;
       hideTip();
       const [path2 = "", query = ""] = location.hash.replace(/^#\/?/, "").split("?");
-      const [page = "", number3 = ""] = path2.split("/");
+      const [page = "", number2 = ""] = path2.split("/");
       try {
-        const [title, element] = await this.view(page, number3, query);
+        const [title, element] = await this.view(page, number2, query);
         if (own !== this.shows) return;
         document.title = `${title}: ${visible(this.manifest.title, 80)}`;
         replace(this.page, element);
@@ -3192,13 +3249,13 @@ var dashboard = (() => {
         if (own === this.shows) this.fail(error);
       }
     }
-    async view(page, number3, query) {
+    async view(page, number2, query) {
       const info = factorsInfo(this.context);
-      const own = info && await factorPage(this.context, info, page, number3, query, (factor2) => this.around = this.neighbours(factor2));
+      const own = info && await factorPage(this.context, info, page, number2, query, (factor2) => this.around = this.neighbours(factor2));
       if (own) return own;
-      if (!info && page === "latent") return this.latent(place(number3, this.manifest.num_latents, "latent"));
+      if (!info && page === "latent") return this.latent(place(number2, this.manifest.num_latents, "latent"));
       if (page === "texts") return ["Texts", this.texts()];
-      if (page === "text") return this.text(place(number3, this.manifest.texts.length, "text"));
+      if (page === "text") return this.text(place(number2, this.manifest.texts.length, "text"));
       if (!info && page === "live") return ["Live", this.context.live ? liveView(this.context, this.context.live) : notLive()];
       if (page === "") return [info ? "Factors" : "Latents", await this.list(query)];
       throw new Error(`There is no page \u201C${visible(page)}\u201D here.`);
@@ -3233,15 +3290,15 @@ var dashboard = (() => {
       return { previous: latent2 > 0 ? latent2 - 1 : null, next: latent2 < last ? latent2 + 1 : null, words: `0 to ${last.toLocaleString("en")}` };
     }
     texts() {
-      return h("div", {}, h("h1", { tabindex: -1 }, "Texts"), h("ul", { class: "texts" }, this.manifest.texts.map((title, number3) => h("li", {}, h("a", { href: `#/text/${number3}` }, h("bdi", {}, visible(title, 200)))))));
+      return h("div", {}, h("h1", { tabindex: -1 }, "Texts"), h("ul", { class: "texts" }, this.manifest.texts.map((title, number2) => h("li", {}, h("a", { href: `#/text/${number2}` }, h("bdi", {}, visible(title, 200)))))));
     }
-    async text(number3) {
-      const page = await textFile(number3);
+    async text(number2) {
+      const page = await textFile(number2);
       this.context.catalogue ??= await readCatalogue(this.manifest);
       return [visible(page.title, 80), h("div", {}, h("h1", { tabindex: -1 }, h("bdi", {}, visible(page.title, 200))), textView(this.context, page))];
     }
     step(by) {
-      const [page = "", number3 = "", query] = location.hash.replace(/^#\/?/, "").split(/[/?]/);
+      const [page = "", number2 = "", query] = location.hash.replace(/^#\/?/, "").split(/[/?]/);
       const info = factorsInfo(this.context);
       const lists = { text: this.manifest.texts.length, word: info?.words.length, path: info?.paths.length };
       if (page === noun(this.context)) {
@@ -3249,27 +3306,29 @@ var dashboard = (() => {
         if (to != null) location.hash = `#/${page}/${to}${query ? `?${query}` : ""}`;
       } else if (page === "") this.index?.step(by);
       else {
-        const to = Number(number3) + by;
+        const to = Number(number2) + by;
         if (to >= 0 && to < (lists[page] ?? 0)) location.hash = `#/${page}/${to}`;
       }
     }
     /** Puts the keyboard into a field of the page, else of the index. */
-    search(field2) {
+    search(field) {
       const focus = () => {
-        const input = this.page.querySelector(field2);
+        const input = this.page.querySelector(field);
         input?.focus();
         input?.select();
       };
-      if (this.page.querySelector(field2)) return focus();
+      if (this.page.querySelector(field)) return focus();
       window.addEventListener("hashchange", () => requestAnimationFrame(focus), { once: true });
       location.hash = this.indexAddress;
     }
     fail(error) {
-      replace(this.page, h("h1", { tabindex: -1 }, "This page cannot be shown"), h("p", { role: "alert" }, error.message), h("p", {}, h("a", { href: "#/" }, "To the index")));
+      const words2 = "This page cannot be shown";
+      document.title = this.context.manifest ? `${words2}: ${visible(this.manifest.title, 80)}` : words2;
+      replace(this.page, h("h1", { tabindex: -1 }, words2), h("p", { role: "alert" }, error.message), h("p", {}, h("a", { href: "#/" }, "To the index")));
     }
   };
   function notLive() {
-    return h("div", {}, h("h1", { tabindex: -1 }, "Live"), h("p", {}, "This page needs the model: start it with \u201Cpython scripts/dashboard.py serve=true\u201D."));
+    return h("div", {}, h("h1", { tabindex: -1 }, "Live"), h("p", {}, "This page needs the model: start it with \u201Cpython scripts/dashboard.py from=PATH serve=true\u201D, where PATH is the folder of the run or of the SAE."));
   }
 
   // sae/dashboards/app/src/mount.ts
@@ -3281,10 +3340,10 @@ var dashboard = (() => {
     replace(element, h("main", {}, view), glossary());
     startTips(element);
   }
-  async function latent(context, { data, latent: number3 }) {
+  async function latent(context, { data, latent: number2 }) {
     const shard = await unpacked(data);
-    const record = shard.latents.find((one) => one.latent === number3);
-    if (!record) throw new Error(`dashboard.mount: the data holds no latent ${number3}.`);
+    const record = shard.latents.find((one) => one.latent === number2);
+    if (!record) throw new Error(`dashboard.mount: the data holds no latent ${number2}.`);
     return latentView(context, record, shard.strings, null);
   }
   async function text(context, { data }) {

@@ -182,10 +182,12 @@ export class App {
   }
 
   private fail(error: unknown): void {
-    replace(this.page, h("h1", { tabindex: -1 }, "This page cannot be shown"), h("p", { role: "alert" }, (error as Error).message), h("p", {}, h("a", { href: "#/" }, "To the index")));
+    const words = "This page cannot be shown";
+    document.title = this.context.manifest ? `${words}: ${visible(this.manifest.title, 80)}` : words;
+    replace(this.page, h("h1", { tabindex: -1 }, words), h("p", { role: "alert" }, (error as Error).message), h("p", {}, h("a", { href: "#/" }, "To the index")));
   }
 }
 
 function notLive(): HTMLElement {
-  return h("div", {}, h("h1", { tabindex: -1 }, "Live"), h("p", {}, "This page needs the model: start it with “python scripts/dashboard.py serve=true”."));
+  return h("div", {}, h("h1", { tabindex: -1 }, "Live"), h("p", {}, "This page needs the model: start it with “python scripts/dashboard.py from=PATH serve=true”, where PATH is the folder of the run or of the SAE."));
 }

@@ -10,6 +10,12 @@ export interface Limits {
   ablations: number;
 }
 
+export interface Defaults {
+  new_tokens: number;
+  temperature: number;
+  seed: number;
+}
+
 export interface HelloAnswer {
   version: string;
   model: string;
@@ -18,6 +24,7 @@ export interface HelloAnswer {
   steer: boolean;
   ablate: boolean;
   limits: Limits;
+  defaults: Defaults;
 }
 
 export interface ErrorAnswer {

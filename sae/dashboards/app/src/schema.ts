@@ -39,6 +39,7 @@ export interface Manifest {
   search_size: number;
   num_latents: number;
   columns: string[];
+  coactive_rows: number;
   dead: number;
   ultra_low: number;
   texts: string[];

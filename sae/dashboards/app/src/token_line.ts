@@ -2,7 +2,7 @@
 
 import { type Child, h } from "./dom";
 import { tip } from "./tip";
-import { shown } from "./visible";
+import { running } from "./visible";
 
 /** A line of tokens; Tab reaches one of them, at first the chosen one, and the arrow keys the others. */
 export class TokenLine {
@@ -21,7 +21,7 @@ export class TokenLine {
   ) {
     this.at = chosen;
     this.spans = texts.map((text, offset) => {
-      const span = h("span", { class: classes(offset), role: choose && "button", tabindex: offset === chosen ? 0 : -1, onclick: () => choose?.(offset) }, shown(text, true));
+      const span = h("span", { class: classes(offset), role: choose && "button", tabindex: offset === chosen ? 0 : -1, onclick: () => choose?.(offset) }, running(text));
       tip(span, () => details(offset));
       return span;
     });

@@ -67,6 +67,13 @@ export function shown(text: string, breaks = false, longest = LONGEST): Child[] 
   });
 }
 
+const CONTINUED = "⋯";
+
+/** A token of a running text; one that only ends a character, which stands at a token before it, has a sign. */
+export function running(text: string): Child[] {
+  return text === "" ? [h("span", { class: "sign named" }, CONTINUED)] : shown(text, true);
+}
+
 /** A token in a table or a sentence: in its own box, so that its spaces and its direction stay its own. */
 export function token(text: string): HTMLElement {
   return h("bdi", { class: "word" }, text === "" ? h("span", { class: "sign named" }, "empty") : shown(text));

@@ -28,13 +28,13 @@ export function numberList(entries: [Child, Child][]): HTMLElement {
 }
 
 /** A card with a small table; nothing where there are no rows. */
-export function card(title: string, heads: Child[], rows: Child[][], heading: "h2" | "h3" = "h3"): HTMLElement | null {
+export function card(title: string, heads: Child[], rows: Child[][], heading: "h2" | "h3" = "h3", note: Child = null): HTMLElement | null {
   if (!rows.length) return null;
   return h("section", { class: "card" }, h(heading, {}, title), h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": title }, h(
     "table", {},
     h("thead", {}, h("tr", {}, heads.map((head, i) => h("th", { scope: "col", class: i ? "number" : null }, head)))),
     h("tbody", {}, rows.map(([first, ...others]) => h("tr", {}, h("th", { scope: "row" }, first), others.map((cell) => h("td", { class: "number" }, cell))))),
-  )));
+  )), note && h("p", { class: "note" }, note));
 }
 
 export function tokensCard(entries: TokenEntry[], strings: TokenText[], [count, share, mean]: [Term, Term, Term], title = "Tokens it fires on"): HTMLElement | null {
@@ -51,11 +51,11 @@ export function logitsCard(weights: LogitWeights | null, strings: TokenText[], o
     histogram({ title: `Logit weights of ${of}`, heading: "All logit weights", bars: weights.histogram, unit: "logit weight", counted: "tokens", height: 170 }).element);
 }
 
-export function neighboursCard(context: Context, title: string, head: string, measure: Term, entries: NeighbourEntry[], write: (value: number) => string): HTMLElement | null {
+export function neighboursCard(context: Context, title: string, head: string, measure: Term, entries: NeighbourEntry[], write: (value: number) => string, note: Child = null): HTMLElement | null {
   const rows = entries.map(({ latent, value }) => {
     const top = context.catalogue?.topToken(latent);
     const words = context.catalogue?.explanation(latent);
     return [[latentLink(context, latent), top && [" ", token(top.text)], words && h("small", {}, " ", h("bdi", {}, words))], write(value)];
   });
-  return card(title, [head, term(measure)], rows);
+  return card(title, [head, term(measure)], rows, "h3", note);
 }

@@ -4,9 +4,10 @@ import type { Catalogue } from "../catalogue";
 import { type Context, factorsInfo, noun } from "../context";
 import { DEFINITIONS, type Term, term, termOf } from "../definitions";
 import { h, replace } from "../dom";
-import { whole } from "../numbers";
-import { kindCounts, KINDS, type Query } from "../query";
+import { short, whole } from "../numbers";
+import { type Kind, kindCounts, KINDS, type Query } from "../query";
 import type { Manifest } from "../schema";
+import { tip } from "../tip";
 import { goToForm } from "./go_to";
 import { LevelChoice } from "./level_choice";
 
@@ -14,6 +15,16 @@ const TYPING_PAUSE_MS = 250;
 
 /** Columns that hold numbers, which can be limited. */
 export const NUMBERS: Term[] = ["importance", "density", "max", "mean", "effect", "decoder_norm", "concentration", "entropy", "score"];
+
+function kindMeans(context: Context, kind: Kind, { ultra_low }: Manifest): string {
+  const [these, read, share] = [`${noun(context)}s`, factorsInfo(context) ? "vectors" : "tokens", short(ultra_low)];
+  return {
+    active: `Number of ${these} that are active on a share of at least ${share} of the ${read} read.`,
+    "ultra-low": `Number of ${these} that are active, but on a smaller share of the ${read} read than ${share}.`,
+    dead: `Number of ${these} that are active on none of the ${read} read.`,
+    all: `Number of all ${these}.`,
+  }[kind];
+}
 
 /** Kinds, searches and limits over the table. */
 export class Controls {
@@ -36,7 +47,9 @@ export class Controls {
     const counts = kindCounts(catalogue, manifest.ultra_low);
     for (const kind of KINDS) {
       const label = `${kind[0]!.toUpperCase()}${kind.slice(1)}`;
-      this.kinds.set(kind, h("button", { type: "button", onclick: () => change({ kind }) }, label, h("span", { class: "count" }, whole(counts[kind]))));
+      const button = h("button", { type: "button", onclick: () => change({ kind }) }, label, h("span", { class: "count" }, whole(counts[kind])));
+      tip(button, () => [kindMeans(context, kind, manifest)]);
+      this.kinds.set(kind, button);
     }
     this.search(this.token, "token");
     this.search(this.text, "text");

@@ -20,10 +20,17 @@ export function latentView(context: Context, record: LatentRecord, strings: Toke
       tokensCard(record.tokens, strings, ["token_count", "token_share", "token_mean"]),
       logitsCard(record.logits, strings, `latent ${record.latent}`),
       neighboursCard(context, "Nearest by decoder", "Latent", "cosine", record.decoder_neighbours, short),
-      neighboursCard(context, "Most often active together", "Latent", "jaccard", record.coactive_neighbours, percent),
+      neighboursCard(context, "Most often active together", "Latent", "jaccard", record.coactive_neighbours, percent, coactiveNote(context)),
       neurons(record),
       scores(record))),
   );
+}
+
+/** On how many tokens co-activation was counted. */
+function coactiveNote({ manifest }: Context): string | null {
+  if (!manifest) return null;
+  const { coactive_rows: sample, rows } = manifest;
+  return sample < rows ? `Counted on ${whole(sample)} tokens, drawn at random from the ${whole(rows)} read.` : `Counted on all ${whole(rows)} tokens read.`;
 }
 
 function explanations(record: LatentRecord): HTMLElement | null {

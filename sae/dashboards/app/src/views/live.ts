@@ -4,7 +4,8 @@ import { type Context, latentLink } from "../context";
 import { h, replace } from "../dom";
 import type { Live } from "../live";
 import type { Clamp, Continuation, SteerRequest } from "../messages";
-import { short } from "../numbers";
+import { NumberField } from "../number_field";
+import { short, whole } from "../numbers";
 import type { TextPage } from "../schema";
 import { shown } from "../visible";
 import { textView } from "./text";
@@ -45,8 +46,8 @@ function ablation(live: Live, page: TextPage): ((position: number, latents: numb
 }
 
 const LONGEST_CONTINUATION = 100_000; // characters
-const FIRST_TOKENS = 40;
 const FIRST_CLAMP = 2; // times the activation that the latent had
+const [MOST_VALUE, MOST_TEMPERATURE, MOST_SEED] = [1e9, 100, Number.MAX_SAFE_INTEGER];
 
 /** Clamped latents and the continuation with and without them. */
 class SteeringPanel {
@@ -55,31 +56,43 @@ class SteeringPanel {
   private readonly list = h("ul", { class: "clamps" });
   private readonly outcome = h("div", { class: "two continuations" });
   private readonly said = h("p", { class: "status", role: "status" });
-  private readonly latent = field("Latent", "steer-latent", "0");
-  private readonly value = field("Value", "steer-value", "1");
-  private readonly tokens = field("Tokens", "steer-tokens", "");
-  private readonly temperature = field("Temperature", "steer-temperature", "0.8");
-  private readonly seed = field("Seed", "steer-seed", "0");
+  private readonly latent: NumberField;
+  private readonly value = new NumberField("Value", "steer-value", 1, { low: -MOST_VALUE, high: MOST_VALUE, whole: false });
+  private readonly tokens: NumberField;
+  private readonly temperature: NumberField;
+  private readonly seed: NumberField;
 
   constructor(
     private readonly context: Context,
     private readonly live: Live,
     private readonly text: () => string,
   ) {
-    const add = h("button", { type: "button", onclick: () => this.add({ latent: number(this.latent), value: number(this.value) }) }, "Add clamp");
+    const { d_sae, limits, defaults } = live.hello;
+    this.latent = new NumberField("Latent", "steer-latent", 0, { low: 0, high: d_sae - 1, whole: true });
+    this.tokens = new NumberField("Tokens", "steer-tokens", defaults.new_tokens, { low: 1, high: limits.new_tokens, whole: true });
+    this.temperature = new NumberField("Temperature", "steer-temperature", defaults.temperature, { low: 0, high: MOST_TEMPERATURE, whole: false });
+    this.seed = new NumberField("Seed", "steer-seed", defaults.seed, { low: 0, high: MOST_SEED, whole: true });
+    const add = h("button", { type: "button", onclick: () => this.addTyped() }, "Add clamp");
     const run = h("button", { type: "button", class: "main", onclick: () => void this.run() }, "Continue the text");
     this.element = h("section", { class: "card steering", "aria-labelledby": "steer-title" },
       h("h2", { id: "steer-title" }, "Continue with latents clamped"),
-      h("p", { class: "quiet" }, "A clamped latent is held at its value on every token, whatever the text says."),
+      h("p", { class: "quiet" }, "A clamped latent is held at its value on every token, whatever the text says: 0 removes it, and a value below 0, which it never has by itself, steers the other way. At temperature 0 the model takes the likeliest token each time."),
       h("div", { class: "fields" }, this.latent.element, this.value.element, add), this.list,
       h("div", { class: "fields" }, this.tokens.element, this.temperature.element, this.seed.element, run), this.said, this.outcome);
-    this.tokens.input.value = String(Math.min(FIRST_TOKENS, live.hello.limits.new_tokens));
     this.show();
   }
 
   add(clamp: Clamp): void {
-    this.clamps = [...this.clamps.filter(({ latent }) => latent !== clamp.latent), clamp];
+    const others = this.clamps.filter(({ latent }) => latent !== clamp.latent);
+    const most = this.live.hello.limits.clamps;
+    this.said.textContent = others.length < most ? "" : `${whole(most)} latents are clamped, which is the most: take one off first.`;
+    if (others.length < most) this.clamps = [...others, clamp];
     this.show();
+  }
+
+  private addTyped(): void {
+    const [latent, value] = [this.latent.read(), this.value.read()];
+    if (latent !== null && value !== null) this.add({ latent, value });
   }
 
   private show(): void {
@@ -91,10 +104,10 @@ class SteeringPanel {
   }
 
   private async run(): Promise<void> {
+    const [tokens, temperature, seed] = [this.tokens.read(), this.temperature.read(), this.seed.read()];
+    if (tokens === null || temperature === null || seed === null) return;
     this.said.textContent = "Writing";
-    const request: SteerRequest = {
-      text: this.text(), clamps: this.clamps, new_tokens: number(this.tokens), temperature: number(this.temperature), seed: number(this.seed),
-    };
+    const request: SteerRequest = { text: this.text(), clamps: this.clamps, new_tokens: tokens, temperature, seed };
     try {
       const { own, clamped } = await this.live.steer(request);
       replace(this.outcome, outcome("As the model is", own), outcome("With the clamps", clamped));
@@ -108,18 +121,4 @@ class SteeringPanel {
 function outcome(title: string, { text, ended }: Continuation): HTMLElement {
   const end = ended && h("span", { class: "sign named" }, "end");
   return h("div", {}, h("h3", {}, title), h("div", { class: "continuation", dir: "auto" }, shown(text, true, LONGEST_CONTINUATION), end));
-}
-
-interface Field {
-  element: HTMLElement;
-  input: HTMLInputElement;
-}
-
-function field(label: string, id: string, value: string): Field {
-  const input = h("input", { id, type: "text", inputmode: "decimal", size: 7, value });
-  return { element: h("div", { class: "field" }, h("label", { for: id }, label), input), input };
-}
-
-function number(one: Field): number {
-  return Number(one.input.value);
 }

@@ -8,7 +8,7 @@ import { scaleLegend, step } from "../scale";
 import type { TextLatent, TextPage, TextToken } from "../schema";
 import { tip } from "../tip";
 import { TokenLine } from "../token_line";
-import { token, visible } from "../visible";
+import { running, token, visible } from "../visible";
 
 const SHOWN = 6;
 
@@ -52,7 +52,8 @@ export function textView(context: Context, page: TextPage, { clamp, ablate }: Te
   function details(at: number): Child[] {
     const entry = page.tokens[at]!;
     return [
-      h("p", {}, token(entry.text), ` token ${entry.id}, position ${at}`),
+      h("p", {}, written(entry), ` token ${entry.id}, position ${at}`),
+      entry.text === "" && h("p", {}, "ends a character that stands at a token before it"),
       entry.loss !== null && h("p", {}, `loss ${short(entry.loss)} nats`),
       h("p", {}, entry.kept ? `${entry.latents.length} latents listed` : "a special token, on which the SAE is not read"),
       lit !== null && h("p", {}, `latent ${lit}: ${short(activationOf(entry, lit))}`),
@@ -113,7 +114,7 @@ export function textView(context: Context, page: TextPage, { clamp, ablate }: Te
     } }, `${others} more`);
     const place = h("span", { class: "place" }, at);
     tip(place, () => ["Position of the token in the text, from 0, special tokens counted too."]);
-    return h("li", { tabindex: -1 }, place, h("span", { class: "row-token" }, token(entry.text)),
+    return h("li", { tabindex: -1 }, place, h("span", { class: "row-token" }, written(entry)),
       h("div", {}, sorted.length ? [chips, more, measure.key === "effect" && ablate && measureButton(sorted, at)] : h("span", { class: "quiet" }, entry.kept ? "none" : "special token")));
   }
 
@@ -148,6 +149,10 @@ export function textView(context: Context, page: TextPage, { clamp, ablate }: Te
     h("p", { class: "quiet measures" }, "By ", measures.map((one, i) => [i > 0 && ", ", term(one.term, one.label.toLowerCase())]), page.effects && "; effects on the loss are estimates to first order where they are not called exact", "."),
     list,
   );
+}
+
+function written({ text }: TextToken): HTMLElement {
+  return text === "" ? h("bdi", { class: "word" }, running(text)) : token(text);
 }
 
 function activationOf(entry: TextToken, latent: number): number {
