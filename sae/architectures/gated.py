@@ -70,15 +70,11 @@ class GatedSAE(SparseAutoencoder):
         shift = self.b_dec if self.apply_b_dec_to_input else None
         return EncoderProduct(x, self.W_enc, self.b_enc, shift=shift, dtype=dtype)
 
-    @staticmethod
-    def _of(parameter: Tensor, acts: SparseActs) -> Tensor:
-        return parameter.index_select(0, acts.indices)
-
     def _sparse_paths(self, product: EncoderProduct) -> tuple[SparseActs, SparseActs]:
         """Magnitudes and pre-activations of the gates that are open."""
         shared = product.above(0.0, bias=False)
-        magnitude = shared.map(lambda h: torch.relu(h * self._of(self.r_mag, shared).exp() + self._of(self.b_mag, shared)))
-        return magnitude, shared.map(lambda h: h + self._of(self.b_enc, shared))
+        magnitude = shared.map(lambda h: torch.relu(h * shared.each(self.r_mag).exp() + shared.each(self.b_mag)))
+        return magnitude, shared.map(lambda h: h + shared.each(self.b_enc))
 
     def latent_parameters(self) -> list[tuple[Tensor, int]]:
         """Encoder, the biases and factor of its two paths, decoder."""

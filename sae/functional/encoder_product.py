@@ -6,6 +6,10 @@ The product itself must be dense, 2 * rows * d_in * d_sae operations; its three 
 The product is made some latents at a time, so that what is looked at is still in the cache, and into a buffer that is used
 again. What is looked at first are maxima of blocks of 16: one pass over the product, nearly free beside it, after which a
 sixteenth of it is left to search.
+
+On a GPU the k largest of each row are found in one with the product (`sae.functional.triton_kernels`), and searches over a
+batch give as many entries as were asked for, so that the host need not wait for a count (`sae.functional.fixed_counts`).
+`above` must know its count and waits.
 """
 
 from collections.abc import Iterator
@@ -16,8 +20,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from sae.functional import devices
 from sae.functional.encoder_tiles import Tile, WholeRows, merge, tiles_of, top_k_of_tiles
-from sae.functional.sparse import SparseActs, SparsePattern, gathered_dots, weight_gradient
+from sae.functional.fixed_counts import fused_top_k, largest_of_batch
+from sae.functional.sparse import SparseActs, SparsePattern, bounds, gathered_dots, latent_sums, weight_gradient
 from sae.functional.triton_kernels import weighted_bags
 
 __all__ = ["EncoderProduct"]
@@ -88,19 +94,20 @@ class EncoderProduct:
     def top_k(self, k: int) -> SparseActs:
         """The k largest of each row, positive or not: the values hold k entries a row."""
         with torch.no_grad():
-            parts = self._rows.split(max(1, BUFFER_ELEMENTS // self.num_latents))
-            found = [top_k_of_tiles(self._whole.of(part, partial(self._tiles, part, keep=True)), k) for part in parts]
-            values, indices = (torch.cat(part) for part in zip(*found, strict=True))
+            found = fused_top_k(self._rows, self._weight, self._bias, k, dtype=self._dtype)
+            values, indices = self._top_k_by_tiles(k) if found is None else found
             offsets = torch.arange(0, values.numel() + 1, k, dtype=torch.int32, device=values.device)
             pattern = SparsePattern(indices=indices.flatten().int(), offsets=offsets, num_latents=self.num_latents)
         return self.at(pattern, values.flatten())
 
     def batch_top_k(self, k: int) -> SparseActs:
-        """The rows * k largest of the batch where they are positive.
+        """The rows * k largest of the batch where they are positive, or positive or not (`sae.functional.fixed_counts`).
 
-        Exact: a sample of rows tells a bound that about twice as many exceed, those are gathered, and the largest among them
-        are the largest of all if there are enough of them; if not, the bound is lowered, at last to zero.
+        Exact on a CPU too: a sample of rows tells a bound that about twice as many exceed, those are gathered, and the largest
+        among them are the largest of all if there are enough of them; if not, the bound is lowered, at last to zero.
         """
+        if devices.host_runs_ahead(self._weight.device):
+            return self.at(*self._batch_top_k_of_fixed_count(k))
         wanted = len(self._rows) * k
         with torch.no_grad():
             sample = self._rows[:: max(1, len(self._rows) // SAMPLE_ROWS)]
@@ -144,6 +151,24 @@ class EncoderProduct:
     def _tiles(self, rows: Float[Tensor, "rows d_in"], bound: Tensor | float = 0.0, *, keep: bool = False) -> Iterator[Tile]:
         """Pre-activations of some rows less the bound: see `tiles_of`."""
         return tiles_of(rows, self._weight.detach(), self._bias.detach() - bound, dtype=self._dtype, keep=keep)
+
+    def _top_k_by_tiles(self, k: int) -> tuple[Float[Tensor, "batch {k}"], Int[Tensor, "batch {k}"]]:
+        """Values and latents of `top_k`."""
+        parts = self._rows.split(max(1, BUFFER_ELEMENTS // self.num_latents))
+        found = [top_k_of_tiles(self._whole.of(part, partial(self._tiles, part, keep=True)), k) for part in parts]
+        values, indices = (torch.cat(part) for part in zip(*found, strict=True))
+        return values, indices
+
+    @torch.no_grad()
+    def _batch_top_k_of_fixed_count(self, k: int) -> tuple[SparsePattern, Tensor]:
+        """Pattern and values of `batch_top_k`, rows * k of them whatever their sign."""
+        count = len(self._rows) * k
+        values, places = largest_of_batch(
+            self._rows, self._weight, self._bias, count, dtype=self._dtype, at_once=BUFFER_ELEMENTS
+        )
+        rows = places // self.num_latents
+        indices, offsets = (places - rows * self.num_latents).int(), bounds(rows, len(self._rows))
+        return SparsePattern(indices=indices, offsets=offsets, num_latents=self.num_latents), values.to(self._weight.dtype)
 
     @torch.no_grad()
     def _above(self, bound: Tensor | float) -> tuple[SparsePattern, Tensor]:
@@ -191,9 +216,7 @@ class _Picked(torch.autograd.Function):
         _, _, wants_x, wants_shift, wants_weight, wants_bias, _ = ctx.needs_input_grad
         by_x = by_shift = by_weight = by_bias = None
         if wants_shift or wants_bias:
-            wide = torch.promote_types(weight.dtype, torch.float32)  # a sum over thousands of rows
-            by_bias = weight.new_zeros(pattern.num_latents, dtype=wide).index_add(0, pattern.indices, gradient.to(wide))
-            by_bias = by_bias.to(weight.dtype)
+            by_bias = latent_sums(pattern, gradient).to(weight.dtype)
         if wants_shift:
             by_shift = -(weight @ by_bias)
         if wants_x:

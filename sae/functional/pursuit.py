@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
 
+from sae.functional import devices
 from sae.functional.sparse import SparseActs, SparsePattern, bounds
 
 __all__ = ["pursue"]
@@ -44,6 +45,8 @@ def _pursue(rows: Tensor, dictionary: Tensor, k: int) -> SparseActs:
     gram = picked @ picked.transpose(1, 2)
     gram = gram + torch.diag_embed((~taken).to(gram.dtype))
     shares = torch.linalg.solve_triangular(gram.tril(), picked @ rows[..., None].to(wide), upper=False).squeeze(-1)
+    if devices.host_runs_ahead(rows.device):
+        return _merged_in_place(chosen, shares.to(dictionary.dtype), len(dictionary))
     numbers = torch.arange(len(rows), device=rows.device)[:, None] * len(dictionary) + chosen
     places, own = numbers[taken].unique(return_inverse=True)
     values = shares.new_zeros(len(places)).index_add(0, own, shares[taken]).to(dictionary.dtype)
@@ -52,6 +55,19 @@ def _pursue(rows: Tensor, dictionary: Tensor, k: int) -> SparseActs:
         indices=(places - row_of * len(dictionary)).int(), offsets=bounds(row_of, len(rows)), num_latents=len(dictionary)
     )
     return SparseActs(values=values, pattern=pattern)
+
+
+def _merged_in_place(chosen: Int[Tensor, "batch k"], shares: Float[Tensor, "batch k"], num_latents: int) -> SparseActs:
+    """As many entries of each row as there were rounds, so that the host need not know how many directions differ.
+
+    The shares of one direction stand together in its first entry; its others, and those of rounds without a fit, are zero.
+    """
+    rows, k = chosen.shape
+    same = chosen[:, :, None] == chosen[:, None, :]
+    values = (same * shares[:, None, :]).sum(dim=2) * ~same.tril(-1).any(dim=2)
+    offsets = torch.arange(0, rows * k + 1, k, dtype=torch.int32, device=chosen.device)
+    pattern = SparsePattern(indices=chosen.flatten().int(), offsets=offsets, num_latents=num_latents)
+    return SparseActs(values=values.flatten(), pattern=pattern)
 
 
 @torch.no_grad()

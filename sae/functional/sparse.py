@@ -6,6 +6,7 @@ Equal to the dense products in values and gradients. `sae.training.kernels` says
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
 from typing import Any, NamedTuple, final
 
 import torch
@@ -23,6 +24,7 @@ __all__ = [
     "count_active",
     "gathered_dots",
     "grouped_decode",
+    "latent_sums",
     "sparse_decode",
     "sparse_from_dense",
     "weight_gradient",
@@ -122,13 +124,16 @@ class SparseActs:
     def to_dense(self) -> Float[Tensor, "batch d_sae"]:
         """The same activations with their zeros."""
         dense = self.values.new_zeros(self.pattern.num_rows, self.pattern.num_latents)
-        return dense.index_put((self.pattern.rows.long(), self.indices.long()), self.values)
+        return dense.index_put((self.pattern.rows.long(), self.indices.long()), self.values, accumulate=True)
 
     def row_sums(self, weights: Float[Tensor, " d_sae"] | None = None) -> Float[Tensor, " batch"]:
         """Sum of each row's activations, each times its latent's weight if weights are given; summed in float32 at least."""
         values = self.values.to(torch.promote_types(self.values.dtype, torch.float32))
-        values = values if weights is None else values * weights.index_select(0, self.indices)
-        return values.new_zeros(self.pattern.num_rows).index_add(0, self.pattern.rows, values)
+        return _RowSums.apply(values if weights is None else values * self.each(weights), self.pattern)
+
+    def each(self, parameter: Float[Tensor, " d_sae"]) -> Float[Tensor, " nnz"]:
+        """A parameter of the latents, entry by entry."""
+        return _Each.apply(parameter, self.pattern)
 
     def fired(self) -> Bool[Tensor, " d_sae"]:
         """Whether each latent is active on any row."""
@@ -176,8 +181,9 @@ def grouped_decode(
         group_sizes: latents of each group, in order; they sum to d_sae.
     """
     pattern, groups = latent_acts.pattern, len(group_sizes)
-    ends = torch.tensor(list(group_sizes), dtype=torch.int32, device=pattern.indices.device).cumsum(dim=0, dtype=torch.int32)
-    group = torch.bucketize(pattern.indices, ends, out_int32=True, right=True)
+    group = torch.zeros_like(pattern.indices)
+    for end in accumulate(group_sizes[:-1]):
+        group += pattern.indices >= end
     bags, order = torch.sort(group * pattern.num_rows + pattern.rows, stable=True)
     regrouped = SparsePattern(
         indices=pattern.indices[order], offsets=bounds(bags, groups * pattern.num_rows), num_latents=pattern.num_latents
@@ -215,6 +221,44 @@ def gathered_dots(
         )
         (dots,) = torch.autograd.grad(bags, leaf, rows.detach().contiguous())
     return dots
+
+
+def latent_sums(pattern: SparsePattern, values: Float[Tensor, " nnz"]) -> Float[Tensor, " d_sae"]:
+    """Sum of each latent's values, in float32 at least; in one order, where adding by index on a GPU takes any."""
+    values = values.to(torch.promote_types(values.dtype, torch.float32))
+    if triton_kernels.runs_on(values):
+        order = pattern.by_latent
+        return weighted_bags(values[:, None], order.entries.int(), order.offsets, torch.ones_like(values)).squeeze(1)
+    return values.new_zeros(pattern.num_latents).index_add(0, pattern.indices, values)
+
+
+class _RowSums(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, pattern: SparsePattern) -> Tensor:
+        ctx.pattern = pattern
+        if triton_kernels.runs_on(values):
+            every = torch.arange(len(values), dtype=torch.int32, device=values.device)
+            return weighted_bags(values[:, None], every, pattern.offsets, torch.ones_like(values)).squeeze(1)
+        return values.new_zeros(pattern.num_rows).index_add(0, pattern.rows, values)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        (gradient,) = gradients
+        return gradient.index_select(0, ctx.pattern.rows), None
+
+
+class _Each(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, parameter: Tensor, pattern: SparsePattern) -> Tensor:
+        ctx.pattern = pattern
+        return parameter.index_select(0, pattern.indices)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        (gradient,) = gradients
+        return latent_sums(ctx.pattern, gradient).to(gradient.dtype), None
 
 
 class _SparseDecode(torch.autograd.Function):

@@ -91,6 +91,6 @@ class Tanh:
         """Penalty of each row: no more than the number of latents that fire."""
         weights, acts = latent_weights(sae, self.weighting), output.latent_acts
         if isinstance(acts, SparseActs):
-            own = None if weights is None else weights.index_select(0, acts.indices)
+            own = None if weights is None else acts.each(weights)
             return acts.map(lambda values: torch.tanh(self.scale * (values if own is None else values * own))).row_sums()
         return weighted_sum(torch.tanh(self.scale * (acts if weights is None else acts * weights)), None)

@@ -11,6 +11,7 @@ from torch.optim.adam import adam
 from torch.optim.adamw import adamw
 
 from sae.functional.geometry import remove_parallel_, unit_rows_
+from sae.functional.triton_kernels import adam_unit_rows_, runs_on
 
 __all__ = ["BlockAdam"]
 
@@ -23,12 +24,14 @@ class BlockAdam(Optimizer):
 
     An SAE's step is otherwise bound by memory: projecting the gradient, updating and renormalising read and write each of
     weights, gradient and moments several times. Here a block of some rows goes through all of it while it is in the cache. The
-    numbers are those of the separate steps. On a GPU a block is the whole parameter.
+    numbers are those of the separate steps. On a CUDA device one kernel does all of it row by row (`adam_unit_rows_`), and
+    nothing is waited for; where that cannot run, a block is the whole parameter.
 
     Its state is that of `torch.optim.Adam`, parameter by parameter.
 
     Attributes:
-        gradient_scale: what gradients are multiplied by, after the projection; for clipping.
+        gradient_scale: what gradients are multiplied by, after the projection; for clipping. Of one step only.
+        left_out: 0-d float32 on the device: a step changes nothing where it is not 0. None: every step is taken.
     """
 
     def __init__(
@@ -54,9 +57,10 @@ class BlockAdam(Optimizer):
             unit_rows: the one whose rows are kept at unit length; its gradient's part along each row is taken away first.
         """
         super().__init__(parameters, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
-        self._update = {"gradient": adam, "weights": adamw}[decay]
+        self._decay: Literal["gradient", "weights"] = decay
         self._unit_rows = unit_rows
         self.gradient_scale: Tensor | None = None
+        self.left_out: Tensor | None = None
 
     @property
     def keeps_unit_rows(self) -> bool:
@@ -96,7 +100,7 @@ class BlockAdam(Optimizer):
         return torch.stack(squares).sum().sqrt() if squares else torch.zeros(())
 
     def __getstate__(self) -> dict[str, Any]:
-        own = {name: getattr(self, name) for name in ("_update", "_unit_rows", "gradient_scale")}
+        own = {name: getattr(self, name) for name in ("_decay", "_unit_rows", "gradient_scale", "left_out")}
         return super().__getstate__() | own
 
     def _step(self, parameter: nn.Parameter, group: dict[str, Any]) -> None:
@@ -108,23 +112,55 @@ class BlockAdam(Optimizer):
         for key in ("exp_avg", "exp_avg_sq"):
             if state[key].stride() != parameter.stride():  # loaded in another order
                 state[key] = torch.empty_like(parameter).copy_(state[key])
+        assert parameter.grad is not None
+        if runs_on(parameter):
+            self._step_by_kernel(parameter, parameter.grad, state, group)
+        else:
+            self._step_by_blocks(parameter, parameter.grad, state, group)
+
+    def _step_by_kernel(self, parameter: nn.Parameter, gradient: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
+        state["step"].add_(1 if self.left_out is None else self.left_out == 0)
+        beta1, beta2 = group["betas"]
+        matrices = (parameter.detach(), gradient, state["exp_avg"], state["exp_avg_sq"])
+        if parameter.dim() != 2:
+            matrices = tuple(matrix.reshape(1, -1) for matrix in matrices)
+        for rows, by_rows, first, second in _blocks(*matrices, whole=True):
+            adam_unit_rows_(
+                rows,
+                by_rows,
+                first,
+                second,
+                state["step"],
+                lr=group["lr"],
+                beta1=beta1,
+                beta2=beta2,
+                eps=group["eps"],
+                unit_rows=parameter is self._unit_rows,
+                weight_decay=group["weight_decay"],
+                decoupled=self._decay == "weights",
+                gradient_scale=self.gradient_scale,
+                left_out=self.left_out,
+            )
+
+    def _step_by_blocks(self, parameter: nn.Parameter, gradient: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
         beta1, beta2 = group["betas"]
         keeps = parameter is self._unit_rows
-        assert parameter.grad is not None
+        update = adam if self._decay == "gradient" else adamw
         count = torch.empty_like(state["step"])
-        for rows, gradient, first, second in _blocks(parameter, parameter.grad, state["exp_avg"], state["exp_avg_sq"]):
+        for rows, by_rows, first, second in _blocks(parameter, gradient, state["exp_avg"], state["exp_avg_sq"]):
             if keeps:
-                remove_parallel_(gradient, rows)
+                remove_parallel_(by_rows, rows)
             if self.gradient_scale is not None:
-                gradient.mul_(self.gradient_scale)
-            self._update(
+                by_rows.mul_(self.gradient_scale)
+            update(
                 [rows],
-                [gradient],
+                [by_rows],
                 [first],
                 [second],
                 [],
                 [count.copy_(state["step"])],  # the update counts it up
                 fused=True,
+                found_inf=self.left_out,
                 amsgrad=False,
                 maximize=False,
                 beta1=beta1,
@@ -138,8 +174,8 @@ class BlockAdam(Optimizer):
         state["step"].copy_(count)
 
 
-def _blocks(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """Views of some rows of each, in the order in which the first, the parameter, lies in memory.
+def _blocks(*tensors: Tensor, whole: bool = False) -> Iterator[tuple[Tensor, ...]]:
+    """Views of some rows of each, or of all at once, in the order in which the first, the parameter, lies in memory.
 
     A gradient (the second) that came in another order is copied.
 
@@ -153,5 +189,6 @@ def _blocks(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
         raise ValueError(f"BlockAdam takes contiguous parameters and transposed ones, got strides {shape.stride()}")
     tensors = (tensors[0], tensors[1].contiguous(), *tensors[2:])
     width = max(1, shape.numel() // max(1, len(tensors[0])))
-    size = max(1, BLOCK_ELEMENTS // width if shape.device.type == "cpu" else len(tensors[0]))
+    by_blocks = shape.device.type == "cpu" and not whole
+    size = max(1, BLOCK_ELEMENTS // width if by_blocks else len(tensors[0]))
     yield from zip(*(tensor.split(size) for tensor in tensors), strict=True)

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sae.functional import encoder_product, encoder_tiles
+from sae.functional import devices, encoder_product, encoder_tiles
 from sae.functional.encoder_product import EncoderProduct
 from sae.functional.selection import batch_top_k, row_top_k, top_k_entries
 from tests.cases import ramp
@@ -88,6 +88,23 @@ def test_the_largest_of_the_batch(shape, share):
     k = max(1, round(share * shape["d_sae"]))
     sparse = compare(shape, lambda z: batch_top_k(z, k), lambda product: product.batch_top_k(k))
     assert int((sparse > 0).sum()) <= k * shape["rows"]
+
+
+@settings(max_examples=60, deadline=None)
+@given(shape=shapes, share=st.floats(0, 1))
+def test_the_largest_of_the_batch_where_their_number_must_be_known(shape, share):
+    k = max(1, round(share * shape["d_sae"]))
+    counts = []
+
+    def chosen(product):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(devices, "host_runs_ahead", lambda device: True)
+            picked = product.batch_top_k(k)
+        counts.append(picked.values.numel())
+        return picked.map(torch.relu)
+
+    compare(shape, lambda z: batch_top_k(z, k), chosen)
+    assert counts == [k * shape["rows"]]
 
 
 @settings(max_examples=60, deadline=None)

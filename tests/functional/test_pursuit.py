@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from sae.functional import pursuit
+from sae.functional import devices, pursuit
 from sae.functional.pursuit import pursue
 from tests.cases import ramp
 
@@ -26,15 +26,21 @@ def rounds(rows, dictionary, k):
     return acts
 
 
+@pytest.mark.parametrize("ahead", [False, True])
 @pytest.mark.parametrize("with_gram", [True, False], ids=["gram", "products"])
 @pytest.mark.parametrize(("rows", "latents", "width", "k"), [(9, 13, 5, 8), (6, 4, 7, 12), (1, 1, 1, 3), (0, 5, 3, 2)])
-def test_equal_to_rounds_written_out(with_gram, rows, latents, width, k, monkeypatch):
+def test_equal_to_rounds_written_out(with_gram, rows, latents, width, k, ahead, monkeypatch):
+    """Where the host runs ahead, with as many entries as rounds, of which each latent has one that is not zero."""
+    monkeypatch.setattr(devices, "host_runs_ahead", lambda device: ahead)
     monkeypatch.setattr(pursuit, "GRAM_ELEMENTS", 1 << 20 if with_gram else 0)
     monkeypatch.setattr(pursuit, "TILE_ELEMENTS", 3 * latents)  # parts of three rows
     x, dictionary = ramp(rows, width), 3 * ramp(latents, width, phase=1)
     if latents > 4:
         dictionary[2] = 0
-    found = pursue(x, dictionary, k).to_dense()
+    acts = pursue(x, dictionary, k)
+    found = acts.to_dense()
+    assert int((acts.values > 0).sum()) == int((found > 0).sum())
+    assert not ahead or len(acts.values) == rows * k
     np.testing.assert_allclose(found.numpy(), rounds(x.numpy(), dictionary.numpy(), k), rtol=1e-9, atol=1e-11)
 
 
@@ -52,6 +58,8 @@ def test_a_row_that_no_direction_fits_stays_empty():
     assert found.offsets.tolist() == [0, 0, 1]
 
 
-def test_gradcheck():
+@pytest.mark.parametrize("ahead", [False, True])
+def test_gradcheck(ahead, monkeypatch):
+    monkeypatch.setattr(devices, "host_runs_ahead", lambda device: ahead)
     rows, dictionary = ramp(3, 5).requires_grad_(), ramp(7, 5, phase=1).requires_grad_()
     assert torch.autograd.gradcheck(lambda x, d: pursue(x, d, 4).to_dense(), (rows, dictionary))

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -18,6 +19,7 @@ from tests.reference import kernels as twin
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = {"lr": 0.01, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8}
+FIRST = torch.ones(())
 
 needs_triton = pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not installed; it comes for Linux on x86_64")
 
@@ -69,7 +71,7 @@ def test_kernels_on_the_gpu_at_size_and_without_waiting_for_it():
     torch.testing.assert_close(values, (x @ weight).gather(1, indices.long()), rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(products.view(rows, k), values, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(results[0][2], kernels.plain_weighted_bags(*acts), rtol=1e-5, atol=1e-4)
-    kernels.adam_unit_rows_(latents, decoder, *moments, step=1, unit_rows=True, **SETTINGS)
+    kernels.adam_unit_rows_(latents, decoder, *moments, FIRST.cuda(), unit_rows=True, **SETTINGS)
     torch.testing.assert_close(latents.norm(dim=1), torch.ones(d_sae, device="cuda"))
 
 
@@ -84,11 +86,70 @@ offsets = torch.tensor([0, 0, 2], dtype=torch.int32)
 print(kernels.weighted_bags(table, picks, offsets, torch.tensor([2.0, 3.0])).tolist())
 print(kernels.gathered_dots(table, picks, table, picks).tolist())
 print(kernels.encode_top_k(table, table, torch.zeros(3), 1)[1].tolist())
-kernels.adam_unit_rows_(table, table, table.clone(), table.clone(), step=1, lr=0, beta1=0, beta2=0, eps=1, unit_rows=True)
+moments, settings = (torch.zeros(3, 3), torch.zeros(3, 3)), dict(lr=0, beta1=0, beta2=0, eps=1)
+kernels.adam_unit_rows_(table, table, *moments, torch.ones(()), unit_rows=True, **settings)
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == ["[[0.0, 0.0, 0.0], [3.0, 0.0, 2.0]]", "[1.0, 1.0]", "[[0], [1], [2]]"]
+
+
+class NotBuilt:
+    """A kernel that cannot be built; launched in vain."""
+
+    def __init__(self, error):
+        self.error, self.launches = error, 0
+
+    def __getitem__(self, grid):
+        return self
+
+    def __call__(self, *args, **kwargs):
+        self.launches += 1
+        raise self.error
+
+
+def errors_of_building():
+    found = [RuntimeError("Failed to find C compiler. Please specify via CC environment variable"), OSError("no libcuda.so")]
+    if find_spec("triton") is not None:
+        from triton.runtime.errors import OutOfResources
+
+        found.append(OutOfResources(300, 228, "shared memory"))
+    return found
+
+
+@pytest.fixture
+def as_on_a_gpu(monkeypatch):
+    """Kernels are launched on tensors of the CPU, until one of them cannot be built."""
+    monkeypatch.setattr(language, "_trust", SimpleNamespace(lost=False))
+    monkeypatch.setattr(language, "_INSTALLED", True)
+    for module in (bags, dots):
+        monkeypatch.setattr(module, "runs_on", lambda tensor: not language._trust.lost)
+
+
+@pytest.mark.skipif(language.interpreted(), reason="TRITON_INTERPRET is set")
+@pytest.mark.usefixtures("as_on_a_gpu")
+@pytest.mark.parametrize("error", errors_of_building(), ids=lambda error: type(error).__name__)
+def test_a_kernel_that_cannot_be_built_is_said_once_and_done_without(error, monkeypatch, caplog):
+    broken = NotBuilt(error)
+    monkeypatch.setattr(bags, "_sum_bags", broken)
+    monkeypatch.setattr(dots, "_dot_slabs", broken)
+    table, picks, offsets = torch.eye(3), torch.tensor([2, 0]).int(), torch.tensor([0, 0, 2]).int()
+    for _ in range(2):
+        assert kernels.weighted_bags(table, picks, offsets, torch.tensor([2.0, 3.0])).tolist() == [[0, 0, 0], [3, 0, 2]]
+        assert kernels.gathered_dots(table, picks, table, picks).tolist() == [1, 1]
+    assert broken.launches == 1
+    (said,) = caplog.messages
+    assert said.startswith("Triton kernels are not used: weighted_bags could not be built")
+    assert not kernels.available()
+
+
+@pytest.mark.usefixtures("as_on_a_gpu")
+@pytest.mark.parametrize("error", [RuntimeError("CUDA error: an illegal memory access"), ValueError("wrong shapes")], ids=str)
+def test_other_errors_of_a_kernel_are_not_hidden(error, monkeypatch):
+    monkeypatch.setattr(bags, "_sum_bags", NotBuilt(error))
+    with pytest.raises(type(error), match=str(error)):
+        kernels.weighted_bags(torch.eye(3), torch.zeros(1).int(), torch.tensor([0, 1]).int(), torch.ones(1))
+    assert not language._trust.lost
 
 
 def test_kernels_are_for_cuda_devices():
@@ -129,7 +190,8 @@ def test_plain_adam_is_that_of_pytorch():
     for step in range(1, 4):
         parameter.grad = ramp(5, 7, phase=step)
         optimizer.step()
-        kernels.plain_adam_unit_rows_(weight, ramp(5, 7, phase=step), first, second, step=step, unit_rows=False, **SETTINGS)
+        count = torch.tensor(float(step))
+        kernels.plain_adam_unit_rows_(weight, ramp(5, 7, phase=step), first, second, count, unit_rows=False, **SETTINGS)
     torch.testing.assert_close(weight, parameter.detach(), rtol=0, atol=1e-15)
     torch.testing.assert_close(second, optimizer.state[parameter]["exp_avg_sq"], rtol=1e-14, atol=0)
 
@@ -139,7 +201,7 @@ def test_plain_adam_on_the_sphere():
     weight[2] = 0
     state = (weight.clone(), torch.zeros_like(weight), torch.zeros_like(weight))
     for step, gradient in enumerate(gradients, start=1):
-        kernels.plain_adam_unit_rows_(state[0], gradient, *state[1:], step=step, unit_rows=True, **SETTINGS)
+        kernels.plain_adam_unit_rows_(state[0], gradient, *state[1:], torch.tensor(float(step)), unit_rows=True, **SETTINGS)
     expected = twin.adam_unit_rows(weight.numpy(), [gradient.numpy() for gradient in gradients], unit_rows=True, **SETTINGS)
     for found, reference in zip(state, expected, strict=True):
         torch.testing.assert_close(found, torch.from_numpy(reference), rtol=0, atol=1e-12)
@@ -152,10 +214,8 @@ def test_wrong_arguments_are_refused():
     with pytest.raises(ValueError, match=r"both bfloat16, got torch\.float32 and torch\.bfloat16"):
         kernels.encode_top_k(x, weight.bfloat16(), bias, 2)
     state = [torch.zeros(3, 5) for _ in range(4)]
-    with pytest.raises(ValueError, match="step counts from 1, got 0"):
-        kernels.adam_unit_rows_(*state, step=0, unit_rows=False, **SETTINGS)
     with pytest.raises(ValueError, match="exp_avg is changed in place and must be contiguous"):
-        kernels.adam_unit_rows_(*state[:2], torch.zeros(5, 3).T, state[3], step=1, unit_rows=False, **SETTINGS)
+        kernels.adam_unit_rows_(*state[:2], torch.zeros(5, 3).T, state[3], FIRST, unit_rows=False, **SETTINGS)
 
 
 TRITON_NAMES = {
@@ -220,8 +280,8 @@ def test_kernels_compile_for_an_h100(dtype, monkeypatch, tmp_path):
     for offsets in ([0, 200], [0, 3, 200]):
         kernels.weighted_bags(table, picks, torch.tensor(offsets, dtype=torch.int32), torch.zeros(200, dtype=dtype))
     kernels.gathered_dots(table, picks, table, picks)
-    for unit_rows in (True, False):
-        kernels.adam_unit_rows_(*(table.clone() for _ in range(4)), step=1, unit_rows=unit_rows, **SETTINGS)
+    for unit_rows, told in ((True, {}), (False, {"gradient_scale": FIRST, "left_out": FIRST})):
+        kernels.adam_unit_rows_(*(table.clone() for _ in range(4)), FIRST, unit_rows=unit_rows, **told, **SETTINGS)
     if dtype != torch.float64:
         for k, allow_tf32 in ((1, False), (6, True)):
             kernels.encode_top_k(table[:5, :19], torch.zeros(19, 140, dtype=dtype), torch.zeros(140), k, allow_tf32=allow_tf32)

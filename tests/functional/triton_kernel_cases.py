@@ -10,9 +10,18 @@ import pytest
 import torch
 
 import sae.functional.triton_kernels as kernels
+from sae.functional import devices
+from sae.functional.encoder_product import EncoderProduct
+from sae.functional.geometry import remove_parallel_, unit_rows_
+from sae.functional.selection import row_top_k
+from sae.functional.sparse import SparseActs, SparsePattern, sparse_decode
 from sae.functional.triton_kernels import language, top_k
+from sae.training.block_adam import BlockAdam
+from sae.training.kernels import KernelSettings
+from sae.training.recipe import Budget
 from tests.cases import ramp
 from tests.reference import kernels as twin
+from tests.training.nodes import build_optimizer, learner_of, one_step, widths_of
 
 DEVICE = "cpu" if language.interpreted() else "cuda"
 TOLERANCE = {torch.float32: 2e-6, torch.bfloat16: 8e-3, torch.float64: 1e-13}
@@ -216,22 +225,41 @@ def adam_case(dtype, rows=5, width=37):
 
 
 SETTINGS = {"lr": 0.01, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8}
+VARIANTS = {
+    "plain": {},
+    "clipped": {"gradient_scale": 0.25},
+    "L2 penalty, clipped": {"weight_decay": 0.1, "gradient_scale": 0.25},
+    "decoupled decay": {"weight_decay": 0.1, "decoupled": True},
+    "no memory": {"beta1": 0.0, "beta2": 0.0},
+}
+
+
+def on_device(variant):
+    """What the kernel reads on the device as tensors there."""
+    return {
+        key: torch.tensor(value, device=DEVICE) if key in ("gradient_scale", "left_out") else value
+        for key, value in variant.items()
+    }
+
+
+def counted(step):
+    return torch.tensor(float(step), device=DEVICE)
 
 
 @every_type
 @pytest.mark.parametrize("unit_rows", [True, False])
-@pytest.mark.parametrize("width", [1, 37, 1100])
-def test_adam(unit_rows, width, dtype):
+@pytest.mark.parametrize(("width", "variant"), [(1, "plain"), (1100, "plain"), *((37, variant) for variant in VARIANTS)])
+def test_adam(variant, unit_rows, width, dtype):
     weight, gradients = adam_case(dtype, width=width)
-    results = []
+    settings, results = SETTINGS | VARIANTS[variant], []
     for step_in_place in (kernels.adam_unit_rows_, kernels.plain_adam_unit_rows_, kernels.adam_unit_rows_):
         state = (weight.clone(), torch.zeros_like(weight), torch.zeros_like(weight))
         for step, gradient in enumerate(gradients, start=1):
             before = gradient.clone()
-            step_in_place(state[0], gradient, *state[1:], step=step, unit_rows=unit_rows, **SETTINGS)
+            step_in_place(state[0], gradient, *state[1:], counted(step), unit_rows=unit_rows, **on_device(settings))
             assert torch.equal(gradient, before)
         results.append(state)
-    expected = twin.adam_unit_rows(*as_numpy(weight), as_numpy(*gradients), unit_rows=unit_rows, **SETTINGS)
+    expected = twin.adam_unit_rows(*as_numpy(weight), as_numpy(*gradients), unit_rows=unit_rows, **settings)
     if width == 1 and unit_rows:  # what is left of the gradient is its rounding, and Adam makes full steps of it
         expected = results[1]
     for found, plain, again, reference in zip(*results, expected, strict=True):
@@ -246,14 +274,127 @@ def test_adam(unit_rows, width, dtype):
         )
 
 
+@pytest.mark.parametrize("left_out", [0.0, 1.0])
+def test_adam_leaves_a_step_out_when_told_on_the_device(left_out):
+    weight, (gradient, *_) = adam_case(torch.float32)
+    gradient[0, 0] = torch.nan if left_out else 1.0
+    for step_in_place in (kernels.adam_unit_rows_, kernels.plain_adam_unit_rows_):
+        state = [weight.clone(), torch.zeros_like(weight), torch.zeros_like(weight)]
+        told = on_device({"left_out": left_out})
+        step_in_place(state[0], gradient, *state[1:], counted(1), unit_rows=True, **told, **SETTINGS)
+        assert torch.equal(state[0], weight) == bool(left_out)
+        assert bool(state[2].any()) == (not left_out)
+
+
 def test_adam_with_moments_of_another_type_than_the_weights():
     weight, (gradient, *_) = adam_case(torch.bfloat16)
     found, plain = ([weight.clone(), *(torch.zeros(5, 37, device=DEVICE) for _ in "12")] for _ in "12")
-    kernels.adam_unit_rows_(found[0], gradient, *found[1:], step=1, unit_rows=True, **SETTINGS)
-    kernels.plain_adam_unit_rows_(plain[0], gradient, *plain[1:], step=1, unit_rows=True, **SETTINGS)
+    kernels.adam_unit_rows_(found[0], gradient, *found[1:], counted(1), unit_rows=True, **SETTINGS)
+    kernels.plain_adam_unit_rows_(plain[0], gradient, *plain[1:], counted(1), unit_rows=True, **SETTINGS)
     assert_near(found[0], plain[0], torch.bfloat16)
     for moment, expected in zip(found[1:], plain[1:], strict=True):
         assert_near(moment, expected, torch.float32)
+
+
+# -- where the framework uses them -------------------------------------------------------------------------------------
+
+
+def sparse_case(dtype=torch.float64):
+    """Entries of 7 rows, one of them empty, of 11 latents, one of which fires on all other rows and two on none."""
+    mask = (numbers(7, 11, phase=3.0) > 0.2) | (torch.arange(11, device=DEVICE) == 4)
+    mask[3], mask[:, [2, 9]] = False, False
+    pattern = SparsePattern.of(mask)
+    return SparseActs(values=numbers(len(pattern.indices), dtype=dtype).requires_grad_(), pattern=pattern)
+
+
+@every_type
+def test_sums_of_rows_and_latents_and_their_gradients(dtype):
+    acts, weights = sparse_case(dtype), numbers(11, dtype=dtype, phase=2.0).requires_grad_()
+    leaf = acts.values
+    upstream = numbers(7, dtype=torch.promote_types(dtype, torch.float32), phase=4.0)
+    found = (acts.row_sums(weights), *torch.autograd.grad(acts.row_sums(weights), (leaf, weights), upstream))
+    dense = acts.to_dense().to(upstream.dtype) @ weights.to(upstream.dtype)
+    expected = (dense, *torch.autograd.grad(dense, (leaf, weights), upstream))
+    for one, other in zip(found, expected, strict=True):
+        assert_near(one.detach(), other.detach(), dtype)
+    assert_near(acts.row_sums().detach(), acts.to_dense().detach().double().sum(dim=1), dtype)
+
+
+@every_type
+def test_decoding_and_its_gradients(dtype):
+    acts, weight = sparse_case(dtype), numbers(11, 37, dtype=dtype, phase=2.0).requires_grad_()
+    upstream = numbers(7, 37, dtype=dtype, phase=4.0)
+    recon, dense = sparse_decode(acts, weight), acts.to_dense() @ weight
+    found = torch.autograd.grad(recon, (acts.values, weight), upstream)
+    expected = torch.autograd.grad(dense, (acts.values, weight), upstream)
+    for one, other in zip((recon, *found), (dense, *expected), strict=True):
+        assert one.dtype == dtype
+        assert_near(one.detach(), other.detach(), dtype)
+
+
+@pytest.mark.parametrize("k", [1, 5, 67])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_the_encoder_s_search_and_its_gradients(k, dtype):
+    """The product in either type; what was chosen, its values and gradients are those of float32 weights."""
+    x, shift = numbers(5, 19).requires_grad_(), numbers(19, phase=5.0).requires_grad_()
+    weight, bias = numbers(67, 19, phase=1.0).T.requires_grad_(), numbers(67, phase=2.0).requires_grad_()
+    picked = EncoderProduct(x, weight, bias, shift=shift, dtype=dtype).top_k(k)
+    assert picked.offsets.tolist() == list(range(0, 5 * k + 1, k))
+    dense = (x - shift) @ weight + bias
+    chosen = torch.relu(dense) * (picked.map(torch.ones_like).to_dense() > 0)
+    if dtype == torch.float32:
+        assert_near(chosen.detach(), row_top_k(dense, k).detach(), dtype)
+    acts, inputs, upstream = picked.map(torch.relu).to_dense(), (x, shift, weight, bias), numbers(5, 67, phase=4.0)
+    assert_near(acts.detach(), chosen.detach(), torch.float32)
+    gradients = (torch.autograd.grad(one, inputs, upstream) for one in (acts, chosen))
+    for found, expected in zip(*gradients, strict=True):
+        assert_near(found, expected, torch.float32)
+
+
+@pytest.mark.parametrize("decay", ["gradient", "weights"])
+def test_adam_of_the_framework(decay):
+    """A decoder of unit rows, an encoder stored latent by latent and a bias; clipped."""
+    ours, theirs = ([numbers(13, 37), numbers(13, 37, phase=1.0).T, numbers(13, phase=2.0)] for _ in "12")
+    for parts in (ours, theirs):
+        unit_rows_(parts[0])
+        parts[:] = [torch.nn.Parameter(part) for part in parts]
+    fused = BlockAdam(ours, 0.05, betas=(0.9, 0.99), eps=1e-8, weight_decay=0.1, decay=decay, unit_rows=ours[0])
+    kind = {"gradient": torch.optim.Adam, "weights": torch.optim.AdamW}[decay]
+    plain = kind(theirs, 0.05, betas=(0.9, 0.99), eps=1e-8, weight_decay=0.1)
+    for step in range(3):
+        for parts in (ours, theirs):
+            for at, part in enumerate(parts):
+                part.grad = numbers(*part.shape, phase=10.0 * step + at + 0.5)  # not along the weights
+        remove_parallel_(theirs[0].grad, theirs[0].data)
+        norm = torch.nn.utils.clip_grad_norm_(theirs, 0.5)
+        fused.gradient_scale = (0.5 / (norm + 1e-6)).clamp(max=1)
+        fused.step()
+        plain.step()
+        unit_rows_(theirs[0].data)
+        for one, other in zip(ours, theirs, strict=True):
+            torch.testing.assert_close(one, other, rtol=0, atol=1e-5)
+            torch.testing.assert_close(fused.state[one]["exp_avg"], plain.state[other]["exp_avg"], rtol=0, atol=1e-6)
+            assert float(fused.state[one]["step"]) == step + 1
+
+
+@pytest.mark.parametrize("name", ["topk", "batch_topk", "matryoshka", "matching_pursuit", "jumprelu", "gated"])
+def test_steps_of_training_equal_dense_ones(name, monkeypatch):
+    """Losses and weights of three steps, the GPU's way and dense, with latents that have long been dead."""
+    budget, ends = Budget(train_tokens=10**5, batch_tokens=8), []
+    for way in ("sparse", "dense"):
+        learner = learner_of(name, d_in=6, d_sae=24, budget=budget, lr=0.01, kernels=KernelSettings(kernels=way)).to(DEVICE)
+        values = {point: numbers(8, width, phase=number) for number, (point, width) in enumerate(widths_of(name, 6).items())}
+        learner.start_from(values)
+        learner.dead.rows_since_fired[::5] = 10**6
+        optimizer = build_optimizer(learner)
+        with monkeypatch.context() as patch:
+            patch.setattr(devices, "host_runs_ahead", lambda device, ahead=way == "sparse": ahead)
+            losses = [one_step(learner, optimizer, values, step) for step in range(3)]
+        ends.append((losses, [parameter.detach() for parameter in learner.sae.parameters()]))
+    (losses, weights), (dense_losses, dense_weights) = ends
+    assert losses == pytest.approx(dense_losses, rel=1e-4)
+    for one, other in zip(weights, dense_weights, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=2e-3)  # Adam makes full steps of gradients that are rounding
 
 
 def test_the_kernels_ran():

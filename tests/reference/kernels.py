@@ -25,7 +25,9 @@ def encode_top_k(x, weight, bias, k):
     return np.array(values), np.array(indices)
 
 
-def adam_unit_rows(weight, gradients, *, lr, beta1, beta2, eps, unit_rows):
+def adam_unit_rows(
+    weight, gradients, *, lr, beta1, beta2, eps, unit_rows, gradient_scale=1.0, weight_decay=0.0, decoupled=False
+):
     """(weights, first moment, second moment) after the last of several steps from moments of zero."""
     weight = weight.copy()
     first, second = np.zeros_like(weight), np.zeros_like(weight)
@@ -35,6 +37,11 @@ def adam_unit_rows(weight, gradients, *, lr, beta1, beta2, eps, unit_rows):
             if unit_rows and row.any():
                 unit = row / np.linalg.norm(row)
                 tangent = tangent - (tangent @ unit) * unit
+            tangent = gradient_scale * tangent
+            if decoupled:
+                row -= lr * weight_decay * row
+            else:
+                tangent = tangent + weight_decay * row
             first[i] = beta1 * first[i] + (1 - beta1) * tangent
             second[i] = beta2 * second[i] + (1 - beta2) * tangent**2
             row -= lr * (first[i] / (1 - beta1**step)) / (np.sqrt(second[i] / (1 - beta2**step)) + eps)

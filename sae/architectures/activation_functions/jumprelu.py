@@ -86,7 +86,7 @@ class JumpReLU(LearntThreshold):
         return picked.map(lambda z: step(z, own, bandwidth=self.bandwidth, through_pre_acts=self.through_pre_acts))
 
     def _threshold_of(self, picked: SparseActs) -> Float[Tensor, " nnz"]:
-        return self.threshold.index_select(0, picked.indices)
+        return picked.each(self.threshold)
 
     def thresholds(self) -> list[tuple[Tensor, int]]:
         """The threshold's parameter."""

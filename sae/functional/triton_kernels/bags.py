@@ -21,6 +21,7 @@ from torch.nn import functional
 
 from sae.functional.triton_kernels.language import (
     accumulation_type,
+    by_kernel_or,
     ceil_div,
     jit,
     kernel_type,
@@ -38,6 +39,22 @@ _AT_ONCE = 8
 """Table rows that a program loads together: enough loads under way to hide their latency."""
 
 
+@torch.no_grad()
+def plain_weighted_bags(
+    table: Float[Tensor, "entries width"],
+    picks: Int[Tensor, " nnz"],
+    offsets: Int[Tensor, " bounds"],
+    weights: Shaped[Tensor, " nnz"],
+) -> Float[Tensor, "bags width"]:
+    """`weighted_bags` without a kernel; a table of less than float32 is widened as a whole."""
+    wide = table.to(accumulation_type(table.dtype))
+    sums = functional.embedding_bag(
+        picks, wide, offsets, mode="sum", per_sample_weights=weights.to(wide.dtype), include_last_offset=True
+    )
+    return sums.to(table.dtype)
+
+
+@by_kernel_or(plain_weighted_bags)
 @torch.no_grad()
 def weighted_bags(
     table: Float[Tensor, "entries width"],
@@ -79,21 +96,6 @@ def weighted_bags(
             _sum_chunks[(num_chunks, slabs)](*entries, num_bags, width, table.stride(0), STEPS=steps, **sizes)
         _sum_bags[(num_bags, slabs)](*entries, out, width, table.stride(0), **sizes)
     return out
-
-
-@torch.no_grad()
-def plain_weighted_bags(
-    table: Float[Tensor, "entries width"],
-    picks: Int[Tensor, " nnz"],
-    offsets: Int[Tensor, " bounds"],
-    weights: Shaped[Tensor, " nnz"],
-) -> Float[Tensor, "bags width"]:
-    """`weighted_bags` without a kernel; a table of less than float32 is widened as a whole."""
-    wide = table.to(accumulation_type(table.dtype))
-    sums = functional.embedding_bag(
-        picks, wide, offsets, mode="sum", per_sample_weights=weights.to(wide.dtype), include_last_offset=True
-    )
-    return sums.to(table.dtype)
 
 
 @jit

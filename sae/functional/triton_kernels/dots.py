@@ -13,6 +13,7 @@ from torch import Tensor
 
 from sae.functional.triton_kernels.language import (
     accumulation_type,
+    by_kernel_or,
     ceil_div,
     jit,
     kernel_type,
@@ -30,6 +31,24 @@ _PLAIN_NUMBERS = 2**22
 """Numbers that the plain version gathers at a time, of each of the two sides."""
 
 
+@torch.no_grad()
+def plain_gathered_dots(
+    rows: Float[Tensor, "rows width"],
+    row_of: Int[Tensor, " nnz"],
+    table: Float[Tensor, "entries width"],
+    picks: Int[Tensor, " nnz"],
+) -> Float[Tensor, " nnz"]:
+    """`gathered_dots` without a kernel, some entries at a time."""
+    dtype = _product_type(rows, table)
+    out = torch.empty(picks.shape[0], dtype=dtype, device=table.device)
+    at_once = max(1, _PLAIN_NUMBERS // max(1, table.shape[1]))
+    for part, row, pick in zip(out.split(at_once), row_of.split(at_once), picks.split(at_once), strict=True):
+        left, right = rows.index_select(0, row).to(dtype), table.index_select(0, pick).to(dtype)
+        torch.sum(left.mul_(right) if left.dtype != rows.dtype else left * right, dim=1, out=part)
+    return out
+
+
+@by_kernel_or(plain_gathered_dots)
 @torch.no_grad()
 def gathered_dots(
     rows: Float[Tensor, "rows width"],
@@ -64,23 +83,6 @@ def gathered_dots(
         with torch.cuda.device_of(table):
             _dot_slabs[grid](*sides, *sizes, AT_ONCE=_AT_ONCE, BLOCK=block, SUM=kernel_type(dtype))
     return parts[0] if slabs == 1 else parts.sum(dim=0)
-
-
-@torch.no_grad()
-def plain_gathered_dots(
-    rows: Float[Tensor, "rows width"],
-    row_of: Int[Tensor, " nnz"],
-    table: Float[Tensor, "entries width"],
-    picks: Int[Tensor, " nnz"],
-) -> Float[Tensor, " nnz"]:
-    """`gathered_dots` without a kernel, some entries at a time."""
-    dtype = _product_type(rows, table)
-    out = torch.empty(picks.shape[0], dtype=dtype, device=table.device)
-    at_once = max(1, _PLAIN_NUMBERS // max(1, table.shape[1]))
-    for part, row, pick in zip(out.split(at_once), row_of.split(at_once), picks.split(at_once), strict=True):
-        left, right = rows.index_select(0, row).to(dtype), table.index_select(0, pick).to(dtype)
-        torch.sum(left.mul_(right) if left.dtype != rows.dtype else left * right, dim=1, out=part)
-    return out
 
 
 def _product_type(rows: Tensor, table: Tensor) -> torch.dtype:

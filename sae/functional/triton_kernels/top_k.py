@@ -27,7 +27,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from sae.functional.triton_kernels import top_k_kernels as kernels
-from sae.functional.triton_kernels.language import ceil_div, interpreted, runs_on
+from sae.functional.triton_kernels.language import by_kernel_or, ceil_div, interpreted, runs_on
 
 __all__ = ["encode_top_k", "plain_encode_top_k"]
 
@@ -50,6 +50,34 @@ _PLAIN_NUMBERS = 2**24
 """Pre-activations of the plain version at a time."""
 
 
+@torch.no_grad()
+def plain_encode_top_k(
+    x: Float[Tensor, "batch d_in"],
+    weight: Float[Tensor, "d_in d_sae"],
+    bias: Float[Tensor, " d_sae"],
+    k: int,
+    *,
+    allow_tf32: bool = False,
+) -> tuple[Float[Tensor, "batch k"], Int[Tensor, "batch k"]]:
+    """`encode_top_k` without a kernel, some rows at a time; always in full float32, whatever `allow_tf32` says."""
+    del allow_tf32
+    values = torch.empty(x.shape[0], k, dtype=torch.float32, device=x.device)
+    indices = torch.empty(x.shape[0], k, dtype=torch.int32, device=x.device)
+    wide_weight, wide_bias, d_sae = weight.float(), bias.float(), weight.shape[1]
+    numbers = torch.arange(d_sae, device=x.device)
+    at_once = max(1, _PLAIN_NUMBERS // d_sae)
+    for part, part_values, part_indices in zip(*(tensor.split(at_once) for tensor in (x, values, indices)), strict=True):
+        pre_acts = part.float() @ wide_weight + wide_bias
+        # Of equal values torch.topk takes any: an int64 that orders by value, then by column, has no equals.
+        bits = (pre_acts + 0.0).view(torch.int32).long()  # -0.0 becomes 0.0, to which it is equal
+        ordered = torch.where(pre_acts.isnan(), 0x7FFFFFFF, torch.where(bits < 0, bits ^ 0x7FFFFFFF, bits))
+        chosen = ((ordered << 32) + (0x7FFFFFFF - numbers)).topk(k, dim=1).indices
+        part_values.copy_(pre_acts.gather(1, chosen))
+        part_indices.copy_(chosen)
+    return values, indices
+
+
+@by_kernel_or(plain_encode_top_k)
 @torch.no_grad()
 def encode_top_k(
     x: Float[Tensor, "batch d_in"],
@@ -136,30 +164,3 @@ def _grouping(k: int, d_sae: int) -> tuple[int, int]:
     """Columns of a group, and how many of them are stored: enough for k in all, few enough that step 3 is seldom needed."""
     group = 64 if 128 * k <= d_sae else 32
     return group, max(min(_KEEP, k), ceil_div(k, ceil_div(d_sae, group)))
-
-
-@torch.no_grad()
-def plain_encode_top_k(
-    x: Float[Tensor, "batch d_in"],
-    weight: Float[Tensor, "d_in d_sae"],
-    bias: Float[Tensor, " d_sae"],
-    k: int,
-    *,
-    allow_tf32: bool = False,
-) -> tuple[Float[Tensor, "batch k"], Int[Tensor, "batch k"]]:
-    """`encode_top_k` without a kernel, some rows at a time; always in full float32, whatever `allow_tf32` says."""
-    del allow_tf32
-    values = torch.empty(x.shape[0], k, dtype=torch.float32, device=x.device)
-    indices = torch.empty(x.shape[0], k, dtype=torch.int32, device=x.device)
-    wide_weight, wide_bias, d_sae = weight.float(), bias.float(), weight.shape[1]
-    numbers = torch.arange(d_sae, device=x.device)
-    at_once = max(1, _PLAIN_NUMBERS // d_sae)
-    for part, part_values, part_indices in zip(*(tensor.split(at_once) for tensor in (x, values, indices)), strict=True):
-        pre_acts = part.float() @ wide_weight + wide_bias
-        # Of equal values torch.topk takes any: an int64 that orders by value, then by column, has no equals.
-        bits = (pre_acts + 0.0).view(torch.int32).long()  # -0.0 becomes 0.0, to which it is equal
-        ordered = torch.where(pre_acts.isnan(), 0x7FFFFFFF, torch.where(bits < 0, bits ^ 0x7FFFFFFF, bits))
-        chosen = ((ordered << 32) + (0x7FFFFFFF - numbers)).topk(k, dim=1).indices
-        part_values.copy_(pre_acts.gather(1, chosen))
-        part_indices.copy_(chosen)
-    return values, indices
