@@ -1,9 +1,9 @@
 """Terms that bring dead latents back. Which latents count as dead is the run's affair (`StepInfo.dead`)."""
 
-from typing import ClassVar, Literal, final
+from typing import ClassVar, Literal, NamedTuple, final
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from sae.architectures.base import SparseAutoencoder
@@ -52,15 +52,15 @@ class AuxK:
         info: StepInfo = START,
     ) -> Float[Tensor, " batch"]:
         """Squared error of each row; zero while no latent is dead."""
-        latents = _dead(info)
-        if latents is None:
+        dead = _dead(info)
+        if dead is None:
             return torch.zeros_like(output.recon[..., 0])
-        dead_acts = torch.relu(_pre_acts(output, "auxk", latents))
+        dead_acts = dead.only(torch.relu(_pre_acts(output, "auxk", dead.latents)), 0.0)
         k_aux = max(1, sae.d_out // 2) if self.k_aux is None else self.k_aux
-        if k_aux < len(latents):
+        if k_aux < len(dead.latents):
             dead_acts = row_top_k(dead_acts, k_aux)
         residual = (target - output.recon).detach()
-        errors = (residual - dead_acts @ sae.W_dec[latents]).square().sum(dim=1)
+        errors = dead.if_any((residual - dead_acts @ sae.W_dec[dead.latents]).square().sum(dim=1), 0.0)
         if self.normalisation == "none":
             return errors
         return errors * (_variance(target) / _variance(residual).clamp_min(torch.finfo(residual.dtype).tiny))
@@ -84,18 +84,20 @@ class GhostGradients:
         info: StepInfo = START,
     ) -> Float[Tensor, " batch"]:
         """The term for each row; zero while no latent is dead."""
-        latents = _dead(info)
-        if latents is None:
+        dead = _dead(info)
+        if dead is None:
             return torch.zeros_like(output.recon[..., 0])
-        chosen = _pre_acts(output, "ghost", latents)
+        chosen = dead.only(_pre_acts(output, "ghost", dead.latents), -torch.inf)
         # A row's largest is taken off before the exponential: the factor below cancels it, and nothing overflows.
-        ghost = torch.exp(chosen - chosen.detach().amax(dim=1, keepdim=True)) @ sae.W_dec[latents]
+        largest = dead.if_any(chosen.detach().amax(dim=1, keepdim=True), 0.0)
+        ghost = torch.exp(chosen - largest) @ sae.W_dec[dead.latents]
         residual = (target - output.recon).detach()
         tiny = torch.finfo(ghost.dtype).tiny
         lengths = torch.linalg.vector_norm(ghost.detach(), dim=1, keepdim=True).clamp_min(tiny)
-        ghost = ghost * (0.5 * torch.linalg.vector_norm(residual, dim=1, keepdim=True) / lengths)
+        ghost = ghost * (0.5 * torch.linalg.vector_norm(residual, dim=1, keepdim=True) / dead.if_any(lengths, 1.0))
         errors = (residual - ghost).square().sum(dim=1)
-        return errors * (residual.square().sum(dim=1) / errors.detach().clamp_min(tiny))
+        size = dead.if_any(errors.detach().clamp_min(tiny), 1.0)
+        return dead.if_any(errors * (residual.square().sum(dim=1) / size), 0.0)
 
 
 @final
@@ -123,19 +125,45 @@ class PreActivation:
         info: StepInfo = START,
     ) -> Float[Tensor, " batch"]:
         """The term for each row, in activation units."""
-        own, weights, latents = thresholds(sae), torch.linalg.vector_norm(sae.W_dec, dim=1), None
-        if self.dead_only:
-            latents = _dead(info)
-            if latents is None:
-                return torch.zeros_like(output.recon[..., 0])
-            weights, own = weights[latents], own[latents] if isinstance(own, Tensor) else own
-        below = torch.relu(own - _pre_acts(output, "pre_act", latents))
-        return weighted_sum(below, weights)
+        own, weights = thresholds(sae), torch.linalg.vector_norm(sae.W_dec, dim=1)
+        if not self.dead_only:
+            return weighted_sum(torch.relu(own - _pre_acts(output, "pre_act", None)), weights)
+        dead = _dead(info)
+        if dead is None:
+            return torch.zeros_like(output.recon[..., 0])
+        weights, own = weights[dead.latents], own[dead.latents] if isinstance(own, Tensor) else own
+        below = torch.relu(own - _pre_acts(output, "pre_act", dead.latents))
+        return weighted_sum(dead.only(below, 0.0), weights)
 
 
-def _dead(info: StepInfo) -> Int[Tensor, " dead"] | None:
-    """Which latents count as dead; None where none does."""
-    return info.dead.nonzero().squeeze(1) if info.dead is not None and bool(info.dead.any()) else None
+class _Dead(NamedTuple):
+    """The dead latents, or some more of which those that are dead are marked on the device.
+
+    Attributes:
+        latents: which.
+        marks: which of them are dead; None: all.
+    """
+
+    latents: Int[Tensor, " some"]
+    marks: Bool[Tensor, " some"] | None
+
+    def only(self, values: Float[Tensor, "batch some"], otherwise: float) -> Float[Tensor, "batch some"]:
+        """The values of dead latents; those of the others are replaced."""
+        return values if self.marks is None else torch.where(self.marks, values, otherwise)
+
+    def if_any(self, values: Float[Tensor, "*shape"], otherwise: float) -> Float[Tensor, "*shape"]:
+        """The values if any latent is dead; else they are replaced."""
+        return values if self.marks is None else torch.where(self.marks.any(), values, otherwise)
+
+
+def _dead(info: StepInfo) -> _Dead | None:
+    """The dead latents; None where none can be."""
+    if info.dead is None:
+        return None
+    if info.candidates is None:
+        return _Dead(info.dead.nonzero().squeeze(1), None) if bool(info.dead.any()) else None
+    latents = info.candidates()
+    return _Dead(latents, info.dead[latents]) if len(latents) else None
 
 
 def _pre_acts(output: SAEOutput | SparseSAEOutput, term: str, latents: Tensor | None) -> Float[Tensor, "batch chosen"]:

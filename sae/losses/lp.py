@@ -1,6 +1,6 @@
 """Lp: a sum of powers, whose power may be annealed."""
 
-from typing import ClassVar, final
+from typing import Any, ClassVar, final
 
 import torch
 from jaxtyping import Float
@@ -61,6 +61,7 @@ class Lp(nn.Module):
         self.register_buffer("sums_now", torch.zeros(memory, dtype=torch.float64))
         self.register_buffer("sums_next", torch.zeros(memory, dtype=torch.float64))
         self._weights: Tensor | None = None  # of the last penalty, for `advance`, which follows it in each step
+        self._known: tuple[float, int] | None = (float(p), 0)  # p_now and moves: no step reads them from the device
 
     def check(self, sae: SparseAutoencoder) -> None:
         """Refuse a weighting by parts where there are none."""
@@ -74,31 +75,44 @@ class Lp(nn.Module):
         info: StepInfo = START,
     ) -> Float[Tensor, " batch"]:
         """Penalty of each row, in activation units to the power p."""
-        powers = mapped(output.latent_acts, lambda acts: _power(acts, float(self.p_now)))
+        p, _ = self._p_and_moves()
+        powers = mapped(output.latent_acts, lambda acts: _power(acts, p))
         weights = latent_weights(sae, self.weighting)
         self._weights = None if weights is None else weights.detach()
-        return float(self.factor) * weighted_sum(powers, weights)
+        penalty = weighted_sum(powers, weights)
+        return self.factor.to(penalty.dtype) * penalty
 
     @torch.no_grad()
     def advance(self, output: SAEOutput | SparseSAEOutput, info: StepInfo) -> None:
         """Remember this batch's sums, and move p where a move is due."""
-        if self.p_end is None or int(self.moves) >= self.updates:
+        p, moves = self._p_and_moves()
+        if self.p_end is None or moves >= self.updates:
             return
-        upcoming = self._p_after(int(self.moves) + 1)
+        upcoming = self._p_after(moves + 1)
         rows = max(1, len(output.recon))
-        for sums, power in ((self.sums_now, float(self.p_now)), (self.sums_next, upcoming)):
+        for sums, power in ((self.sums_now, p), (self.sums_next, upcoming)):
             powers = mapped(output.latent_acts, lambda acts, power=power: _power(acts, power))
             sums.copy_(sums.roll(1))
             sums[0] = weighted_sum(powers, self._weights).sum(dtype=torch.float64) / rows
-        due = self.start + (1 - self.start) * int(self.moves) / self.updates
-        if info.progress < due:
+        if info.progress < self.start + (1 - self.start) * moves / self.updates:
             return
-        if float(self.sums_next.sum()) > 0:
-            self.factor.mul_(self.sums_now.sum() / self.sums_next.sum())
+        total = self.sums_next.sum()
+        self.factor.mul_(torch.where(total > 0, self.sums_now.sum() / total, 1))
         self.p_now.fill_(upcoming)
         self.moves.add_(1)
+        self._known = upcoming, moves + 1
         self.sums_now.zero_()
         self.sums_next.zero_()
+
+    def _p_and_moves(self) -> tuple[float, int]:
+        """As the host knows them; read from the device only after they were loaded."""
+        if self._known is None:
+            self._known = float(self.p_now), int(self.moves)
+        return self._known
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        super()._load_from_state_dict(*args, **kwargs)
+        self._known = None
 
     def _p_after(self, moves: int) -> float:
         assert self.p_end is not None

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol, final, runtime_checkable
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from sae.architectures.base import SparseAutoencoder
@@ -30,12 +30,15 @@ class StepInfo:
     Attributes:
         progress: completed fraction of the training budget, in 0..1.
         dead: latents that count as dead at this step [d_sae]; None: none does.
+        candidates: gives latents among which all the dead ones are [some], so that nobody need wait for the device to say how
+            many are dead; None: there is nobody to wait.
         downstream: reconstruction -> for each row the KL divergence in nats and the squared error further down the model, where
             the run feeds reconstructions back into it (`sae.losses.end_to_end`); None elsewhere.
     """
 
     progress: float = 0.0
     dead: Bool[Tensor, " d_sae"] | None = None
+    candidates: Callable[[], Int[Tensor, " some"]] | None = None
     downstream: Callable[[Tensor], Mapping[str, Tensor]] | None = None
 
 

@@ -74,7 +74,13 @@ class ActivationsDataModule(L.LightningDataModule):
         """Move the rows' values; tokens and positions stay where they are."""
         if device.type == "cpu":
             return batch
-        values = {name: value.to(device, non_blocking=True) for name, value in batch.rows.values.items()}
+        # A copy from memory that may be paged out waits for all work that was given to the device before.
+        values = {
+            name: (value.pin_memory() if device.type == "cuda" and value.device.type == "cpu" else value).to(
+                device, non_blocking=True
+            )
+            for name, value in batch.rows.values.items()
+        }
         return ActivationBatch(rows=replace(batch.rows, values=values), cursor=batch.cursor, downstream=batch.downstream)
 
     def completed(self, batch: ActivationBatch) -> None:

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from sae.architectures.base import SparseAutoencoder
 from sae.architectures.output import SAEOutput, SparseSAEOutput
 from sae.errors import UserError
+from sae.functional import devices, triton_kernels
+from sae.functional.gpu_choice import matmul_precision, sparse_pays
 from sae.losses.objective import Objective
 
 __all__ = ["KernelSettings", "PassChoice"]
@@ -30,8 +32,9 @@ class KernelSettings:
     """How products with sparse latent activations are made in training.
 
     Attributes:
-        kernels: `dense`, `sparse`, or `auto`: on a CPU the sparse pass where few enough latents are active, else the dense one.
-            On a GPU `auto` is dense.
+        kernels: `dense`, `sparse`, or `auto`: the sparse pass where few enough latents are active, else the dense one. On a GPU
+            `auto` takes the sparse pass only with Triton's kernels and where k fixes how many latents are active: elsewhere
+            the host would have to wait for that number in every step. `sparse` waits.
         encoder_dtype: of the encoder's product while the active latents are chosen, in the sparse pass: `float32`, or
             `bfloat16`, which is several times as fast on processors made for it and may choose other latents near the border;
             the activations of those chosen are computed in float32. Matching pursuit chooses in the type of its weights.
@@ -75,22 +78,27 @@ class PassChoice(nn.Module):
                 f"trainer.{asked}: {type(sae).__name__} with these terms trains by dense products only: take "
                 "trainer.kernels=auto and trainer.encoder_dtype=float32"
             )
-        self.settings, self.able, self.d_sae = settings, able, sae.d_sae
+        self.settings, self.able = settings, able
+        self.d_in, self.d_sae = sae.d_in, sae.d_sae
         self.register_buffer("sparse", torch.tensor(False))
 
-    def takes_sparse(self, device: torch.device, k: int | None) -> bool:
+    def takes_sparse(self, device: torch.device, k: int | None, *, rows: int) -> bool:
         """Whether the next step's pass is sparse.
 
         Args:
             device: where it runs.
             k: latents a row in that step, where the architecture fixes that.
+            rows: of the batch.
         """
         if not self.able or self.settings.kernels == "dense":
             return False
         if self.settings.kernels == "sparse":
             return True
-        if device.type != "cpu":
-            return False
+        if devices.host_runs_ahead(device):
+            if k is None or not triton_kernels.available():
+                return False
+            sizes = {"rows": rows, "d_in": self.d_in, "d_sae": self.d_sae}
+            return sparse_pays(k / self.d_sae, **sizes, precision=matmul_precision(device))
         return bool(self.sparse) if k is None else k < LEAVE * self.d_sae
 
     def forward(self, sae: SparseAutoencoder, x: Float[Tensor, "batch d_in"], *, k: int | None) -> SAEOutput | SparseSAEOutput:
@@ -101,7 +109,7 @@ class PassChoice(nn.Module):
             x: rows in its units.
             k: latents a row in that step, where the architecture fixes that.
         """
-        if self.takes_sparse(x.device, k):
+        if self.takes_sparse(x.device, k, rows=len(x)):
             return sae.forward_train_sparse(x, k=k, encoder_dtype=self.settings.dtype)
         return sae.forward_train(x, k=k)
 
@@ -109,6 +117,8 @@ class PassChoice(nn.Module):
     def advance(self, sae: SparseAutoencoder, output: SAEOutput | SparseSAEOutput, step: int) -> None:
         """Look at a completed step (0-based)."""
         if not self.able or self.settings.kernels != "auto" or sae.num_active is not None:
+            return
+        if devices.host_runs_ahead(output.recon.device):
             return
         if isinstance(output, SparseSAEOutput):
             held, bound = output.latent_acts.values.numel(), LEAVE

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, final
 
 import torch
@@ -11,10 +12,12 @@ from torch.optim import Optimizer
 
 from sae.architectures.base import SparseAutoencoder
 from sae.architectures.output import SAEOutput, SparseSAEOutput, without_graph
+from sae.functional import devices
 from sae.functional.sparse import count_active, which_fired
 from sae.losses.objective import LossParts, Objective, StepInfo
 from sae.training.constraint import Constraint
 from sae.training.course import Course
+from sae.training.dead_candidates import DeadCandidates
 from sae.training.dead_latents import DeadLatents
 from sae.training.export import calibrate_, evaluated, finished_, steered_to
 from sae.training.kernels import KernelSettings, PassChoice
@@ -86,6 +89,7 @@ class Learner(nn.Module):
         self.passes = PassChoice(kernels or KernelSettings(), sae, objective)
         self.generator = torch.Generator().manual_seed(_seed_of(seed, name))
         self.dead = DeadLatents(sae.d_sae)
+        self._candidates = DeadCandidates(self.dead, window=recipe.revival_window(budget), batch_rows=budget.batch_tokens)
         self.spaces = RowSpaces(sae, recipe, inputs=inputs, targets=targets)
         self.input_space, self.target_space = self.spaces.inputs, self.spaces.own_targets
         self.threshold = (
@@ -207,6 +211,9 @@ class Learner(nn.Module):
         return StepInfo(
             progress=step / self.budget.steps,
             dead=self.dead.silent_for(self.recipe.revival_window(self.budget)),
+            candidates=partial(self._candidates.at, step)
+            if devices.host_runs_ahead(self.dead.rows_since_fired.device)
+            else None,
             downstream=None if downstream is None else self.spaces.downstream(downstream),
         )
 
@@ -243,6 +250,7 @@ class Learner(nn.Module):
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """Restore what `get_extra_state` gave."""
         self.generator.set_state(state["generator"].cpu())
+        self._candidates.forget()
 
 
 @torch.no_grad()

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 import lightning as L
+import torch
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from sae.training.callbacks.checkpoints import StopSignals, WholeFileCheckpointIO
@@ -22,7 +23,7 @@ def fit(
     *,
     callbacks: Sequence[L.Callback],
     device: Literal["auto", "cpu", "cuda", "mps"],
-    precision: Literal["32", "bf16"],
+    precision: Literal["32", "tf32", "bf16"],
     steps: int,
     checkpoint: Path | None,
     signals: StopSignals,
@@ -34,7 +35,7 @@ def fit(
         datamodule: its rows.
         callbacks: metrics, checkpoints and the like, called in this order.
         device: where.
-        precision: of the step.
+        precision: of the step; see `TrainerSettings`.
         steps: steps in all, those of former sessions included.
         checkpoint: go on from this one.
         signals: what asked to stop, if something did.
@@ -67,6 +68,8 @@ def fit(
             num_sanity_val_steps=0,
         )
         path = None if checkpoint is None else str(checkpoint)
+        before = torch.get_float32_matmul_precision()
+        torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
         try:
             trainer.fit(module, datamodule=datamodule, ckpt_path=path, weights_only=True)
         except SIGTERMException:  # the signal came before our handler stood in front of Lightning's; the run is saved by now
@@ -74,4 +77,6 @@ def fit(
                 raise
         except SystemExit as end:  # what Lightning makes of a KeyboardInterrupt
             raise KeyboardInterrupt from end
+        finally:
+            torch.set_float32_matmul_precision(before)
     return trainer.global_step

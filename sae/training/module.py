@@ -1,5 +1,6 @@
 """The Lightning module: one backward pass over the summed losses of all SAEs of a run."""
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import Any, final
@@ -10,7 +11,9 @@ from torch import Tensor
 
 from sae.activations.batch import ActivationBatch
 from sae.errors import UserError
+from sae.functional import devices
 from sae.training.datamodule import ActivationsDataModule
+from sae.training.finite import FiniteWatch
 from sae.training.learner import Learner
 from sae.training.optimizers import OptimizerSettings, RunOptimizer, evaluation_weights
 
@@ -40,6 +43,7 @@ class SAEModule(L.LightningModule):
         self.log_every_steps = log_every_steps
         self.resampled: dict[str, int] = {}
         self.run_optimizer: RunOptimizer | None = None
+        self._watch = FiniteWatch()
 
     def each(self) -> dict[str, Learner]:
         """The learners by name."""
@@ -65,8 +69,14 @@ class SAEModule(L.LightningModule):
     def training_step(self, batch: ActivationBatch, batch_idx: int) -> None:
         """One whole step of every SAE: loss, gradient, constraint, update, constraint, dead latents.
 
+        On a GPU the host does not wait for the device in it: what is read is read every so many steps (metrics, which latents
+        may be dead) or where something is done that a run does rarely (resampling, the last step, a checkpoint). Exceptions:
+        optimizers other than Adam wait for the loss, and passes that gather as many latents as are active wait for their
+        number (`kernels=sparse` with ReLU, Gated and JumpReLU; `auto` does not take them there).
+
         Raises:
-            UserError: a loss is not finite; nothing has been changed by this step then.
+            UserError: a loss is not finite; nothing has been changed by that step then. On a GPU, where every step is on its
+                way before the one before it is done, it comes at the next look.
         """
         step = self.global_step
         wrapper: Any = self.optimizers()
@@ -77,8 +87,11 @@ class SAEModule(L.LightningModule):
             learner.loss(batch.rows.values, step, measure=measure, downstream=batch.downstream) for learner in learners.values()
         ]
         total = torch.stack(losses).sum()
-        if not torch.isfinite(total):
-            raise UserError(self._non_finite(step))
+        self._watch.note(total, step, [number for parts in self._last_losses() for number in parts.values()])
+        waits = not devices.host_runs_ahead(total.device)
+        if waits or measure or not optimizer.leaves_out or step + 1 == self.trainer.max_steps:
+            self._refuse_non_finite()
+        optimizer.leave_out(None if waits else self._watch.left_out)
         self.manual_backward(total)
         for name, learner in learners.items():
             learner.before_update(optimizer.optimizers[name], measure=measure)
@@ -103,20 +116,34 @@ class SAEModule(L.LightningModule):
         assert isinstance(datamodule, ActivationsDataModule)
         return datamodule
 
-    def _non_finite(self, step: int) -> str:
-        found = []
-        for name, learner in self.each().items():
-            parts = learner.last.parts if learner.last is not None else {}
-            bad = [f"{term} = {float(value):g}" for term, value in parts.items() if not _finite(value)]
-            if not bad and learner.last is not None and not _finite(learner.last.total):  # each is finite, their sum is not
-                bad = [f"coefficient times {' + '.join(parts)} = {float(learner.last.total.detach()):g}"]
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Nothing is saved after a loss that was not finite.
+
+        Raises:
+            UserError: there was one.
+        """
+        self._refuse_non_finite()
+
+    def _last_losses(self) -> list[dict[str, Tensor]]:
+        """Of each SAE its terms and what its loss was, the last of them."""
+        found = [learner.last for learner in self.each().values()]
+        return [{**last.parts, "": last.total.detach()} for last in found if last is not None]
+
+    def _refuse_non_finite(self) -> None:
+        found = self._watch.look()
+        if found is None:
+            return
+        step, numbers = found
+        told, places = [], iter(numbers)
+        for (name, learner), parts in zip(self.each().items(), self._last_losses(), strict=True):
+            values = {term: next(places) for term in parts}
+            total = values.pop("")
+            bad = [f"{term} = {value:g}" for term, value in values.items() if not math.isfinite(value)]
+            if not bad and not math.isfinite(total):  # each is finite, their sum is not
+                bad = [f"coefficient times {' + '.join(values)} = {total:g}"]
             if bad:
-                found.append(f"{', '.join(bad)} of SAE '{name}' at hook point {learner.spaces.place}")
-        return (
-            f"The loss is not finite at step {step}: {'; '.join(found)}. The step was not taken and the last checkpoint is "
+                told.append(f"{', '.join(bad)} of SAE '{name}' at hook point {learner.spaces.place}")
+        raise UserError(
+            f"The loss is not finite at step {step}: {'; '.join(told)}. The step was not taken and the last checkpoint is "
             "kept. Lower sae.lr, set sae.clip_norm=1, or drop extreme activations with activations.max_norm_multiple=10."
         )
-
-
-def _finite(value: Tensor) -> bool:
-    return bool(torch.isfinite(value))

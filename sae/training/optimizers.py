@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, final, overload
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -235,6 +235,17 @@ class RunOptimizer(Optimizer):
         for optimizer in self.optimizers.values():
             optimizer.step()
         return loss
+
+    @property
+    def leaves_out(self) -> bool:
+        """Whether every step can be left out by what a tensor on the device says (`leave_out`)."""
+        return all(isinstance(one, BlockAdam) for one in self.optimizers.values())
+
+    def leave_out(self, where: Float[Tensor, ""] | None) -> None:
+        """Steps change nothing while this is not 0; for optimizers that can (`leaves_out`)."""
+        for one in self.optimizers.values():
+            if isinstance(one, BlockAdam):
+                one.left_out = where
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget the gradients of all SAEs."""

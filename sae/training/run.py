@@ -60,14 +60,16 @@ class TrainerSettings:
 
     Attributes:
         device: `auto`, `cpu`, `cuda` or `mps`.
-        precision: of the SAE's step: `32`, or `bf16` (autocast; weights, moments and sums stay float32).
+        precision: of the SAE's step: `32` multiplies in full float32; `tf32` rounds what goes into products to 10 bits of
+            mantissa on tensor cores, some ten times as fast on an H100 (nothing else changes, and nothing on a CPU); `bf16`
+            makes products in bfloat16 (autocast; weights, moments and sums stay float32).
         kernels: `dense`, `sparse` or `auto`: see `sae.training.kernels.KernelSettings`.
         encoder_dtype: `float32` or `bfloat16`: see there.
         log_every_steps: steps between two rows of training metrics; null takes a hundredth of the run.
     """
 
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    precision: Literal["32", "bf16"] = "32"
+    precision: Literal["32", "tf32", "bf16"] = "32"
     kernels: Literal["dense", "sparse", "auto"] = "auto"
     encoder_dtype: Literal["float32", "bfloat16"] = "float32"
     log_every_steps: int | None = None

@@ -11,7 +11,7 @@ import torch
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from sae.functional import encoder_tiles, pursuit
+from sae.functional import devices, encoder_product, encoder_tiles, pursuit
 from sae.losses.objective import NeedsDense, Objective, Particular, StepInfo
 from sae.losses.registry import TERMS
 from tests.cases import TERM_CASES, Case, build, every_architecture_that
@@ -31,6 +31,7 @@ class World:
         dead: share of the latents that count as dead.
         layout: of the rows in memory.
         tile: elements of a tile of the product.
+        ahead: the sparse pass is that of a device which the host runs ahead of.
     """
 
     rows: int
@@ -42,6 +43,7 @@ class World:
     dead: float
     layout: str
     tile: int
+    ahead: bool
     seed: int
 
     @property
@@ -60,6 +62,7 @@ worlds = st.builds(
     dead=st.sampled_from([0, 0.3, 1]),
     layout=st.sampled_from(["rows", "columns", "every second column"]),
     tile=st.sampled_from([1, 100, 1 << 22]),
+    ahead=st.booleans(),
     seed=st.integers(0, 2**16),
 )
 
@@ -174,6 +177,11 @@ def test_in_float64_they_are_equal(case, world):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(encoder_tiles, "TILE_ELEMENTS", world.tile)
         patch.setattr(pursuit, "TILE_ELEMENTS", world.tile)
+        if world.ahead:
+            patch.setattr(devices, "host_runs_ahead", lambda device: True)
+            patch.setattr(encoder_product, "BUFFER_ELEMENTS", world.tile)
+            some = info.dead.logical_or(torch.arange(world.d_sae) % 3 == 0).nonzero().squeeze(1)
+            info = replace(info, candidates=lambda: some)
         found = of_pairs(sae, world, gradients(sae, x, target, info, sparse=True))
     distance = furthest(found, expected)
     if distance >= 1e-9:

@@ -16,8 +16,10 @@ from sae.losses.reconstruction import SquaredError
 from sae.losses.sparsity import L1
 from sae.training import kernels
 from sae.training.kernels import DENSE_STEPS, ENTER, LEAVE, KernelSettings, PassChoice
+from sae.training.learner import Learner
 from sae.training.recipe import Budget
 from tests.training.nodes import build_optimizer, every_node_that, learner_of, one_step, widths_of
+from tests.training.tiny import Run
 
 CPU = torch.device("cpu")
 PLAIN = Objective({"mse": SquaredError()})
@@ -33,16 +35,16 @@ def output_with(share: float, *, sparse: bool, rows=10, latents=1000):
 @pytest.mark.parametrize(("setting", "expected"), [("dense", False), ("sparse", True), ("auto", True)])
 def test_k_decides_where_there_is_one(setting, expected):
     choice = PassChoice(KernelSettings(kernels=setting), TopKSAE(d_in=4, d_sae=1000, k=8), PLAIN)
-    assert choice.takes_sparse(CPU, 8) == expected
-    assert choice.takes_sparse(CPU, 500) == (setting == "sparse")  # k is being annealed
-    assert choice.takes_sparse(torch.device("cuda"), 8) == (setting == "sparse")
+    assert choice.takes_sparse(CPU, 8, rows=32) == expected
+    assert choice.takes_sparse(CPU, 500, rows=32) == (setting == "sparse")  # k is being annealed
+    assert choice.takes_sparse(torch.device("cuda"), 8, rows=32) == (setting == "sparse")
 
 
 def test_measured_share_decides_elsewhere_with_hysteresis():
     sae = ReLUSAE(d_in=4, d_sae=1000)
     choice = PassChoice(KernelSettings(), sae, PLAIN)
     between = (ENTER + LEAVE) / 2
-    assert not choice.takes_sparse(CPU, None)  # early training is dense
+    assert not choice.takes_sparse(CPU, None, rows=32)  # early training is dense
     for step, share, expected in (
         (0, 0.5, False),
         (DENSE_STEPS, between, False),
@@ -52,8 +54,8 @@ def test_measured_share_decides_elsewhere_with_hysteresis():
         (2 * DENSE_STEPS + 2, LEAVE * 1.1, False),
         (2 * DENSE_STEPS + 3, between, False),
     ):
-        choice.advance(sae, output_with(share, sparse=choice.takes_sparse(CPU, None)), step)
-        assert choice.takes_sparse(CPU, None) == expected, (step, share)
+        choice.advance(sae, output_with(share, sparse=choice.takes_sparse(CPU, None, rows=32)), step)
+        assert choice.takes_sparse(CPU, None, rows=32) == expected, (step, share)
 
 
 def test_terms_that_need_every_pre_activation_train_densely():
@@ -85,7 +87,7 @@ def train(learner, optimizer, first, last):
     losses, passes = [], []
     for step in range(first, last):
         index = (torch.arange(32) + 7 * step) % 400
-        passes.append(learner.passes.takes_sparse(CPU, learner.course.k_at(step, learner.sae)))
+        passes.append(learner.passes.takes_sparse(CPU, learner.course.k_at(step, learner.sae), rows=32))
         losses.append(one_step(learner, optimizer, {point: value[index] for point, value in values.items()}, step))
     return losses, passes
 
@@ -111,6 +113,24 @@ def test_a_resumed_run_changes_passes_where_the_whole_one_does(monkeypatch):
     second.load_state_dict(copy.deepcopy(first.state_dict()))
     again.load_state_dict(copy.deepcopy(optimizer.state_dict()))
     assert train(second, again, cut, 60) == (losses[cut:], passes[cut:])
+
+
+@pytest.mark.parametrize(("precision", "expected"), [("32", "highest"), ("tf32", "high")])
+def test_products_of_float32_are_rounded_only_where_that_was_asked_for(precision, expected, tmp_path, monkeypatch):
+    forward, found = Learner.loss, []
+
+    def loss(self, *args, **kwargs):
+        found.append(torch.get_float32_matmul_precision())
+        return forward(self, *args, **kwargs)
+
+    monkeypatch.setattr(Learner, "loss", loss)
+    torch.set_float32_matmul_precision("medium")  # as another library may leave it
+    try:
+        Run(tmp_path, steps=2, precision=precision).go()
+        assert torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_float32_matmul_precision("highest")
+    assert found == [expected] * 2
 
 
 @every_node_that(lambda sae: sae.trains_sparse and "b_enc" in dict(sae.named_parameters()))

@@ -4,7 +4,7 @@ import copy
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -132,6 +132,7 @@ class Run:
     every_tokens: int | None = 12 * BATCH
     log_every_steps: int = 3
     init_from: Any = None
+    precision: Literal["32", "tf32", "bf16"] = "32"
     node: str | None = None  # a file of conf/sae, in place of the ReLU SAE above
 
     def go(self, *, resume: bool = False) -> TrainedRun:
@@ -148,7 +149,7 @@ class Run:
                 stream=make_stream(self.source or self.made_source(), seed=self.seed, steps=self.steps, chunk=self.chunk),
                 budget=budget,
                 optimizer=self.optimizer,
-                trainer=TrainerSettings(device="cpu", log_every_steps=self.log_every_steps),
+                trainer=TrainerSettings(device="cpu", precision=self.precision, log_every_steps=self.log_every_steps),
                 checkpoint=CheckpointSettings(every_tokens=self.every_tokens, keep=self.keep),
                 loggers=self.loggers,
                 evaluation=HeldOutEvaluation(
