@@ -10,12 +10,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd.profiler_util import FunctionEvent
 from torch.profiler import ProfilerActivity, profile, record_function
 
 from sae.commands.entry import compose
 from sae.commands.hook_node import has_target, reads_several
+from sae.commands.plain_loop import step_by_hand
 from sae.commands.sae_node import read_sae_node
 from sae.functional import encoder_product, pursuit
 from sae.functional.straight_through import jumprelu, step
@@ -27,6 +28,7 @@ from sae.training.schedule import ScheduleSettings
 
 RATE = 1e-9
 START_ROWS = 4096
+CPU = torch.device("cpu")
 BY_BIAS = ("relu", "gated", "crosscoder")  # what decides how many of their latents are active; the others have k
 ARCHITECTURES = (
     "relu",
@@ -45,7 +47,17 @@ STAGES = ("product", "choice", "decode", "loss, rest", "by decoder", "by encoder
 class Framework:
     """The framework's step, as the Lightning module takes it."""
 
-    def __init__(self, name: str, *, d_in: int, d_sae: int, batch: int, active: int, kernels: KernelSettings) -> None:
+    def __init__(
+        self,
+        name: str,
+        *,
+        d_in: int,
+        d_sae: int,
+        batch: int,
+        active: int,
+        kernels: KernelSettings,
+        device: torch.device = CPU,
+    ) -> None:
         """Set up.
 
         Args:
@@ -55,7 +67,9 @@ class Framework:
             batch: rows.
             active: latents a row.
             kernels: which pass.
+            device: where.
         """
+        self.device = device
         wanted = {"d_sae": d_sae, "expansion": None, "lr": RATE}
         if name not in BY_BIAS and name != "jumprelu":
             wanted["k"] = active
@@ -68,7 +82,8 @@ class Framework:
         elif has_target(name):
             self.widths = {"x": d_in, "y": d_in}
         several = tuple(self.widths.values()) if reads_several(name) else None
-        sae, objective = node.build(d_in, d_out=d_in, widths=several)
+        with device:
+            sae, objective = node.build(d_in, d_out=d_in, widths=several)
         self.learner = Learner(
             name=name,
             inputs=list(self.widths) if several else ["x"],
@@ -81,7 +96,7 @@ class Framework:
             budget=Budget(train_tokens=10**10, batch_tokens=batch),
             seed=0,
             kernels=kernels,
-        )
+        ).to(device)
         self.learner.start_from(self.rows(START_ROWS, torch.Generator().manual_seed(0)))
         self._set_active(name, active)
         self.optimizer = self.learner.build_optimizer(OptimizerSettings())
@@ -89,7 +104,8 @@ class Framework:
 
     def rows(self, number: int, generator: torch.Generator) -> dict[str, Tensor]:
         """Raw rows of each activation."""
-        return {point: torch.randn(number, width, generator=generator) for point, width in self.widths.items()}
+        drawn = {point: torch.randn(number, width, generator=generator) for point, width in self.widths.items()}
+        return {point: rows.to(self.device) for point, rows in drawn.items()}
 
     def take(self, kernels: KernelSettings) -> None:
         """Go on by another pass."""
@@ -191,9 +207,17 @@ class Product:
 class Plain:
     """What one would write by hand, in dense autograd and torch's default Adam; AuxK, which costs nothing here, is left out."""
 
-    def __init__(self, ours: Framework) -> None:
+    def __init__(self, ours: Framework, *, fused: bool = False, autocast: bool = False, compiled: bool = False) -> None:
+        """Set up.
+
+        Args:
+            ours: whose weights, rate and rows it has.
+            fused: Adam as one kernel.
+            autocast: products in bfloat16.
+            compiled: the loss by `torch.compile`.
+        """
         learner, sae = ours.learner, ours.learner.sae
-        self.name, self.learner = learner.name, learner
+        self.name, self.input_space, self.target_space = learner.name, learner.input_space, learner.target_space
         self.k, self.subtract, self.unit_rows = sae.num_active or 0, sae.apply_b_dec_to_input, learner.recipe.unit_norm_decoder
         self.clip_norm = learner.recipe.clip_norm
         self.l1 = learner.course.coefficients["l1"][0] if self.name in BY_BIAS else 0.0
@@ -209,32 +233,24 @@ class Plain:
             own["log_threshold"] = function.threshold.detach().log().requires_grad_()
             self.bandwidth = function.bandwidth
         self.groups = list(getattr(sae, "group_sizes", ()))
-        self.optimizer = torch.optim.Adam(own.values(), lr=RATE)
+        self.optimizer = torch.optim.Adam(own.values(), lr=RATE, fused=fused)
+        self.autocast = autocast
+        self.loss: Callable[[Tensor, Tensor], Tensor] = torch.compile(self._loss) if compiled else self._loss
 
     def step(self, rows: Mapping[str, Tensor]) -> None:
         """One step on raw rows."""
-        x = self.learner.input_space(rows)
-        target = x if self.learner.target_space is None else self.learner.target_space(rows)
-        loss = self._loss(x, target)
-        self.optimizer.zero_grad()
-        loss.backward()
-        with torch.no_grad():
-            gradient = self.W_dec.grad
-            assert gradient is not None
-            if self.unit_rows:
-                gradient -= (gradient * self.W_dec).sum(dim=1, keepdim=True) * self.W_dec
-            if self.clip_norm is not None:
-                nn.utils.clip_grad_norm_(self.own.values(), self.clip_norm)
-            self.optimizer.step()
-            if self.unit_rows:
-                self.W_dec /= self.W_dec.norm(dim=1, keepdim=True)
+        x = self.input_space(rows)
+        target = x if self.target_space is None else self.target_space(rows)
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.autocast):
+            loss = self.loss(x, target)
+        step_by_hand(loss, self.optimizer, self.W_dec, self.own.values(), unit_rows=self.unit_rows, clip_norm=self.clip_norm)
 
     def _loss(self, x: Tensor, target: Tensor) -> Tensor:
         if self.name == "matching_pursuit":
             return (self._pursued(x) - target).square().sum(dim=1).mean()
         assert self.W_enc is not None
         shared = (x - self.b_dec if self.subtract else x) @ self.W_enc
-        pre_acts, penalty = shared + self.own["b_enc"], torch.zeros(())
+        pre_acts, penalty = shared + self.own["b_enc"], x.new_zeros(())
         if self.name in ("relu", "crosscoder"):
             acts = torch.relu(pre_acts)
             weights = torch.stack([part.norm(dim=1) for part in self.W_dec.tensor_split(2, dim=1)]).sum(dim=0)
@@ -249,7 +265,7 @@ class Plain:
             acts = torch.zeros_like(pre_acts).scatter(1, indices, torch.relu(values))
         elif self.name in ("batch_topk", "matryoshka"):
             values, indices = torch.relu(pre_acts).flatten().topk(self.k * len(x))
-            acts = torch.zeros(pre_acts.numel()).scatter(0, indices, values).view_as(pre_acts)
+            acts = pre_acts.new_zeros(pre_acts.numel()).scatter(0, indices, values).view_as(pre_acts)
         else:
             threshold = self.own["log_threshold"].exp()
             acts = jumprelu(pre_acts, threshold, bandwidth=self.bandwidth)
@@ -265,7 +281,7 @@ class Plain:
     def _pursued(self, x: Tensor) -> Tensor:
         centred = x - self.b_dec
         residual, norms = centred, self.W_dec.norm(dim=1)
-        acts = torch.zeros(len(x), len(self.W_dec))
+        acts = x.new_zeros(len(x), len(self.W_dec))
         for _ in range(self.k):
             with torch.no_grad():
                 fit, chosen = (residual @ (self.W_dec / norms[:, None]).T).max(dim=1)

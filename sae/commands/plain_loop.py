@@ -1,5 +1,6 @@
 """What anyone would write by hand: the benchmark's yardstick. The same mathematics and optimizer as the framework's step."""
 
+from collections.abc import Iterable
 from typing import final
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 from sae.architectures.relu import ReLUSAE
 from sae.training.learner import Learner
 
-__all__ = ["PlainLoop"]
+__all__ = ["PlainLoop", "step_by_hand"]
 
 
 @final
@@ -33,13 +34,37 @@ class PlainLoop:
         acts = torch.relu((x - self.b_dec) @ self.W_enc + self.b_enc)
         recon = acts @ self.W_dec + self.b_dec
         loss = (recon - x).square().sum(dim=1).mean() + self.l1 * acts.sum(dim=1).mean()
-        self.optimizer.zero_grad()
-        loss.backward()
-        with torch.no_grad():
-            gradient = self.W_dec.grad
-            assert gradient is not None
-            gradient -= (gradient * self.W_dec).sum(dim=1, keepdim=True) * self.W_dec
-            if self.clip_norm is not None:
-                torch.nn.utils.clip_grad_norm_(self.parameters, self.clip_norm)
-            self.optimizer.step()
-            self.W_dec /= self.W_dec.norm(dim=1, keepdim=True)
+        step_by_hand(loss, self.optimizer, self.W_dec, self.parameters, unit_rows=True, clip_norm=self.clip_norm)
+
+
+def step_by_hand(
+    loss: Float[Tensor, ""],
+    optimizer: torch.optim.Optimizer,
+    W_dec: Float[Tensor, "d_sae d_out"],
+    parameters: Iterable[Tensor],
+    *,
+    unit_rows: bool,
+    clip_norm: float | None,
+) -> None:
+    """Backward pass and update around the constraint, one after the other.
+
+    Args:
+        loss: with its graph.
+        optimizer: over the parameters.
+        W_dec: decoder.
+        parameters: all, of which the gradient's norm is taken.
+        unit_rows: whether the decoder's rows are held at length 1.
+        clip_norm: the longest gradient; None: any length.
+    """
+    optimizer.zero_grad()
+    loss.backward()
+    with torch.no_grad():
+        gradient = W_dec.grad
+        assert gradient is not None
+        if unit_rows:
+            gradient -= (gradient * W_dec).sum(dim=1, keepdim=True) * W_dec
+        if clip_norm is not None:
+            torch.nn.utils.clip_grad_norm_(parameters, clip_norm)
+        optimizer.step()
+        if unit_rows:
+            W_dec /= W_dec.norm(dim=1, keepdim=True)

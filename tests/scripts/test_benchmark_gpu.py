@@ -1,0 +1,65 @@
+"""The table for GPUs, made on a CPU at sizes that mean nothing: it runs, and its dense step is the framework's loss."""
+
+import importlib
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from sae.training.kernels import KernelSettings
+
+SCRIPTS = Path(__file__).parents[2] / "scripts"
+TINY = ["--device", "cpu", "--d-in", "16", "--batch", "32", "--steps", "1", "--rounds", "1", "--compile", "0"]
+
+
+@pytest.fixture
+def scripts(monkeypatch):
+    """Imports a script by its name, as a script imports its neighbours."""
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    yield importlib.import_module
+    for name in ("benchmark_gpu", "timed_steps"):
+        sys.modules.pop(name, None)
+
+
+def test_the_table_has_a_row_for_each_size(scripts, monkeypatch, capsys):
+    wanted = ["--d-sae", "64", "96", "--sae", "topk", "batch_topk", "--k", "4", "--kernels", "sparse"]
+    monkeypatch.setattr(sys, "argv", ["benchmark_gpu.py", *TINY, *wanted])
+    scripts("benchmark_gpu").main()
+    printed = capsys.readouterr().out.splitlines()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in printed if line.startswith("| 16")]
+    assert [row[:4] for row in rows] == [["16", d_sae, "32", name] for d_sae in ("64", "96") for name in ("topk", "batch_topk")]
+    assert all(float(row[4]) > 0 and float(row[6]) > 0 and row[-1] == "-" for row in rows)
+    assert "Triton kernels" in printed[1]
+
+
+def test_a_size_that_does_not_fit_is_passed_over(scripts, monkeypatch, capsys):
+    module = scripts("benchmark_gpu")
+
+    def too_large(name, **sizes):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(module, "measure", too_large)
+    monkeypatch.setattr(sys, "argv", ["benchmark_gpu.py", *TINY, "--d-sae", "64"])
+    module.main()
+    assert "| 16 | 64 | 32 | topk | out of memory | - |" in capsys.readouterr().out
+
+
+def test_without_a_gpu_it_says_how_to_try_it(scripts, monkeypatch, capsys):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(sys, "argv", ["benchmark_gpu.py"])
+    with pytest.raises(SystemExit):
+        scripts("benchmark_gpu").main()
+    assert "--device cpu runs the same at tiny sizes" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["topk", "batch_topk", "relu", "jumprelu", "matryoshka"])
+def test_the_dense_step_has_the_framework_s_loss(name, scripts):
+    timed = scripts("timed_steps")
+    sizes = {"d_in": 16, "d_sae": 96, "batch": 32, "active": 5}
+    ours = timed.Framework(name, kernels=KernelSettings(kernels="dense"), **sizes)
+    rows = ours.rows(32, torch.Generator().manual_seed(1))
+    plain = timed.Plain(ours, fused=True)
+    x = plain.input_space(rows)
+    expected = ours.learner.loss(rows, ours.learner.budget.steps - 1, measure=False)  # past every ramp
+    torch.testing.assert_close(plain.loss(x, x), expected, rtol=1e-4, atol=1e-5)
