@@ -72,7 +72,11 @@ class FactorsInfo(TypedDict):
 
 
 class FactorManifest(Manifest):
-    """`manifest` of a dashboard of factors; one of latents has no `factors`."""
+    """`manifest` of a dashboard of factors; one of latents has no `factors`.
+
+    Columns of its index shards, beside those of `IndexShard` that there are: importance (at the peak layer), peak_layer (a
+    place in `FactorsInfo.layers`, -1: it never fired) and level (0 low, 1 middle, 2 high, -1: it never fired).
+    """
 
     factors: FactorsInfo
 

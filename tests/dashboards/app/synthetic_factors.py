@@ -107,9 +107,14 @@ def context(draw: np.random.Generator, peak_act: float, *, methods: list[Salienc
     }
 
 
-def methods_of(factor: int) -> list[SaliencyMethod]:
-    """Every third factor has none, and every third all of them."""
-    return [[], METHODS[:2], METHODS][factor % 3]
+def methods_of(factor: int, *, at_peak: bool, rank: int) -> list[SaliencyMethod]:
+    """By which ways the saliency of a context was measured: of a third of the factors all, of a third two, of a third none.
+
+    Factor 8 has few: at its peak layer the cheapest way, and LIME for the strongest context.
+    """
+    if factor == 8:
+        return ([METHODS[0], METHODS[2]] if rank == 0 else METHODS[:1]) if at_peak else []
+    return [[], METHODS[:2], METHODS][factor % 3] if rank < 6 else []
 
 
 def factor_layer(draw: np.random.Generator, numbers: FactorNumbers, factor: int, layer: int) -> FactorLayer:
@@ -118,8 +123,8 @@ def factor_layer(draw: np.random.Generator, numbers: FactorNumbers, factor: int,
     if peak < 0 or share <= 0:
         return {"fired": 0, "max": None, "importance": None, "contexts": [], "tokens": []}
     top = largest * share
-    methods = methods_of(factor)
-    found = [context(draw, top * (1 - 0.02 * i), methods=methods if i < 6 else [], hostile=i == 2) for i in range(8)]
+    methods = [methods_of(factor, at_peak=layer == peak, rank=rank) for rank in range(8)]
+    found = [context(draw, top * (1 - 0.02 * i), methods=methods[i], hostile=i == 2) for i in range(8)]
     entries = [(int(draw.integers(0, len(WORDS) + 5)), 300 // (i + 1)) for i in range(6)]
     return {
         "fired": int(900 * share),

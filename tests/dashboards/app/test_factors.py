@@ -23,7 +23,7 @@ from tests.dashboards.app.synthetic_factors import (
 pytestmark = pytest.mark.slow
 NUMBERS = FactorNumbers()
 STRINGS = strings()
-WITH_ALL, WITH_TWO, WITHOUT = 2, 4, 3  # by the ways in which saliency was measured
+WITH_ALL, WITH_TWO, WITHOUT, RARELY = 2, 4, 3, 8  # by the ways in which saliency was measured
 WORDS = {"low": "low", "mid": "middle", "high": "high"}
 
 
@@ -210,6 +210,17 @@ def test_only_ways_that_were_used_are_offered(open_factors: Open):
     expect(page.locator("h1")).to_have_text(f"Factor {WITHOUT}")
     assert buttons.all_inner_texts() == ["Activation"]
     assert page.locator(".contexts .measure").all_inner_texts() == [""] * 8
+
+
+def test_without_a_choice_the_way_that_was_used_most_is_shown(open_factors: Open):
+    page = open_factors(f"#/factor/{RARELY}")
+    pressed = page.get_by_role("group", name="Colour of tokens").locator("[aria-pressed=true]")
+    expect(pressed).to_have_text("Leave one out")
+    page.keyboard.press("[")
+    expect(pressed).to_have_text("Activation")
+    page.get_by_role("button", name="LIME").click()
+    page.keyboard.press("]")
+    expect(pressed).to_have_text("LIME")
 
 
 def test_a_token_tells_what_is_known_of_it(open_factors: Open):

@@ -133,3 +133,15 @@ def test_hostile_words_and_texts_show_as_they_are(open_factors: Open):
         element.dispatch_event("pointerover")
     assert page.locator("main script, main img").count() == 0
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_numbers_of_groups_and_paths_say_what_they_are(open_factors: Open):
+    page = open_factors("#/word/0")
+    tip = page.locator("#tip")
+    page.locator(".sense h3 small").first.hover()
+    expect(tip).to_contain_text("Occurrences in this group")
+    page.locator(".sense .chip .number").first.hover()
+    expect(tip).to_contain_text("less its mean in the word's other occurrences")
+    page.goto(page.url.split("#")[0] + "#/path/0")
+    page.locator("article h2 small").hover()
+    expect(tip).to_contain_text("special tokens counted too")

@@ -438,6 +438,10 @@ var dashboard = (() => {
     contents.set(element, content);
     element.setAttribute("data-tip", "");
   }
+  function explained(element, words2) {
+    tip(element, () => [words2]);
+    return element;
+  }
   function ownerOf(target) {
     return target instanceof Element ? target.closest("[data-tip], [data-term]") : null;
   }
@@ -975,7 +979,7 @@ var dashboard = (() => {
       const [from, to] = [x.at(edges[i]), x.at(edges[i + 1])];
       const top = Math.min(y.at(count), bottom - 1);
       const gap = to - from > 4 ? 0.75 : 0;
-      return s("rect", { class: kind, x: round(from), y: round(top), width: round(Math.max(to - from - gap, 0.6)), height: round(bottom - top) });
+      return s("rect", { class: kind, x: pixel(from), y: pixel(top), width: pixel(Math.max(to - from - gap, 0.6)), height: pixel(bottom - top) });
     }
     function draw() {
       const y = scale();
@@ -984,22 +988,22 @@ var dashboard = (() => {
       replace(
         chart,
         y.ticks.map((tick) => [
-          s("path", { class: "grid", d: `M${LEFT2} ${round(y.at(tick))}H${right}` }),
-          s("text", { class: "axis", x: LEFT2 - 6, y: round(y.at(tick) + 4), "text-anchor": "end" }, short(tick))
+          s("path", { class: "grid", d: `M${LEFT2} ${pixel(y.at(tick))}H${right}` }),
+          s("text", { class: "axis", x: LEFT2 - 6, y: pixel(y.at(tick) + 4), "text-anchor": "end" }, short(tick))
         ]),
         counts.map((count, i) => bar(y, i, count, part ? "bar ground" : "bar")),
         part?.map((count, i) => bar(y, i, count, "bar")),
-        zero && s("path", { class: "zero", d: `M${round(x.at(0))} ${TOP2}V${bottom}` }),
+        zero && s("path", { class: "zero", d: `M${pixel(x.at(0))} ${TOP2}V${bottom}` }),
         s("path", { class: "base", d: `M${LEFT2} ${bottom}H${right}` }),
-        x.ticks.map((tick) => s("text", { class: "axis", x: round(x.at(tick)), y: bottom + 15, "text-anchor": "middle" }, short(tick))),
+        x.ticks.map((tick) => s("text", { class: "axis", x: pixel(x.at(tick)), y: bottom + 15, "text-anchor": "middle" }, short(tick))),
         s("text", { class: "axis", x: (LEFT2 + right) / 2, y: height - 5, "text-anchor": "middle" }, options.unit),
         range && brush(range),
-        at >= 0 && s("rect", { class: "pointed", "data-control": true, x: round(x.at(edges[at])), y: TOP2, width: round(x.at(edges[at + 1]) - x.at(edges[at])), height: bottom - TOP2 })
+        at >= 0 && s("rect", { class: "pointed", "data-control": true, x: pixel(x.at(edges[at])), y: TOP2, width: pixel(x.at(edges[at + 1]) - x.at(edges[at])), height: bottom - TOP2 })
       );
     }
     function brush([from, to]) {
       const [a, b] = [from, to].map((value) => Math.min(Math.max(x.at(Math.min(Math.max(value, low), high)), LEFT2), right));
-      return s("rect", { class: "brush", "data-control": true, x: round(a), y: TOP2, width: round(Math.max(b - a, 1)), height: bottom - TOP2 });
+      return s("rect", { class: "brush", "data-control": true, x: pixel(a), y: TOP2, width: pixel(Math.max(b - a, 1)), height: bottom - TOP2 });
     }
     function read(i) {
       at = Math.min(Math.max(i, 0), counts.length - 1);
@@ -1014,8 +1018,8 @@ var dashboard = (() => {
     }
     function valueUnder(event) {
       const box2 = chart.getBoundingClientRect();
-      const pixel2 = (event.clientX - box2.left) / box2.width * width;
-      return x.of(Math.min(Math.max(pixel2, LEFT2), right));
+      const at2 = (event.clientX - box2.left) / box2.width * width;
+      return x.of(Math.min(Math.max(at2, LEFT2), right));
     }
     let dragged = null;
     chart.addEventListener("pointermove", (event) => {
@@ -1051,14 +1055,12 @@ var dashboard = (() => {
       });
       chart.addEventListener("pointercancel", () => dragged = null);
     }
-    new ResizeObserver(() => {
-      if (!chart.clientWidth || chart.clientWidth === width) return;
-      width = chart.clientWidth;
+    fitted(chart, (now) => {
+      width = now;
       right = width - RIGHT2;
       x = values();
       draw();
-    }).observe(chart);
-    draw();
+    });
     const element = h(
       "figure",
       { class: "chart" },
@@ -1074,7 +1076,6 @@ var dashboard = (() => {
       }
     };
   }
-  var round = (value) => Math.round(value * 10) / 10;
   function counted(values, edges, place2) {
     const counts = new Array(edges.length - 1).fill(0);
     for (const value of values) {
@@ -1277,8 +1278,7 @@ var dashboard = (() => {
       this.way = way;
       this.acts = new Map(shown2.places.map((place2, i) => [place2, shown2.acts[i] ?? 0]));
       this.line = new TokenLine(shown2.tokens.map((place2) => strings[place2]?.text ?? ""), shown2.peak, (offset) => this.classes(offset), (offset) => this.details(offset));
-      const value = h("span", { class: "value" }, short(this.acts.get(shown2.peak)));
-      tip(value, () => ["Activation on the boxed token, at this layer."]);
+      const value = explained(h("span", { class: "value" }, short(this.acts.get(shown2.peak))), "Activation on the boxed token, at this layer.");
       this.element = h("div", { class: "example" }, value, this.line.element, this.note);
       this.say();
     }
@@ -1369,15 +1369,16 @@ var dashboard = (() => {
     body = h("div", {});
     ways;
     sides;
-    /** The way that is shown where none was chosen: the first that was used for this factor. */
-    way(chosen) {
-      const contexts = this.record.layers.flatMap((layer) => layer.contexts);
-      const there = (way) => this.ways.some((one) => one.way === way);
-      if (chosen && there(chosen)) return chosen;
-      return this.ways.find(({ way }) => contexts.some((one) => weightsBy(one, way)))?.way ?? "activation";
+    /** The way that is shown: the chosen one, else the one that was used for most of the contexts that are shown. */
+    way(chosen, layers) {
+      const contexts = layers.flatMap((layer) => layer.contexts);
+      const used = (way) => contexts.filter((one) => weightsBy(one, way)).length;
+      if (chosen && this.ways.some(({ way }) => way === chosen)) return chosen;
+      const [most] = this.ways.map(({ way }) => ({ way, times: used(way) })).sort((a, b) => b.times - a.times);
+      return most?.times ? most.way : "activation";
     }
     show(layer, state) {
-      const way = this.way(state.way);
+      const way = this.way(state.way, state.side ? this.record.layers : [this.record.layers[layer]]);
       for (const one of this.ways) one.button.setAttribute("aria-pressed", String(one.way === way));
       for (const one of this.sides) one.button.setAttribute("aria-pressed", String(one.side === state.side));
       replace(this.legend, wayLegend(way, this.record.max ?? 0));
@@ -1390,8 +1391,10 @@ var dashboard = (() => {
     }
     one(layer, way) {
       const { contexts, fired } = this.record.layers[layer];
-      const count = h("small", {}, ` ${whole(contexts.length)}, of ${whole(fired)} vectors on which it is active`);
-      tip(count, () => ["Contexts shown, strongest first and one for a token of the text; and the vectors of this layer on which the factor is active."]);
+      const count = explained(
+        h("small", {}, ` ${whole(contexts.length)}, of ${whole(fired)} vectors on which it is active`),
+        "Contexts shown, strongest first and one for a token of the text; and the vectors of this layer on which the factor is active."
+      );
       replace(this.title, "Contexts at ", h("bdi", {}, this.info.layers[layer].name), count);
       this.body.className = "groups group";
       replace(this.body, contexts.length ? this.lines(layer, contexts, way) : h("p", { class: "quiet" }, "The factor is never active at this layer."));
@@ -1624,7 +1627,7 @@ var dashboard = (() => {
       light(null);
       line.mark(chosen);
       const entry = tokens[chosen];
-      replace(title, "Factors on ", entry && token(entry.text), h("small", {}, `position ${chosen}`));
+      replace(title, "Factors on ", entry && token(entry.text), explained(h("small", {}, `position ${chosen}`), "Position of the token in the text, from 0, special tokens counted too."));
       const lanes = entry ? lanesOf(entry.layers) : [];
       const gist = (factor2) => visible(context.catalogue?.topToken(factor2)?.text.trim() ?? "", GIST).slice(0, GIST + 1);
       replace(chart, lanes.length ? lanesChart(`Factors on token ${chosen}`, info.layers, lanes, (factor2) => latentLink(context, factor2), (factor2) => `#/factor/${factor2}`, gist, light) : h("p", { class: "quiet" }, entry?.kept === false ? "A special token: no factor is read on it." : "No factor is active on this token."));
@@ -1752,6 +1755,7 @@ var dashboard = (() => {
   var SHOWN = 8;
   var layout2 = new LineLayout("line");
   function wordView(context, info, page, first, keep2) {
+    if (!page.occurrences.length) return h("p", {}, "The word is nowhere in the text that was read.");
     const at = (layer) => `?${new URLSearchParams({ layer: info.layers[layer].name })}`;
     const chart = groupsChart(visible(page.word), info.layers, page.groups, change);
     const slider = layerSlider(info.layers, change);
@@ -1781,7 +1785,13 @@ var dashboard = (() => {
       return h(
         "section",
         { class: "group sense" },
-        h("h3", {}, h("span", { class: `swatch ${groupColour(number2)}`, "aria-hidden": "true" }), ` Group ${number2 + 1}`, h("small", {}, `${whole(occurrences.length)} of ${whole(page.occurrences.length)} occurrences`)),
+        h(
+          "h3",
+          {},
+          h("span", { class: `swatch ${groupColour(number2)}`, "aria-hidden": "true" }),
+          ` Group ${number2 + 1}`,
+          explained(h("small", {}, `${whole(occurrences.length)} of ${whole(page.occurrences.length)} occurrences`), "Occurrences in this group, of those that are shown.")
+        ),
         h("p", { class: "sets-apart" }, factors.length ? ["Set apart by ", h("span", { class: "chips" }, factors.map((one) => chip(one, layer)))] : h("span", { class: "quiet" }, "No factor sets it apart.")),
         lines,
         more
@@ -1789,7 +1799,7 @@ var dashboard = (() => {
     }
     function chip({ factor: factor2, activation }, layer) {
       const top = context.catalogue?.topToken(factor2);
-      return h("span", { class: "chip" }, latentLink(context, factor2, at(layer)), top && token(top.text), h("span", { class: "number" }, signed(activation)));
+      return h("span", { class: "chip" }, latentLink(context, factor2, at(layer)), top && token(top.text), explained(h("span", { class: "number" }, signed(activation)), DEFINITIONS.sense_difference.means));
     }
     show2(first ?? Math.floor((info.layers.length - 1) / 2));
     return h(

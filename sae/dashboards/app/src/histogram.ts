@@ -1,6 +1,7 @@
 /** A histogram as SVG: counts on a linear or a logarithmic scale, read by pointer or arrow keys, and brushed where wanted. */
 
 import { type Axis, linearAxis, logAxis } from "./axes";
+import { fitted, pixel } from "./chart";
 import { type Child, h, replace, s } from "./dom";
 import { short, whole } from "./numbers";
 import { saveButton } from "./save";
@@ -67,7 +68,7 @@ export function histogram(options: HistogramOptions): Histogram {
     const [from, to] = [x.at(edges[i]!), x.at(edges[i + 1]!)];
     const top = Math.min(y.at(count), bottom - 1); // one is seen beside thousands
     const gap = to - from > 4 ? 0.75 : 0;
-    return s("rect", { class: kind, x: round(from), y: round(top), width: round(Math.max(to - from - gap, 0.6)), height: round(bottom - top) });
+    return s("rect", { class: kind, x: pixel(from), y: pixel(top), width: pixel(Math.max(to - from - gap, 0.6)), height: pixel(bottom - top) });
   }
 
   function draw(): void {
@@ -77,23 +78,23 @@ export function histogram(options: HistogramOptions): Histogram {
     replace(
       chart,
       y.ticks.map((tick) => [
-        s("path", { class: "grid", d: `M${LEFT} ${round(y.at(tick))}H${right}` }),
-        s("text", { class: "axis", x: LEFT - 6, y: round(y.at(tick) + 4), "text-anchor": "end" }, short(tick)),
+        s("path", { class: "grid", d: `M${LEFT} ${pixel(y.at(tick))}H${right}` }),
+        s("text", { class: "axis", x: LEFT - 6, y: pixel(y.at(tick) + 4), "text-anchor": "end" }, short(tick)),
       ]),
       counts.map((count, i) => bar(y, i, count, part ? "bar ground" : "bar")),
       part?.map((count, i) => bar(y, i, count, "bar")),
-      zero && s("path", { class: "zero", d: `M${round(x.at(0))} ${TOP}V${bottom}` }),
+      zero && s("path", { class: "zero", d: `M${pixel(x.at(0))} ${TOP}V${bottom}` }),
       s("path", { class: "base", d: `M${LEFT} ${bottom}H${right}` }),
-      x.ticks.map((tick) => s("text", { class: "axis", x: round(x.at(tick)), y: bottom + 15, "text-anchor": "middle" }, short(tick))),
+      x.ticks.map((tick) => s("text", { class: "axis", x: pixel(x.at(tick)), y: bottom + 15, "text-anchor": "middle" }, short(tick))),
       s("text", { class: "axis", x: (LEFT + right) / 2, y: height - 5, "text-anchor": "middle" }, options.unit),
       range && brush(range),
-      at >= 0 && s("rect", { class: "pointed", "data-control": true, x: round(x.at(edges[at]!)), y: TOP, width: round(x.at(edges[at + 1]!) - x.at(edges[at]!)), height: bottom - TOP }),
+      at >= 0 && s("rect", { class: "pointed", "data-control": true, x: pixel(x.at(edges[at]!)), y: TOP, width: pixel(x.at(edges[at + 1]!) - x.at(edges[at]!)), height: bottom - TOP }),
     );
   }
 
   function brush([from, to]: Range): Child {
     const [a, b] = [from, to].map((value) => Math.min(Math.max(x.at(Math.min(Math.max(value, low), high)), LEFT), right)) as Range;
-    return s("rect", { class: "brush", "data-control": true, x: round(a), y: TOP, width: round(Math.max(b - a, 1)), height: bottom - TOP });
+    return s("rect", { class: "brush", "data-control": true, x: pixel(a), y: TOP, width: pixel(Math.max(b - a, 1)), height: bottom - TOP });
   }
 
   function read(i: number): void {
@@ -111,8 +112,8 @@ export function histogram(options: HistogramOptions): Histogram {
 
   function valueUnder(event: PointerEvent): number {
     const box = chart.getBoundingClientRect();
-    const pixel = ((event.clientX - box.left) / box.width) * width;
-    return x.of(Math.min(Math.max(pixel, LEFT), right));
+    const at = ((event.clientX - box.left) / box.width) * width;
+    return x.of(Math.min(Math.max(at, LEFT), right));
   }
 
   let dragged: number | null = null;
@@ -150,14 +151,12 @@ export function histogram(options: HistogramOptions): Histogram {
     chart.addEventListener("pointercancel", () => (dragged = null));
   }
 
-  new ResizeObserver(() => {
-    if (!chart.clientWidth || chart.clientWidth === width) return;
-    width = chart.clientWidth;
+  fitted(chart, (now) => {
+    width = now;
     right = width - RIGHT;
     x = values();
     draw();
-  }).observe(chart);
-  draw();
+  });
   const element = h(
     "figure", { class: "chart" },
     h("figcaption", {}, h("span", {}, options.heading ?? options.title), h("span", { class: "tools" }, h("label", {}, log, " log"), saveButton(() => chart, options.title))),
@@ -171,8 +170,6 @@ export function histogram(options: HistogramOptions): Histogram {
     },
   };
 }
-
-const round = (value: number): number => Math.round(value * 10) / 10;
 
 /** Counts of values between edges; the last edge belongs to the last bar. */
 export function counted(values: Iterable<number>, edges: number[], place: (value: number) => number): number[] {

@@ -18,6 +18,12 @@ export function tip(element: Element, content: Content): void {
   element.setAttribute("data-tip", "");
 }
 
+/** The same element, with words for its tip. */
+export function explained(element: HTMLElement, words: string): HTMLElement {
+  tip(element, () => [words]);
+  return element;
+}
+
 function ownerOf(target: EventTarget | null): Element | null {
   return target instanceof Element ? target.closest("[data-tip], [data-term]") : null;
 }

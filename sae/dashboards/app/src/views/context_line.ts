@@ -8,7 +8,7 @@ import { short, signed } from "../numbers";
 import { largestWeight, salient, type Way, weightsBy } from "../saliency";
 import { step } from "../scale";
 import type { TokenText } from "../schema";
-import { hideTip, tip } from "../tip";
+import { explained, hideTip } from "../tip";
 import { TokenLine } from "../token_line";
 import { token } from "../visible";
 
@@ -28,8 +28,7 @@ export class ContextLine {
   ) {
     this.acts = new Map(shown.places.map((place, i) => [place, shown.acts[i] ?? 0]));
     this.line = new TokenLine(shown.tokens.map((place) => strings[place]?.text ?? ""), shown.peak, (offset) => this.classes(offset), (offset) => this.details(offset));
-    const value = h("span", { class: "value" }, short(this.acts.get(shown.peak)));
-    tip(value, () => ["Activation on the boxed token, at this layer."]);
+    const value = explained(h("span", { class: "value" }, short(this.acts.get(shown.peak))), "Activation on the boxed token, at this layer.");
     this.element = h("div", { class: "example" }, value, this.line.element, this.note);
     this.say();
   }

@@ -3,12 +3,12 @@
 import type { Context } from "../context";
 import { DEFINITIONS, term } from "../definitions";
 import { h, replace } from "../dom";
-import type { Context as FactorContext, FactorRecord, FactorsInfo } from "../factor_schema";
+import type { Context as FactorContext, FactorLayer, FactorRecord, FactorsInfo } from "../factor_schema";
 import { layerShade } from "../layers";
 import { short, whole } from "../numbers";
 import { type Way, wayLegend, waysOf, weightsBy } from "../saliency";
 import type { TokenText } from "../schema";
-import { tip } from "../tip";
+import { explained } from "../tip";
 import { LineLayout } from "../token_line";
 import { ContextLine } from "./context_line";
 
@@ -48,16 +48,17 @@ export class ContextsView {
       this.legend, this.body);
   }
 
-  /** The way that is shown where none was chosen: the first that was used for this factor. */
-  private way(chosen: Way | null): Way {
-    const contexts = this.record.layers.flatMap((layer) => layer.contexts);
-    const there = (way: Way): boolean => this.ways.some((one) => one.way === way);
-    if (chosen && there(chosen)) return chosen;
-    return this.ways.find(({ way }) => contexts.some((one) => weightsBy(one, way)))?.way ?? "activation";
+  /** The way that is shown: the chosen one, else the one that was used for most of the contexts that are shown. */
+  private way(chosen: Way | null, layers: FactorLayer[]): Way {
+    const contexts = layers.flatMap((layer) => layer.contexts);
+    const used = (way: Way): number => contexts.filter((one) => weightsBy(one, way)).length;
+    if (chosen && this.ways.some(({ way }) => way === chosen)) return chosen;
+    const [most] = this.ways.map(({ way }) => ({ way, times: used(way) })).sort((a, b) => b.times - a.times);
+    return most?.times ? most.way : "activation";
   }
 
   show(layer: number, state: FactorState): void {
-    const way = this.way(state.way);
+    const way = this.way(state.way, state.side ? this.record.layers : [this.record.layers[layer]!]);
     for (const one of this.ways) one.button.setAttribute("aria-pressed", String(one.way === way));
     for (const one of this.sides) one.button.setAttribute("aria-pressed", String(one.side === state.side));
     replace(this.legend, wayLegend(way, this.record.max ?? 0));
@@ -72,8 +73,8 @@ export class ContextsView {
 
   private one(layer: number, way: Way): void {
     const { contexts, fired } = this.record.layers[layer]!;
-    const count = h("small", {}, ` ${whole(contexts.length)}, of ${whole(fired)} vectors on which it is active`);
-    tip(count, () => ["Contexts shown, strongest first and one for a token of the text; and the vectors of this layer on which the factor is active."]);
+    const count = explained(h("small", {}, ` ${whole(contexts.length)}, of ${whole(fired)} vectors on which it is active`),
+      "Contexts shown, strongest first and one for a token of the text; and the vectors of this layer on which the factor is active.");
     replace(this.title, "Contexts at ", h("bdi", {}, this.info.layers[layer]!.name), count);
     this.body.className = "groups group";
     replace(this.body, contexts.length ? this.lines(layer, contexts, way) : h("p", { class: "quiet" }, "The factor is never active at this layer."));

@@ -6,6 +6,7 @@ import type { FactorsInfo, PathPage, PathToken } from "../factor_schema";
 import { lanesChart, lanesOf } from "../lanes";
 import { short } from "../numbers";
 import { scaleLegend, step } from "../scale";
+import { explained } from "../tip";
 import { TokenLine } from "../token_line";
 import { token, visible } from "../visible";
 
@@ -45,7 +46,7 @@ export function pathView(context: Context, info: FactorsInfo, page: PathPage, fi
     light(null);
     line.mark(chosen);
     const entry = tokens[chosen];
-    replace(title, "Factors on ", entry && token(entry.text), h("small", {}, `position ${chosen}`));
+    replace(title, "Factors on ", entry && token(entry.text), explained(h("small", {}, `position ${chosen}`), "Position of the token in the text, from 0, special tokens counted too."));
     const lanes = entry ? lanesOf(entry.layers) : [];
     const gist = (factor: number): string => visible(context.catalogue?.topToken(factor)?.text.trim() ?? "", GIST).slice(0, GIST + 1);
     replace(chart, lanes.length

@@ -1,12 +1,13 @@
 /** A word's page: its occurrences, grouped at each layer by which factors they use. */
 
 import { type Context, latentLink } from "../context";
-import { term } from "../definitions";
+import { DEFINITIONS, term } from "../definitions";
 import { type Child, h, replace } from "../dom";
 import type { FactorActivation, FactorsInfo, SenseGroup, WordOccurrence, WordPage } from "../factor_schema";
 import { groupColour, groupsChart } from "../groups_chart";
 import { layerSlider } from "../layer_slider";
 import { short, signed, whole } from "../numbers";
+import { explained } from "../tip";
 import { LineLayout, TokenLine } from "../token_line";
 import { token, visible } from "../visible";
 
@@ -15,6 +16,7 @@ const SHOWN = 8; // occurrences of a group, before all are asked for
 const layout = new LineLayout("line");
 
 export function wordView(context: Context, info: FactorsInfo, page: WordPage, first: number | null, keep: (layer: number) => void): HTMLElement {
+  if (!page.occurrences.length) return h("p", {}, "The word is nowhere in the text that was read.");
   const at = (layer: number): string => `?${new URLSearchParams({ layer: info.layers[layer]!.name })}`;
   const chart = groupsChart(visible(page.word), info.layers, page.groups, change);
   const slider = layerSlider(info.layers, change);
@@ -45,14 +47,15 @@ export function wordView(context: Context, info: FactorsInfo, page: WordPage, fi
     } }, `${whole(occurrences.length - SHOWN)} more`);
     lines.append(...occurrences.slice(0, SHOWN).map(line));
     return h("section", { class: "group sense" },
-      h("h3", {}, h("span", { class: `swatch ${groupColour(number)}`, "aria-hidden": "true" }), ` Group ${number + 1}`, h("small", {}, `${whole(occurrences.length)} of ${whole(page.occurrences.length)} occurrences`)),
+      h("h3", {}, h("span", { class: `swatch ${groupColour(number)}`, "aria-hidden": "true" }), ` Group ${number + 1}`,
+        explained(h("small", {}, `${whole(occurrences.length)} of ${whole(page.occurrences.length)} occurrences`), "Occurrences in this group, of those that are shown.")),
       h("p", { class: "sets-apart" }, factors.length ? ["Set apart by ", h("span", { class: "chips" }, factors.map((one) => chip(one, layer)))] : h("span", { class: "quiet" }, "No factor sets it apart.")),
       lines, more);
   }
 
   function chip({ factor, activation }: FactorActivation, layer: number): HTMLElement {
     const top = context.catalogue?.topToken(factor);
-    return h("span", { class: "chip" }, latentLink(context, factor, at(layer)), top && token(top.text), h("span", { class: "number" }, signed(activation)));
+    return h("span", { class: "chip" }, latentLink(context, factor, at(layer)), top && token(top.text), explained(h("span", { class: "number" }, signed(activation)), DEFINITIONS.sense_difference.means));
   }
 
   show(first ?? Math.floor((info.layers.length - 1) / 2));
