@@ -120,7 +120,7 @@ def caches(origin: Origin, text: Text, train_tokens: int) -> bool:
     return wanted if isinstance(wanted, bool) else train_tokens > origin.rows_of(text.train)
 
 
-def check_enough(origin: Origin, text: Text, train_tokens: int) -> None:
+def check_enough(origin: Origin, text: Text, train_tokens: int, *, setting: str = "train.tokens") -> None:
     """Refuse a budget larger than the text, unless the text may be repeated.
 
     Raises:
@@ -129,9 +129,9 @@ def check_enough(origin: Origin, text: Text, train_tokens: int) -> None:
     if text.train is None or origin.config.data.repeat or train_tokens <= origin.rows_of(text.train):
         return
     raise UserError(
-        f"train.tokens={train_tokens} is more than the text has: {origin.rows_of(text.train)} training rows"
+        f"{setting}={train_tokens} is more than the text has: {origin.rows_of(text.train)} training rows"
         + (f" ({text.documents} documents, {text.tokens} tokens)" if text.documents is not None else "")
-        + ". Give more text, lower train.tokens, or allow several passes with data.repeat=true."
+        + f". Give more text, lower {setting}, or allow several passes with data.repeat=true."
     )
 
 

@@ -1,6 +1,5 @@
 """`scripts/dashboard.py`: pages for every latent of a trained SAE, in a folder that opens from disk."""
 
-import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -54,16 +53,15 @@ def run(tree: dict[str, Any], overrides: Sequence[str]) -> int:
     """
     from sae.commands.dashboard_job import prepare
     from sae.commands.progress import Interrupted
-    from sae.errors import UserError
-    from sae.functional.files import is_disk_full
     from sae.training.callbacks.checkpoints import StopSignals
 
     job = prepare(tree, overrides)
-    built = job.is_built()
-    if job.show.serve and job.has_pages() and not any(line.startswith(("dashboard.", "data")) for line in overrides):
-        say(f"{job.places.out} is built already, and served as it is.")
+    built = job.folder.is_built()
+    if job.show.serve and job.folder.has_pages() and not any(line.startswith(("dashboard.", "data")) for line in overrides):
+        say(f"{job.folder.out} is built already, and served as it is.")
         return _serve(job)
-    say(f"{job.places.title}: {job.sae.d_sae:,} latents on {job.blocks.num_rows:,} tokens of {job.origin.config.source.name}")
+    title, source = job.folder.places.title, job.origin.config.source.name
+    say(f"{title}: {job.sae.d_sae:,} latents on {job.blocks.num_rows:,} tokens of {source}")
     say(f"  {job.outlook().in_words()}")
     if built:
         say("  the text was read before: only the pages are written again")
@@ -76,13 +74,6 @@ def run(tree: dict[str, Any], overrides: Sequence[str]) -> int:
     except Interrupted:
         say("Stopped; what is finished is kept, and the same command goes on.")
         return signals.exit_status
-    except OSError as error:
-        if not is_disk_full(error):
-            raise
-        raise UserError(
-            f"The disk of {job.places.out} is full. Free some or choose another place with out=; what was read is kept, old "
-            "pages stay, and the same command goes on."
-        ) from error
     finally:
         signals.restore()
     if done and job.show.serve:
@@ -90,26 +81,17 @@ def run(tree: dict[str, Any], overrides: Sequence[str]) -> int:
     if done and job.show.open:
         import webbrowser
 
-        webbrowser.open((job.places.out / "index.html").absolute().as_uri())
+        webbrowser.open((job.folder.out / "index.html").absolute().as_uri())
     return 0
 
 
 def _build(job: "Job", signals: "StopSignals") -> bool:
     """Whether there is a dashboard now: another process may still be making its part of the codes."""
     began = time.perf_counter()
-    if job.node.part[1] > 1:
-        codes = _collect(job, signals)
-        if codes is None:
-            say(f"Part {job.node.shard} of the codes is made. Whoever makes the last one writes the pages.")
-            return False
-        with job.hold():
-            _write(job, codes, signals, began)
-    else:
-        with job.hold():
-            codes = _collect(job, signals)
-            assert codes is not None
-            _write(job, codes, signals, began)
-    return True
+    done = job.folder.build(job.node.part, lambda: _collect(job, signals), lambda codes: _write(job, codes, signals, began))
+    if not done:
+        say(f"Part {job.node.shard} of the codes is made. Whoever makes the last one writes the pages.")
+    return done
 
 
 def _collect(job: "Job", signals: "StopSignals") -> "CollectedCodes | None":
@@ -117,7 +99,7 @@ def _collect(job: "Job", signals: "StopSignals") -> "CollectedCodes | None":
     from sae.dashboards.collect.collector import collect
 
     return collect(
-        job.collected,
+        job.folder.collected,
         sae=job.sae,
         source=job.origin.harvester,
         shard=job.node.part,
@@ -139,16 +121,16 @@ def _write(job: "Job", codes: "CollectedCodes", signals: "StopSignals", began: f
         on_firings=HarvestProgress(signals, what="exact effects", unit="firing"),
     )
     exports = write_exports(
-        job.places.out,
+        job.folder.out,
         job.node,
         codes=codes,
         origin=job.origin,
         sae=job.sae,
         architecture=job.cfg["architecture"],
     )
-    _settle(job)
+    job.folder.settle()
     now = time.perf_counter()
-    out, manifest = job.places.out, written.manifest
+    out, manifest = job.folder.out, written.manifest
     print(
         f"Dashboard of {manifest['title']}: {manifest['num_latents']:,} latents ({manifest['dead']:,} dead) on "
         f"{manifest['rows']:,} tokens, read in {read - began:.0f} s and written in {now - read:.0f} s\n"
@@ -156,21 +138,7 @@ def _write(job: "Job", codes: "CollectedCodes", signals: "StopSignals", began: f
     )
     for folder in exports:
         print(f"  {folder.name:<8} {folder}")
-    print(f"  next     {job.places.serving}")
-
-
-def _settle(job: "Job") -> None:
-    """The codes that the pages were made from take the place of those that were there before; halves of files go."""
-    from sae.functional.files import PART
-
-    if job.collected != job.places.usual:
-        shutil.rmtree(job.places.usual, ignore_errors=True)
-        job.collected.rename(job.places.usual)
-    for left in job.places.out.glob(".collected-*"):
-        shutil.rmtree(left)
-    for folder in (job.places.out, job.places.usual):
-        for left in folder.glob(f".*{PART}"):  # of a process that was killed
-            left.unlink(missing_ok=True)
+    print(f"  next     {job.folder.places.serving}")
 
 
 def _serve(job: "Job") -> int:
@@ -178,7 +146,7 @@ def _serve(job: "Job") -> int:
     from sae.dashboards.live.server import serve
 
     return serve(
-        job.places.out,
+        job.folder.out,
         sae=job.sae,
         model=job.origin.model,
         inputs=job.origin.inputs,

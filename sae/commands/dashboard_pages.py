@@ -1,11 +1,12 @@
 """From collected codes to the dashboard's folder: pages of latents and texts, the app, the run's page."""
 
 import csv
-from collections.abc import Callable, Set
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor
@@ -26,7 +27,7 @@ from sae.dashboards.pages.quantiles import collected_quantiles
 from sae.dashboards.schema import ExactEffects, Manifest
 from sae.models.unembedding import direct_unembedding
 
-__all__ = ["Written", "unembedding_of", "write_dashboard"]
+__all__ = ["Written", "app_files", "found_pages", "numbers_of", "source_words", "unembedding_of", "write_dashboard"]
 
 OnWork = Callable[[int, int], None]
 
@@ -65,8 +66,8 @@ def write_dashboard(job: Job, codes: CollectedCodes, *, on_latents: OnWork, on_f
     quantiles = collected_quantiles(codes, latents.fired, memory_bytes=settings.memory_bytes)
     quantiles.write(codes.folder)
     subject = Subject(model=job.origin.model, sae=job.sae, inputs=job.origin.inputs, targets=job.origin.targets)
-    found = found_pages(job.places.run)
-    with new_pages(job.places.out, beside=app_files() | found) as pages:
+    found = found_pages(job.folder.places.run)
+    with new_pages(job.folder.out, beside=app_files() | found) as pages:
         strongest = StrongestEffects(job.node.exact_effects)
         for number, shard in enumerate(latents.latent_shards()):
             on_latents(shard["first"], job.sae.d_sae)
@@ -145,15 +146,13 @@ def _manifest(
     titles: list[str],
     beside: Set[str],
 ) -> Manifest:
-    source, metrics = job.origin.config.source, job.cfg.get("metrics", {})
-    numbers = {key: metrics[key] for key in NUMBERS_OF_THE_SAE if isinstance(metrics.get(key), int | float)}
     return Manifest(
         version=MANIFEST_VERSION,
-        title=job.places.title,
-        sae={"architecture": job.cfg["architecture"], "d_in": job.sae.d_in, "d_sae": job.sae.d_sae, **numbers},
+        title=job.folder.places.title,
+        sae={"architecture": job.cfg["architecture"], "d_in": job.sae.d_in, "d_sae": job.sae.d_sae, **numbers_of(job.cfg)},
         model=str(job.origin.model.provenance().get("name")),
         hook_point=job.origin.place,
-        source=source.name if source.licence is None else f"{source.name} ({source.licence})",
+        source=source_words(job.origin),
         rows=codes.num_rows,
         documents=job.blocks.num_documents,
         blocks=codes.num_blocks,
@@ -176,6 +175,18 @@ def _manifest(
         sweep_page=SWEEP_PAGE if SWEEP_PAGE in beside else None,
         made_with=version("sae"),
     )
+
+
+def numbers_of(cfg: Mapping[str, Any]) -> dict[str, float]:
+    """The numbers of an SAE's `cfg.json` that stand at the head of its pages."""
+    metrics = cfg.get("metrics", {})
+    return {key: metrics[key] for key in NUMBERS_OF_THE_SAE if isinstance(metrics.get(key), int | float)}
+
+
+def source_words(origin: Origin) -> str:
+    """The text and its licence."""
+    source = origin.config.source
+    return source.name if source.licence is None else f"{source.name} ({source.licence})"
 
 
 def app_files() -> dict[str, bytes]:

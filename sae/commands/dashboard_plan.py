@@ -3,7 +3,7 @@
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -41,14 +41,16 @@ class DashboardPlaces:
         sae: of the SAE.
         run: of its run; None for an SAE that stands alone.
         out: of the dashboard.
+        command: that writes it.
     """
 
     sae: Path
     run: Path | None
     out: Path
+    command: str = "dashboard"
 
     @staticmethod
-    def of(path: Path, out: str | None) -> "DashboardPlaces":
+    def of(path: Path, out: str | None, *, command: str = "dashboard") -> "DashboardPlaces":
         """The folders that belong to an SAE's or a run's folder.
 
         A run with one SAE has its dashboard in `dashboard`, one with several in `dashboards/NAME`.
@@ -61,10 +63,12 @@ class DashboardPlaces:
         inside = sae.absolute().parent.name == "saes"
         run = sae.parent.parent if inside else None
         if out is not None:
-            return DashboardPlaces(sae=sae, run=run, out=Path(out).expanduser())
-        if run is None:
-            return DashboardPlaces(sae=sae, run=None, out=sae / "dashboard")
-        return DashboardPlaces(sae=sae, run=run, out=run / "dashboards" / sae.name if _several(run) else run / "dashboard")
+            folder = Path(out).expanduser()
+        elif run is None:
+            folder = sae / "dashboard"
+        else:
+            folder = run / "dashboards" / sae.name if _several(run) else run / "dashboard"
+        return DashboardPlaces(sae=sae, run=run, out=folder, command=command)
 
     @property
     def title(self) -> str:
@@ -81,7 +85,7 @@ class DashboardPlaces:
         given = [f"from={path}"]
         if self.out.absolute() != DashboardPlaces.of(path, None).out.absolute():
             given.append(f"out={self.out}")
-        return " ".join(["python scripts/dashboard.py", *map(shlex.quote, given), "serve=true"])
+        return " ".join([f"python scripts/{self.command}.py", *map(shlex.quote, given), "serve=true"])
 
     @property
     def usual(self) -> Path:
@@ -103,8 +107,12 @@ def _several(run: Path) -> bool:
     return len(list(run.glob("saes/*/cfg.json"))) > 1
 
 
-def open_chosen_text(origin: Origin, node: DashboardNode) -> Text:
+def open_chosen_text(origin: Origin, *, split: Literal["all", "held_out"]) -> Text:
     """The text that latents are read on a part of; where all of it is read, a single document is read whole.
+
+    Args:
+        origin: says which text.
+        split: `all`, or `held_out` documents.
 
     Raises:
         UserError: the text cannot be read, or is too short.
@@ -112,27 +120,33 @@ def open_chosen_text(origin: Origin, node: DashboardNode) -> Text:
     try:
         return open_text(origin)
     except OneDocument:
-        if node.split == "held_out":
+        if split == "held_out":
             raise
         return open_text(origin, whole=True)
 
 
-def chosen_blocks(origin: Origin, text: Text, node: DashboardNode) -> TokenBlocks:
+def chosen_blocks(text: Text, *, tokens: int, split: Literal["all", "held_out"], setting: str) -> TokenBlocks:
     """The text that latents are read on: whole blocks from everywhere in it, the same whatever the seed.
 
+    Args:
+        text: all of it.
+        tokens: positions at most.
+        split: `all`, or `held_out` documents.
+        setting: what `tokens` is called.
+
     Raises:
-        UserError: `dashboard.tokens` is less than a block.
+        UserError: `tokens` is less than a block.
     """
     parts = [text.held_out]
-    if node.split == "all" and text.train is not None:
+    if split == "all" and text.train is not None:
         parts.insert(0, text.train)
-    elif node.split == "all":
+    elif split == "all":
         rows = text.held_out.num_rows
-        while rows < node.tokens:
+        while rows < tokens:
             parts.append(text.windows.current())
             rows += parts[-1].num_rows
             text.windows.advance()
-    return cut_rows(_joined(parts), node.tokens, setting="dashboard.tokens")
+    return cut_rows(_joined(parts), tokens, setting=setting)
 
 
 def _joined(parts: list[TokenBlocks]) -> TokenBlocks:

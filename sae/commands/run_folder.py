@@ -98,11 +98,15 @@ class RunFolder:
             self._lock.release()
 
 
-def read_run_config(folder: Path) -> dict[str, Any]:
+def read_run_config(folder: Path, *, node: str = "train") -> dict[str, Any]:
     """The resolved configuration of a run.
 
+    Args:
+        folder: of the run.
+        node: that runs of the asking command have: `train`, or `factors`.
+
     Raises:
-        UserError: the folder is no run's.
+        UserError: the folder is no run's, or one of another command.
     """
     path = folder / CONFIG
     if not path.is_file():
@@ -115,6 +119,9 @@ def read_run_config(folder: Path) -> dict[str, Any]:
         config = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError):
         config = None
-    if not isinstance(config, dict) or not isinstance(config.get("train"), dict):
+    if not isinstance(config, dict) or not any(isinstance(config.get(one), dict) for one in ("train", "factors")):
         raise UserError(f"{path} is damaged: expected the settings of a run, as the run wrote them")
+    if not isinstance(config.get(node), dict):
+        other = "train" if node == "factors" else "factors"
+        raise UserError(f"{folder} is a run of scripts/{other}.py: go on with it by that command")
     return config

@@ -20,38 +20,38 @@ from sae.losses.objective import Objective
 from sae.models.hook_points import HookPoint, resolve_hook_point
 from sae.training.row_stream import RowStream
 
-__all__ = ["mix_layers", "open_stream"]
+__all__ = ["mix_layers", "open_stream", "started_units"]
 
 CHUNK_ROWS = 16384  # rows that scales and starting biases are estimated from, where none are read ahead
 
 
 def mix_layers(
-    config: TrainConfig, origin: Origin, text: Text, source: RowSource, folder: Path, *, on_rows: OnRows
+    origin: Origin, text: Text, source: RowSource, folder: Path, *, on_rows: OnRows, started: LayerUnits | None = None
 ) -> MixedLayers:
     """The layers of a source in one stream, in units that are the run's for good: a file in its folder keeps them.
 
     Args:
-        config: of the run.
         origin: model and hook points.
         text: what is read, at its beginning.
         source: where rows come from, side by side.
         folder: of the run.
         on_rows: told (rows done, rows in all) while the first chunk is read for the units.
+        started: units of an SAE that the run starts from, whose weights mean nothing in others.
 
     Raises:
         UserError: a layer's rows have no scale, or the file is damaged.
     """
     if (folder / LAYERS).exists():
         return MixedLayers(source, read_layer_units(folder))
-    units = _started_units(config, origin)
+    units = started
     if units is None:
-        node = config.origin.activations
+        node = origin.config.activations
         units = first_chunk_units(
             text.windows,
             source,
-            config.origin.places.layer_units,
+            origin.config.places.layer_units,
             chunk_rows=node.chunk_tokens,
-            seed=config.origin.seed,
+            seed=origin.config.seed,
             max_norm_multiple=node.max_norm_multiple,
             before_piece=lambda rows: on_rows(rows, node.chunk_tokens),
         )
@@ -60,8 +60,8 @@ def mix_layers(
     return MixedLayers(source, units)
 
 
-def _started_units(config: TrainConfig, origin: Origin) -> LayerUnits | None:
-    """Those of the SAE that the run starts from, whose weights mean nothing in others."""
+def started_units(config: TrainConfig, origin: Origin) -> LayerUnits | None:
+    """Those of the SAE that a run starts from; None where it starts from none."""
     units = None if config.init_from is None else load_layer_units(config.init_from)
     return None if units is None else units.select([point.name for point in origin.inputs])
 

@@ -13,7 +13,7 @@ from sae.commands.settings import TrainConfig
 from sae.models.hook_points import HookPoint
 from sae.models.language_model import LanguageModel
 
-__all__ = ["Estimate", "estimate", "summary"]
+__all__ = ["Estimate", "estimate", "in_minutes", "mixing_words", "model_words", "place_words", "summary"]
 
 # A step that goes on through the model runs all of it twice, its rest once more backward, and makes logits three times:
 # measured as about so many forward passes up to a hook point in the first third.
@@ -94,12 +94,12 @@ def summary(config: TrainConfig, origin: Origin, text: Text, found: Estimate, *,
     where = "read from a store" if text.stored is not None else "cached" if cached else "harvested while training"
     lines = [
         ("run", name),
-        ("model", _model_words(origin.model)),
-        *([("other model", _model_words(origin.other_model))] if origin.other_model is not None else []),
-        *(("hook point", f"{_place_words(point)}, [{context} tokens, {point.width}] a block") for point in origin.inputs),
-        *([("mixed", _mixing_words(origin))] if origin.is_mixed else []),
+        ("model", model_words(origin.model)),
+        *([("other model", model_words(origin.other_model))] if origin.other_model is not None else []),
+        *(("hook point", f"{place_words(point)}, [{context} tokens, {point.width}] a block") for point in origin.inputs),
+        *([("mixed", mixing_words(origin))] if origin.is_mixed else []),
         *(
-            ("target", f"{_place_words(point)}, [{context} tokens, {point.width}] a block")
+            ("target", f"{place_words(point)}, [{context} tokens, {point.width}] a block")
             for point in origin.targets
             if origin.has_target
         ),
@@ -114,19 +114,21 @@ def summary(config: TrainConfig, origin: Origin, text: Text, found: Estimate, *,
         ("disk", f"about {found.disk_bytes / 1e9:.2f} GB" + (f", cache in {origin.cache}" if cached else "")),
         (
             "time",
-            f"about {_minutes(found.seconds)}: {_minutes(found.harvest_seconds)} for activations, "
-            f"{_minutes(found.step_seconds)} for the SAE, {_minutes(found.evaluation_seconds)} for cross-entropies",
+            f"about {in_minutes(found.seconds)}: {in_minutes(found.harvest_seconds)} for activations, "
+            f"{in_minutes(found.step_seconds)} for the SAE, {in_minutes(found.evaluation_seconds)} for cross-entropies",
         ),
     ]
     return "\n".join(f"  {label:<12} {value}" for label, value in lines)
 
 
-def _model_words(model: LanguageModel) -> str:
+def model_words(model: LanguageModel) -> str:
+    """Which model, how deep, and where it runs."""
     provenance = model.provenance()
     return f"{provenance['name']} ({provenance['architecture']}, {model.num_layers} layers, on {model.device})"
 
 
-def _mixing_words(origin: Origin) -> str:
+def mixing_words(origin: Origin) -> str:
+    """How layers make one stream."""
     law = origin.config.places.layer_units
     units = {
         "none": "raw rows, so that layers of large activations weigh most",
@@ -137,7 +139,8 @@ def _mixing_words(origin: Origin) -> str:
     return f"each token gives {len(origin.inputs)} rows, one a layer; {units[law]}"
 
 
-def _place_words(point: HookPoint) -> str:
+def place_words(point: HookPoint) -> str:
+    """Where a hook point lies."""
     return f"{point.name} = {point.tensor} of {point.module}"
 
 
@@ -147,7 +150,8 @@ def _parameters(config: TrainConfig, origin: Origin) -> int:
     return (origin.d_in + origin.d_out) * d_sae + origin.d_out + d_sae
 
 
-def _minutes(seconds: float) -> str:
+def in_minutes(seconds: float) -> str:
+    """A time in seconds, minutes or hours."""
     return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 

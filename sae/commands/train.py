@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sae.commands.entry import command, leaves, merged, say, value_at
+from sae.commands.entry import command, leaves, say
 from sae.errors import UserError
 
 if TYPE_CHECKING:
@@ -79,31 +79,12 @@ def train_from_tree(tree: dict[str, Any]) -> int:
 
 
 def _resume(tree: dict[str, Any], overrides: Sequence[str]) -> int:
-    from sae.commands.run_folder import read_run_config
+    from sae.commands.resume import resumed_config
     from sae.commands.settings import read_train_config
 
     folder = Path(str(tree["resume"])).expanduser()
-    saved = read_run_config(folder)
-    given = [line.split("=", 1)[0].lstrip("+~") for line in overrides]
-    changes = {key: value_at(tree, key) for key in given if key != "resume"}
-    refused = [
-        f"{key}={value!r} would make another run (it was {value_at(saved, key)!r}); a resume may change "
-        f"{', '.join(key for key in MAY_CHANGE if key != 'resume')}"
-        for key, value in changes.items()
-        if not _may_change(key) and value_at(saved, key) != value
-    ]
-    config = merged(saved, {key: value for key, value in changes.items() if _may_change(key)})
-    config["dry_run"] = tree["dry_run"]
-    before, after = saved["train"]["tokens"], config["train"]["tokens"]
-    if isinstance(after, int) and after < before:
-        refused.append(f"train.tokens={after} is less than the {before} of the run; a resume may only raise it")
-    if refused:
-        raise UserError("\n".join(refused))
+    config = resumed_config(tree, overrides, folder=folder, node="train", may_change=MAY_CHANGE)
     return _train(read_train_config(config), folder, resume=True)
-
-
-def _may_change(key: str) -> bool:
-    return any(key == allowed or key.startswith(f"{allowed}.") for allowed in MAY_CHANGE)
 
 
 def _train(config: "TrainConfig", path: Path, *, resume: bool) -> int:
@@ -160,7 +141,7 @@ def _train_in(
     from sae.commands.assemble import open_rows
     from sae.commands.held_out import HeldOut, evaluation_while_training
     from sae.commands.progress import HarvestProgress
-    from sae.commands.streams import mix_layers, open_stream
+    from sae.commands.streams import mix_layers, open_stream, started_units
     from sae.training.learner import Learner
     from sae.training.run import train
 
@@ -169,7 +150,8 @@ def _train_in(
     source = open_rows(origin, text, cached=cached, say=say, on_rows=on_rows)
     units = None
     if origin.is_mixed:
-        source = mix_layers(config, origin, text, source, folder.path, on_rows=on_rows)
+        started = started_units(config, origin)
+        source = mix_layers(origin, text, source, folder.path, on_rows=on_rows, started=started)
         units = source.units
     stream = open_stream(config, origin, text, source, objective)
     held_out = HeldOut(

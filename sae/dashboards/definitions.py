@@ -115,6 +115,11 @@ CURVES: dict[str, Definition] = {
     "lr": Definition("Learning rate", short="after schedule"),
     "gradient_norm": Definition("Gradient norm", short="before clipping"),
     "never_fired_fraction": Definition("Never fired in training", short="share since the first step", kind="share"),
+    "objective": Definition("Objective of sparse coding", short="half the squared error and the price of activation, a row"),
+    "gap": Definition("Duality gap", short="the objective is at most so much above the least, a row"),
+    "unconverged": Definition("Rows not within the tolerance", short="share of rows", kind="share"),
+    "atoms_used": Definition("Factors in use", short="active on a row since the last point", kind="count"),
+    "redrawn": Definition("Factors drawn anew", short="silent for too long, so far", kind="count"),
     "resampled": Definition("Resampled latents", short="dead latents given new directions", kind="count"),
 }
 

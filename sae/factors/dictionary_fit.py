@@ -127,6 +127,10 @@ class DictionaryFit:
         self._totals = CodeTotals(self.dictionary.shape[1], len(self.dictionary))
         return figures
 
+    def silent_fraction(self, window_rows: int) -> float:
+        """Share of atoms without activation on the last `window_rows` rows; those drawn anew since count as active then."""
+        return float((self.rows_seen - self._last_fired >= window_rows).double().mean())
+
     def problems(self) -> list[str]:
         """What a user should know before trusting the dictionary; empty if all is well."""
         found, d_sae, never = [], len(self.dictionary), int((~self._ever).sum())

@@ -17,7 +17,6 @@ import sae
 from sae.commands import source_config
 from sae.commands.binding import bind as mistakes_of
 from sae.commands.binding import parameters_of, typed
-from sae.commands.dashboard_job import ShowNode
 from sae.commands.dashboard_node import DashboardNode
 from sae.commands.entry import compose, value_at
 from sae.commands.hook_node import HookNode
@@ -25,6 +24,7 @@ from sae.commands.nodes import ActivationsNode, DataNode, EvaluationNode, Traine
 from sae.commands.overrides import groups
 from sae.commands.sae_node import FROM_THE_RUN, known_keys
 from sae.commands.settings import read_train_config
+from sae.commands.show_node import ShowNode
 from sae.commands.source_config import read_source_config
 from sae.errors import UserError
 from sae.formats.registry import ARCHITECTURES, FITTED

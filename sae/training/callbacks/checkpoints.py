@@ -19,9 +19,11 @@ __all__ = [
     "CheckpointEvery",
     "StopSignals",
     "WholeFileCheckpointIO",
+    "checkpoint_path",
     "latest_checkpoint",
     "read_checkpoint",
     "remove_leftovers",
+    "remove_oldest",
 ]
 
 FILE_NAME = re.compile(r"tokens-(\d+)\.ckpt")
@@ -50,6 +52,17 @@ def remove_leftovers(folder: Path) -> None:
     """Remove what a killed process had half written beside the checkpoints. Only who holds the run's folder may do this."""
     for path in folder.glob(".tokens-*.part"):
         path.unlink()
+
+
+def checkpoint_path(folder: Path, tokens: int) -> Path:
+    """The file of a checkpoint after so many rows; names sort by rows."""
+    return folder / f"tokens-{tokens:015d}.ckpt"
+
+
+def remove_oldest(folder: Path, *, keep: int) -> None:
+    """Remove the oldest checkpoints beyond `keep`."""
+    for old in sorted(other for other in folder.glob("*.ckpt") if FILE_NAME.fullmatch(other.name))[:-keep]:
+        old.unlink()
 
 
 def latest_checkpoint(folder: Path) -> Path | None:
@@ -191,11 +204,9 @@ class CheckpointEvery(L.Callback):
             UserError: a weight is not finite, or the file cannot be written; earlier checkpoints stay then.
         """
         _refuse_broken_weights(trainer)
-        path = self.folder / f"tokens-{trainer.global_step * self.batch_tokens:015d}.ckpt"
+        path = checkpoint_path(self.folder, trainer.global_step * self.batch_tokens)
         trainer.save_checkpoint(path, weights_only=False)
-        ours = sorted(other for other in self.folder.glob("*.ckpt") if FILE_NAME.fullmatch(other.name))
-        for old in ours[: -self.keep]:
-            old.unlink()
+        remove_oldest(self.folder, keep=self.keep)
         return path
 
 
