@@ -4,8 +4,8 @@ A folder of collected codes:
 
     manifest.json               what they belong to (`sae.dashboards.collect.plan`), written first
     chunk-00000.safetensors     `ids`, `attention`, `keep`, `document` of some blocks [blocks, context]; and the sparse code of
-                                their kept positions in row-major order: `offsets` [rows + 1], `latents` and `values` [nnz],
-                                `effects` [nnz] where they were estimated
+                                their kept positions in row-major order, of several layers one after another at each:
+                                `offsets` [rows + 1], `latents` and `values` [nnz], `effects` [nnz] where they were estimated
 
 The collection is complete when every chunk is there. A chunk carries the manifest's identity, its own number and a checksum, so
 that nothing else needs to be kept beside it, and several processes may each write some.
@@ -43,7 +43,8 @@ class CodeChunk:
 
     Attributes:
         blocks: the text.
-        acts: activations above zero; row i is the i-th kept position of `blocks`, in row-major order.
+        acts: activations above zero. Row i is the i-th kept position of `blocks`, in row-major order; of L layers, row
+            i * L + l is layer l there.
         effects: of each activation, what the block's summed next-token loss gains by its removal, to first order, in nats
             [nnz]; None where that was not estimated.
     """
@@ -111,6 +112,7 @@ class CollectedCodes:
         plan: what the codes belong to.
         num_latents: d_sae.
         num_rows: tokens that latents were read on.
+        rows_per_position: rows of codes for each of them: as many as layers were read, else one.
         num_blocks: token blocks.
         context_length: positions in a block.
         has_effects: whether effects on the loss stand beside the activations.
@@ -123,6 +125,7 @@ class CollectedCodes:
     def __init__(self, folder: Path) -> None:
         self.folder, self.plan = folder, read_plan(folder)
         self.num_latents, self.num_rows = self.plan.num_latents, self.plan.num_rows
+        self.rows_per_position = self.plan.rows_per_position
         self.num_blocks, self.context_length = self.plan.num_blocks, self.plan.context_length
         self.has_effects = self.plan.effects is not None
         missing = [number for number in range(self.plan.num_chunks) if not chunk_path(folder, number).exists()]
@@ -142,6 +145,20 @@ class CollectedCodes:
     def first_block(self, number: int) -> int:
         """Number, among all blocks, of a chunk's first."""
         return self.plan.span(number).start
+
+    def block(self, number: int) -> TokenBlocks:
+        """One block of the text.
+
+        Args:
+            number: from 0.
+
+        Raises:
+            UserError: there is no such block, or its file was damaged since.
+        """
+        if not 0 <= number < self.num_blocks:
+            raise UserError(f"There is no block {number}: the dashboard's text has {self.num_blocks}, numbered from 0.")
+        chunk, place = divmod(number, self.plan.chunk_blocks)
+        return self.chunk(chunk).blocks.select(torch.tensor([place]))
 
     def chunk(self, number: int) -> CodeChunk:
         """One chunk.

@@ -51,6 +51,7 @@ def collect(
     belongs_to: Mapping[str, Any],
     chunk_blocks: int,
     effects: LossEffects | None,
+    layers: Sequence[str] = (),
     shard: tuple[int, int] = (0, 1),
     on_rows: Callable[[int, int], None] = lambda done, total: None,
 ) -> CollectedCodes | None:
@@ -65,8 +66,9 @@ def collect(
         belongs_to: what the manifest says about model, text and SAE; JSON can hold it.
         chunk_blocks: blocks in a file. Memory is bounded by it.
         effects: estimates the effects on the loss.
+        layers: that `source` mixes: a position then has a row for each, and there are no effects.
         shard: (i, n): write every n-th chunk from the i-th on; another process writes the others.
-        on_rows: told (rows done, rows in all) of this shard.
+        on_rows: told (tokens done, tokens in all) of this shard.
 
     Returns:
         The collection; None where other shards' chunks are yet to come.
@@ -74,18 +76,27 @@ def collect(
     Raises:
         UserError: the folder holds another collection, there are no rows, an activation is not finite, sizes or names do not
             fit, or the disk is full. Chunks that are finished stay.
+        ValueError: the source mixes other layers.
     """
     index, count = shard
     if not 0 <= index < count:
         raise UserError(f"shard {index} of {count} does not exist: expected 0 to {count - 1}.")
     plan = plan_collection(
-        sae, hook_points=hook_points, blocks=blocks, belongs_to=belongs_to, chunk_blocks=chunk_blocks, effects=effects
+        sae,
+        hook_points=hook_points,
+        blocks=blocks,
+        belongs_to=belongs_to,
+        chunk_blocks=chunk_blocks,
+        effects=effects,
+        layers=layers,
     )
     widths = source.widths if effects is None else effects.widths
+    if effects is None and source.layers != plan.layers:
+        raise ValueError(f"the source mixes the layers {source.layers}, the codes are to be of {plan.layers}")
     _check_fit(sae, hook_points, widths)
     try:
         _claim(folder, plan)
-        reader = _Reader(sae, source, plan.hook_points, blocks, effects)
+        reader = _Reader(sae, source, plan, blocks, effects)
         _write_chunks(folder, plan, range(index, plan.num_chunks, count), reader, on_rows)
     except (OSError, SafetensorError) as error:
         if not is_disk_full(error):
@@ -106,12 +117,16 @@ def plan_collection(
     belongs_to: Mapping[str, Any],
     chunk_blocks: int,
     effects: LossEffects | None,
+    layers: Sequence[str] = (),
 ) -> CollectPlan:
     """What the manifest of such a collection says; its `identity` tells whether two are the same.
 
     Raises:
         UserError: there are no rows, or `chunk_blocks` is below 1.
+        ValueError: effects are asked for of several layers.
     """
+    if layers and effects is not None:
+        raise ValueError("effects on the loss are of one place in the model, and there are several layers")
     if chunk_blocks < 1:
         raise UserError(f"a chunk of {chunk_blocks} blocks holds nothing: expected at least 1.")
     if blocks.num_rows == 0:
@@ -128,6 +143,7 @@ def plan_collection(
         num_rows=blocks.num_rows,
         chunk_blocks=chunk_blocks,
         effects=None if effects is None else effects.describe(),
+        layers=tuple(layers),
     )
 
 
@@ -139,6 +155,7 @@ def estimate(
     chunk_blocks: int,
     piece_blocks: int,
     effects: LossEffects | None,
+    rows_per_position: int = 1,
 ) -> CollectEstimate:
     """What a pass will take.
 
@@ -149,15 +166,16 @@ def estimate(
         chunk_blocks: blocks in a chunk.
         piece_blocks: blocks that are read at once: `RowSource.piece_blocks`.
         effects: estimates the effects on the loss.
+        rows_per_position: layers at each position.
     """
     entry = 8 if effects is None else 12
     piece_blocks = min(piece_blocks if effects is None else effects.forward_blocks, chunk_blocks)
-    chunk_rows, piece_rows = (count * blocks.context_length for count in (chunk_blocks, piece_blocks))
+    chunk_rows, piece_rows = (count * blocks.context_length * rows_per_position for count in (chunk_blocks, piece_blocks))
     encoded = min(piece_rows, max(1, ENCODED_AT_ONCE // sae.d_sae)) * sae.d_sae
     rows = piece_rows * (sae.d_in + (0 if effects is None else sae.d_out))
     graph = 0 if effects is None else effects.graph_bytes(piece_rows)
     return CollectEstimate(
-        disk=round(blocks.num_rows * (active * entry + 8)) + blocks.ids.numel() * 10,
+        disk=round(blocks.num_rows * rows_per_position * (active * entry + 8)) + blocks.ids.numel() * 10,
         memory=round(CHUNK_COPIES * chunk_rows * active * entry) + 4 * (encoded + rows) + graph,
     )
 
@@ -169,7 +187,7 @@ class _Reader:
     Args:
         sae: the SAE.
         source: gives what the encoder reads, where effects do not.
-        hook_points: what the encoder reads.
+        plan: says what the encoder reads, and how many rows there are at a position.
         blocks: the text.
         effects: estimates the effects on the loss.
     """
@@ -178,12 +196,12 @@ class _Reader:
         self,
         sae: SparseAutoencoder,
         source: RowSource,
-        hook_points: Sequence[str],
+        plan: CollectPlan,
         blocks: TokenBlocks,
         effects: LossEffects | None,
     ) -> None:
         self.blocks = blocks
-        self._sae, self._source, self._hook_points, self._effects = sae, source, hook_points, effects
+        self._sae, self._source, self._plan, self._effects = sae, source, plan, effects
         self._piece_blocks = source.piece_blocks if effects is None else effects.forward_blocks
 
     def chunk(self, span: Int[Tensor, " chosen"], on_read: Callable[[int], None]) -> CodeChunk:
@@ -191,7 +209,7 @@ class _Reader:
 
         Args:
             span: numbers of the blocks.
-            on_read: told before every piece how many rows were read.
+            on_read: told before every piece how many tokens were read.
         """
         parts: list[SparseActs] = []
         effects: list[Tensor] = []
@@ -201,16 +219,17 @@ class _Reader:
             acts, estimated = self._piece(piece)
             parts.append(acts)
             effects += [] if estimated is None else [estimated]
-            done += acts.pattern.num_rows
+            done += acts.pattern.num_rows // self._plan.rows_per_position
         return CodeChunk(
             blocks=self.blocks.select(span), acts=stack_acts(parts), effects=torch.cat(effects) if effects else None
         )
 
     def _piece(self, piece: Int[Tensor, " chosen"]) -> tuple[SparseActs, Float[Tensor, " nnz"] | None]:
+        hook_points = self._plan.hook_points
         if self._effects is None:
-            return encode_positive(self._sae, join_rows(self._source.rows(self.blocks, piece).values, self._hook_points)), None
+            return encode_positive(self._sae, join_rows(self._source.rows(self.blocks, piece).values, hook_points)), None
         seen = self._effects.run(self.blocks.select(piece))
-        x = join_rows(seen.values, self._hook_points)
+        x = join_rows(seen.values, hook_points)
         acts = encode_positive(self._sae, x)
         return acts, self._effects.estimate(acts, seen.gradients, x)
 

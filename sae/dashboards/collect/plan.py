@@ -28,9 +28,10 @@ class CollectPlan:
         blocks_sha256: fingerprint of the token blocks.
         num_blocks: token blocks.
         context_length: positions in a block.
-        num_rows: kept positions of all blocks.
+        num_rows: kept positions of all blocks: tokens that latents are read on.
         chunk_blocks: blocks in a chunk; the last may have fewer.
         effects: how effects on the loss are estimated; None where they are not.
+        layers: names of the layers where each position has a row for each of several; empty where it has one row.
         format_version: of this layout.
     """
 
@@ -45,12 +46,18 @@ class CollectPlan:
     num_rows: int
     chunk_blocks: int
     effects: Mapping[str, Any] | None
+    layers: tuple[str, ...] = ()
     format_version: int = FORMAT_VERSION
 
     @property
     def identity(self) -> str:
         """Checksum of all of it; each chunk carries it, so that chunks of two collections are told apart."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+        return hashlib.sha256(json.dumps(self._content(), sort_keys=True).encode()).hexdigest()
+
+    @property
+    def rows_per_position(self) -> int:
+        """Rows of codes for each kept position."""
+        return max(1, len(self.layers))
 
     @property
     def num_chunks(self) -> int:
@@ -64,7 +71,14 @@ class CollectPlan:
 
     def to_json(self) -> str:
         """The text of the manifest file."""
-        return json.dumps({"identity": self.identity, **asdict(self)}, indent=1) + "\n"
+        return json.dumps({"identity": self.identity, **self._content()}, indent=1) + "\n"
+
+    def _content(self) -> dict[str, Any]:
+        """All of it; without layers it is as it was before there were any."""
+        content = asdict(self)
+        if not self.layers:
+            del content["layers"]
+        return content
 
     def difference(self, other: "CollectPlan") -> str:
         """The first thing in which another plan differs, in the reader's words."""
@@ -72,6 +86,7 @@ class CollectPlan:
             ("SAE", "sae_sha256"),
             ("text (token blocks)", "blocks_sha256"),
             ("hook points", "hook_points"),
+            ("layers", "layers"),
             ("blocks a chunk", "chunk_blocks"),
             ("effects on the loss", "effects"),
             ("origin", "belongs_to"),
@@ -102,7 +117,8 @@ def read_plan(folder: Path) -> CollectPlan:
     if version != FORMAT_VERSION:
         raise UserError(f"{path} has format version {version}; this version of sae reads {FORMAT_VERSION}. {again}")
     try:
-        plan = CollectPlan(**{**content, "hook_points": tuple(content["hook_points"])})
+        tuples = {name: tuple(content[name]) for name in ("hook_points", "layers") if name in content}
+        plan = CollectPlan(**{**content, **tuples})
     except (TypeError, KeyError) as error:
         raise UserError(f"{path} is damaged: {error}. {again}") from error
     if plan.identity != identity:

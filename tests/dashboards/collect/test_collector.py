@@ -154,6 +154,7 @@ class Counted:
     def __init__(self, source):
         self.source, self.asked = source, []
         self.widths, self.dtype, self.piece_blocks = source.widths, source.dtype, source.piece_blocks
+        self.layers, self.rows_per_position = source.layers, source.rows_per_position
 
     def rows(self, blocks, index):
         self.asked.append(index.tolist())
@@ -173,7 +174,7 @@ def test_no_more_is_read_at_once_than_the_source_says(tmp_path):
 class Unasked:
     """A source that must not be asked."""
 
-    widths, dtype, piece_blocks = {}, torch.float64, 1
+    widths, dtype, piece_blocks, layers, rows_per_position = {}, torch.float64, 1, (), 1
 
     def rows(self, blocks, index):
         raise AssertionError("the model was run twice")
