@@ -72,6 +72,13 @@ class LanguageModel:
         return self.module.config.get_text_config().vocab_size
 
     @property
+    def most_positions(self) -> int | None:
+        """Tokens that the model can read at once, marks included; None where nothing says."""
+        config = self.module.config.get_text_config()
+        said = (getattr(config, "max_position_embeddings", None), getattr(self.tokenizer, "model_max_length", None))
+        return min((number for number in said if isinstance(number, int)), default=None)
+
+    @property
     def has_lm_head(self) -> bool:
         """Whether the model predicts next tokens: only then do cross-entropy and KL exist."""
         return type(self.module).__name__ in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values()

@@ -22,7 +22,7 @@ HOSTILE = [
 ]
 
 
-@pytest.mark.parametrize("key", ["manifest", "texts/0", "latents/17", "search/2"])
+@pytest.mark.parametrize("key", ["manifest", "texts/0", "latents/17", "search/2", "factors/0"])
 @pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
 def test_any_text_comes_back_and_the_file_is_one_call_of_plain_ascii(key, text):
     payload = {"strings": [{"id": 1, "text": text}], text[:50]: 0.1}
@@ -35,9 +35,10 @@ def test_any_text_comes_back_and_the_file_is_one_call_of_plain_ascii(key, text):
     json.loads(call[2])
 
 
-def test_large_kinds_are_base64_of_gzip_of_json():
-    content = script("latents/3", {"first": 96})
-    packed = json.loads(content.removeprefix(b'dashboard.put("latents/3",').removesuffix(b");\n"))
+@pytest.mark.parametrize("kind", ["latents", "search", "factors", "words", "paths"])
+def test_large_kinds_are_base64_of_gzip_of_json(kind):
+    content = script(f"{kind}/3", {"first": 96})
+    packed = json.loads(content.removeprefix(f'dashboard.put("{kind}/3",'.encode()).removesuffix(b");\n"))
     assert json.loads(gzip.decompress(base64.b64decode(packed))) == {"first": 96}
 
 

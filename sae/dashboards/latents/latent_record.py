@@ -1,6 +1,5 @@
 """From arrays over the latents of one file to what the browser reads: here alone is a step for every latent."""
 
-import itertools
 from dataclasses import dataclass
 from typing import Any, Literal, final
 
@@ -8,24 +7,15 @@ import numpy as np
 
 from sae.dashboards.latents.examples import Examples, Windows
 from sae.dashboards.latents.explanations import Explanations
-from sae.dashboards.latents.logits import DirectLogits
 from sae.dashboards.latents.neighbours import Listed
+from sae.dashboards.latents.record_parts import cut, histograms, logit_entries, neighbour_entries, pairs, token_entries
 from sae.dashboards.latents.rounding import optional, rounded
 from sae.dashboards.latents.settings import PageSettings
 from sae.dashboards.latents.statistics import ActivationStatistics
 from sae.dashboards.latents.strings import Strings
 from sae.dashboards.latents.token_statistics import TokenStatistics
 from sae.dashboards.latents.weight_parts import WeightParts
-from sae.dashboards.schema import (
-    Bars,
-    Example,
-    ExampleGroup,
-    LatentRecord,
-    LogitWeights,
-    NeighbourEntry,
-    NeuronEntry,
-    TokenEntry,
-)
+from sae.dashboards.schema import Example, ExampleGroup, LatentRecord, NeuronEntry
 
 __all__ = ["LatentParts", "latent_records"]
 
@@ -62,17 +52,17 @@ def latent_records(
     numbers = {name: optional(getattr(activations, name)) for name in ("density", "max", "mean", "std", "skewness", "kurtosis")}
     numbers |= {name: optional(getattr(parts.tokens, name)) for name in ("concentration", "entropy")}
     numbers["decoder_norm"] = optional(parts.weights.norm)
-    tokens = _token_entries(parts.tokens, strings)
+    tokens = token_entries(parts.tokens, strings)
     groups = _groups(parts, settings, _examples(parts.windows, strings))
-    histograms = _histograms(activations, settings.bins)
-    logits = _logits(parts.weights.logits, strings, len(parts))
-    by_decoder, by_firings = _neighbours(parts.weights.neighbours), _neighbours(parts.coactive)
+    bars = histograms(activations, settings.bins)
+    logits = logit_entries(parts.weights.logits, strings, len(parts))
+    by_decoder, by_firings = neighbour_entries(parts.weights.neighbours), neighbour_entries(parts.coactive)
     neurons = _neurons(parts.weights)
     return [
         LatentRecord(
             latent=parts.first + i,
             fired=fired,
-            histogram=histograms[i],
+            histogram=bars[i],
             tokens=tokens[i],
             logits=logits[i],
             decoder_neighbours=by_decoder[i],
@@ -87,57 +77,20 @@ def latent_records(
     ]
 
 
-def _histograms(activations: ActivationStatistics, bins: int) -> list[Bars]:
-    edges = rounded(np.nan_to_num(activations.max)[:, None] * np.arange(bins + 1) / bins).tolist()
-    counts, fired = activations.histogram.tolist(), activations.fired.tolist()
-    return [Bars(edges=edges[i], counts=counts[i]) if fired[i] else Bars(edges=[0.0], counts=[]) for i in range(len(fired))]
-
-
-def _token_entries(tokens: TokenStatistics, strings: Strings) -> list[list[TokenEntry]]:
-    columns = (strings.places(tokens.token), tokens.count, rounded(tokens.share), rounded(tokens.mean))
-    entries = [
-        TokenEntry(token=token, count=count, share=share, mean=mean)
-        for token, count, share, mean in zip(*(column.tolist() for column in columns), strict=True)
-    ]
-    return _cut(entries, tokens.offsets)
-
-
-def _logits(logits: DirectLogits | None, strings: Strings, latents: int) -> list[LogitWeights | None]:
-    if logits is None:
-        return [None] * latents
-    bins = logits.histogram.shape[1]
-    edges = rounded(logits.low[:, None] + (logits.high - logits.low)[:, None] * np.arange(bins + 1) / bins).tolist()
-    raised, lowered = (_pairs(listed, strings.places(listed.number)) for listed in (logits.raised, logits.lowered))
-    return [
-        LogitWeights(raised=raised[i], lowered=lowered[i], histogram=Bars(edges=edges[i], counts=counts))
-        for i, counts in enumerate(logits.histogram.tolist())
-    ]
-
-
-def _neighbours(listed: Listed) -> list[list[NeighbourEntry]]:
-    return [[NeighbourEntry(latent=latent, value=value) for latent, value in own] for own in _pairs(listed, listed.number)]
-
-
 def _neurons(weights: WeightParts) -> list[list[NeuronEntry]]:
     shares = rounded(weights.neuron_shares).tolist()
     return [
         [NeuronEntry(dimension=dimension, weight=weight, share=shares[i][j]) for j, (dimension, weight) in enumerate(own)]
-        for i, own in enumerate(_pairs(weights.neurons, weights.neurons.number))
+        for i, own in enumerate(pairs(weights.neurons, weights.neurons.number))
     ]
 
 
-def _pairs(listed: Listed, numbers: np.ndarray) -> list[list[tuple[int, float]]]:
-    """Numbers as they stand in the file, and values, as far as each list goes."""
-    rows = zip(numbers.tolist(), rounded(listed.value).tolist(), (listed.number >= 0).sum(axis=1).tolist(), strict=True)
-    return [list(zip(own[:end], values[:end], strict=True)) for own, values, end in rows]
-
-
 def _examples(windows: Windows, strings: Strings) -> list[Example]:
-    tokens = _cut(strings.places(windows.tokens).tolist(), windows.token_offsets)
-    places, acts = (_cut(array.tolist(), windows.act_offsets) for array in (windows.places, rounded(windows.acts)))
+    tokens = cut(strings.places(windows.tokens).tolist(), windows.token_offsets)
+    places, acts = (cut(array.tolist(), windows.act_offsets) for array in (windows.places, rounded(windows.acts)))
     effects: list[Any] = [None] * len(tokens)
     if windows.effects is not None:
-        effects = _cut(rounded(windows.effects).tolist(), windows.act_offsets)
+        effects = cut(rounded(windows.effects).tolist(), windows.act_offsets)
     columns = [array.tolist() for array in (windows.document, windows.block, windows.start, windows.peak)]
     return [
         Example(
@@ -159,7 +112,7 @@ def _groups(parts: LatentParts, settings: PageSettings, examples: list[Example])
     kinds = settings.intervals + 2
     edges = np.nan_to_num(parts.activations.max)[:, None] * np.arange(settings.intervals, -1, -1) / settings.intervals
     edges, firings = rounded(edges).tolist(), parts.examples.firings.tolist()
-    chosen = _cut(examples, parts.examples.offsets)
+    chosen = cut(examples, parts.examples.offsets)
 
     def group(latent: int, kind: int) -> ExampleGroup:
         name: Literal["top", "interval", "random"] = "interval"
@@ -173,8 +126,3 @@ def _groups(parts: LatentParts, settings: PageSettings, examples: list[Example])
         return ExampleGroup(kind=name, low=low, high=high, count=firings[number], examples=chosen[number])
 
     return [[group(latent, kind) for kind in range(kinds)] for latent in range(len(edges))]
-
-
-def _cut(items: list[Any], offsets: np.ndarray) -> list[list[Any]]:
-    bounds = offsets.tolist()
-    return [items[low:high] for low, high in itertools.pairwise(bounds)]

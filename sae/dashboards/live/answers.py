@@ -1,9 +1,9 @@
 """What the server answers, without HTTP: from checked fields to what the browser is sent."""
 
 import importlib.metadata
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, final
+from typing import Any, Protocol, final, runtime_checkable
 
 import torch
 
@@ -11,12 +11,32 @@ from sae.dashboards.collect.codes import CollectedCodes
 from sae.dashboards.live.messages import AblateAnswer, Continuation, HelloAnswer, Limits, SteerAnswer
 from sae.dashboards.live.requests import Ablation, defaults, read_ablation, read_continuing, read_text
 from sae.dashboards.live.steering import Written, continue_text
-from sae.dashboards.live.text_page import TextReader, TextTooLong
+from sae.dashboards.live.text_block import TextTooLong
+from sae.dashboards.live.text_page import TextReader
 from sae.dashboards.schema import TextPage, TokenText
 from sae.errors import UserError
 from sae.tokens.blocks import TokenBlocks
 
-__all__ = ["Answers"]
+__all__ = ["Answering", "Answers"]
+
+
+@runtime_checkable
+class Answering(Protocol):
+    """What the server asks."""
+
+    @property
+    def limits(self) -> Limits:
+        """Of requests."""
+        ...
+
+    @property
+    def posts(self) -> Mapping[str, Callable[[Mapping[str, Any]], Any]]:
+        """What is answered to which POST: from checked JSON fields to JSON."""
+        ...
+
+    def hello(self) -> HelloAnswer:
+        """What can be asked."""
+        ...
 
 
 @final
@@ -47,6 +67,11 @@ class Answers:
             "defaults": defaults(self.limits),
         }
 
+    @property
+    def posts(self) -> dict[str, Callable[[Mapping[str, Any]], Any]]:
+        """What is answered to which POST."""
+        return {"text": self.text, "steer": self.steer, "ablate": self.ablate}
+
     def text(self, fields: Mapping[str, Any]) -> TextPage:
         """Answer of `/api/text`.
 
@@ -66,7 +91,7 @@ class Answers:
         prompt = self.reader.blocks(asked.text).ids[0]
         if int(prompt[-1]) == subject.model.document_end:
             prompt = prompt[:-1]
-        most = subject.most_positions
+        most = subject.model.most_positions
         if most is not None and len(prompt) + asked.new_tokens > most:
             raise TextTooLong(
                 f"The text has {len(prompt)} tokens and {asked.new_tokens} new ones were asked for; the model reads {most}. "
@@ -117,11 +142,7 @@ class Answers:
             if not self.collected.is_dir():
                 raise UserError("The dashboard's collected text is no longer in its folder: build the dashboard again.")
             self._codes = CollectedCodes(self.collected)
-        codes, block = self._codes, asked.block
-        if block >= codes.num_blocks:
-            raise UserError(f"There is no block {block}: the dashboard's text has {codes.num_blocks}, numbered from 0.")
-        number = max(number for number in range(len(codes)) if codes.first_block(number) <= block)
-        return codes.chunk(number).blocks.select(torch.tensor([block - codes.first_block(number)]))
+        return self._codes.block(asked.block)
 
     def _shown(self, prompt: list[int], written: Written) -> Continuation:
         ids, ended = written

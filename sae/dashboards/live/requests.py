@@ -1,11 +1,11 @@
 """What comes in over HTTP, checked field by field: a mistake is answered with what came and what was expected."""
 
-import difflib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from sae.dashboards.live.fields import kind_of, known_fields, list_field, number_field, text_field, whole_field
 from sae.dashboards.live.messages import Defaults, Limits
 from sae.errors import UserError
 
@@ -72,7 +72,7 @@ def read_object(body: bytes) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise UserError(f'The body is not JSON ({error}). Expected an object such as {{"text": "..."}}.') from None
     if not isinstance(value, dict):
-        raise UserError(f'The body is JSON of {_kind(value)}. Expected an object such as {{"text": "..."}}.')
+        raise UserError(f'The body is JSON of {kind_of(value)}. Expected an object such as {{"text": "..."}}.')
     return value
 
 
@@ -82,8 +82,8 @@ def read_text(fields: Mapping[str, Any]) -> str:
     Raises:
         UserError: a field is missing, unknown or of another kind.
     """
-    _known(fields, ("text",))
-    return _text(fields)
+    known_fields(fields, ("text",))
+    return text_field(fields)
 
 
 def read_continuing(fields: Mapping[str, Any], limits: Limits) -> Continuing:
@@ -92,24 +92,24 @@ def read_continuing(fields: Mapping[str, Any], limits: Limits) -> Continuing:
     Raises:
         UserError: a field is missing, unknown, of another kind or beyond its limits.
     """
-    _known(fields, ("text", "clamps", "new_tokens", "temperature", "seed"))
+    known_fields(fields, ("text", "clamps", "new_tokens", "temperature", "seed"))
     clamps: dict[int, float] = {}
-    for place, entry in enumerate(_list(fields, "clamps", limits["clamps"])):
+    for place, entry in enumerate(list_field(fields, "clamps", limits["clamps"])):
         name = f"clamps[{place}]"
         if not isinstance(entry, dict):
-            raise UserError(f'{name} is {_kind(entry)}. Expected an object such as {{"latent": 3, "value": 20}}.')
-        _known(entry, ("latent", "value"), of=name)
-        latent = _whole(entry, "latent", 0, MOST_SEED, of=f"{name}.")
+            raise UserError(f'{name} is {kind_of(entry)}. Expected an object such as {{"latent": 3, "value": 20}}.')
+        known_fields(entry, ("latent", "value"), of=name)
+        latent = whole_field(entry, "latent", 0, MOST_SEED, of=f"{name}.")
         if latent in clamps:
             raise UserError(f"{name} holds latent {latent} a second time. Give each latent once.")
-        clamps[latent] = _number(entry, "value", -MOST_VALUE, MOST_VALUE, of=f"{name}.")
+        clamps[latent] = number_field(entry, "value", -MOST_VALUE, MOST_VALUE, of=f"{name}.")
     other = defaults(limits)
     return Continuing(
-        text=_text(fields),
+        text=text_field(fields),
         clamps=clamps,
-        new_tokens=_whole(fields, "new_tokens", 1, limits["new_tokens"], default=other["new_tokens"]),
-        temperature=_number(fields, "temperature", 0.0, MOST_TEMPERATURE, default=other["temperature"]),
-        seed=_whole(fields, "seed", 0, MOST_SEED, default=other["seed"]),
+        new_tokens=whole_field(fields, "new_tokens", 1, limits["new_tokens"], default=other["new_tokens"]),
+        temperature=number_field(fields, "temperature", 0.0, MOST_TEMPERATURE, default=other["temperature"]),
+        seed=whole_field(fields, "seed", 0, MOST_SEED, default=other["seed"]),
     )
 
 
@@ -119,73 +119,22 @@ def read_ablation(fields: Mapping[str, Any], limits: Limits) -> Ablation:
     Raises:
         UserError: a field is missing, unknown, of another kind or beyond its limits.
     """
-    _known(fields, ("text", "block", "position", "latents"))
+    known_fields(fields, ("text", "block", "position", "latents"))
     text, block = (fields.get(name) is not None for name in ("text", "block"))
     if text == block:
         raise UserError("Give either text or block: the token is one of a text, or one of a block of the collected text.")
     latents = [
-        _whole({f"latents[{place}]": entry}, f"latents[{place}]", 0, MOST_SEED)
-        for place, entry in enumerate(_list(fields, "latents", limits["ablations"]))
+        whole_field({f"latents[{place}]": entry}, f"latents[{place}]", 0, MOST_SEED)
+        for place, entry in enumerate(list_field(fields, "latents", limits["ablations"]))
     ]
     if not latents:
         raise UserError("latents is empty or missing. Expected a list of one or more latents, as in [3, 17].")
     return Ablation(
-        text=_text(fields) if text else None,
-        block=_whole(fields, "block", 0, MOST_SEED) if block else None,
-        position=_whole(fields, "position", 0, MOST_SEED),
+        text=text_field(fields) if text else None,
+        block=whole_field(fields, "block", 0, MOST_SEED) if block else None,
+        position=whole_field(fields, "position", 0, MOST_SEED),
         latents=latents,
     )
-
-
-def _known(fields: Mapping[str, Any], names: tuple[str, ...], *, of: str = "The body") -> None:
-    for name in fields:
-        if name not in names:
-            near = difflib.get_close_matches(name, names, n=1)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
-            raise UserError(f"{of} has the unknown field {name[:40]!r}.{hint} Expected {', '.join(names)}.")
-
-
-def _text(fields: Mapping[str, Any]) -> str:
-    value = fields.get("text")
-    if not isinstance(value, str):
-        raise UserError(f'text is {_kind(value)}. Expected a string, as in {{"text": "The Eiffel Tower"}}.')
-    return value
-
-
-def _list(fields: Mapping[str, Any], name: str, most: int) -> list[Any]:
-    value = fields.get(name, [])
-    if not isinstance(value, list):
-        raise UserError(f"{name} is {_kind(value)}. Expected a list.")
-    if len(value) > most:
-        raise UserError(f"{name} has {len(value)} entries. Expected at most {most}.")
-    return value
-
-
-def _whole(fields: Mapping[str, Any], name: str, low: int, high: int, *, default: int | None = None, of: str = "") -> int:
-    return _between(fields, name, low, high, "a whole number", lambda value: isinstance(value, int), default, of)
-
-
-def _number(
-    fields: Mapping[str, Any], name: str, low: float, high: float, *, default: float | None = None, of: str = ""
-) -> float:
-    return float(_between(fields, name, low, high, "a number", lambda value: isinstance(value, (int, float)), default, of))
-
-
-def _between(
-    fields: Mapping[str, Any], name: str, low: Any, high: Any, expected: str, fits: Callable[[Any], bool], default: Any, of: str
-) -> Any:
-    value = fields.get(name, default)
-    if isinstance(value, bool) or not fits(value) or not low <= value <= high:
-        got = value if isinstance(value, (int, float)) and not isinstance(value, bool) else _kind(value)
-        raise UserError(f"{of}{name} is {str(got)[:40]}. Expected {expected} from {low:g} to {high:g}.")
-    return value
-
-
-def _kind(value: Any) -> str:
-    if value is None:
-        return "missing or null"
-    names = {bool: "true or false", str: "a string", int: "a number", float: "a number", list: "a list", dict: "an object"}
-    return names[type(value)]
 
 
 def _no_constant(name: str) -> Any:

@@ -26,17 +26,17 @@ from starlette.staticfiles import StaticFiles
 from torch import Tensor
 
 from sae.architectures.base import SparseAutoencoder
-from sae.dashboards.live.answers import Answers
+from sae.dashboards.live.answers import Answering, Answers
 from sae.dashboards.live.ending import Ending, ServerEnds
 from sae.dashboards.live.guard import Guard, is_loopback, names_of
 from sae.dashboards.live.reader import COLLECTED, reader_of
 from sae.dashboards.live.requests import LIMITS, body_limit, read_object
-from sae.dashboards.live.text_page import TextTooLong
+from sae.dashboards.live.text_block import TextTooLong
 from sae.errors import UserError
 from sae.models.hook_points import HookPoint
 from sae.models.language_model import LanguageModel
 
-__all__ = ["application", "listen", "serve"]
+__all__ = ["application", "listen", "serve", "serve_answers"]
 
 PAGE = "index.html"
 MOST_REQUESTS = 64  # that are answered or wait; connections that ask nothing do not count
@@ -78,12 +78,46 @@ def serve(
     Raises:
         UserError: there is no dashboard, the SAE is of another size, or the port cannot be had.
     """
+
+    def answers() -> Answers:
+        reader = reader_of(folder, sae=sae, model=model, inputs=inputs, targets=targets, unembedding=unembedding)
+        return Answers(reader, limits=LIMITS, collected=folder / COLLECTED)
+
+    return serve_answers(folder, answers, model=model, host=host, port=port, open_browser=open_browser, say=say)
+
+
+def serve_answers(
+    folder: Path,
+    answers: Callable[[], Answering],
+    *,
+    model: LanguageModel,
+    host: str,
+    port: int,
+    open_browser: bool,
+    say: Callable[[str], None],
+) -> int:
+    """Serve a dashboard's files and answers until Ctrl-C; for the arguments see `serve`.
+
+    Args:
+        folder: of the dashboard.
+        answers: makes what answers, once there is a port.
+        model: that they run.
+        host: to listen on.
+        port: to listen on.
+        open_browser: whether to show the page.
+        say: where the address is told.
+
+    Returns:
+        The exit status: 0.
+
+    Raises:
+        UserError: there is no dashboard, or the port cannot be had.
+    """
     if not (folder / PAGE).is_file():
         raise UserError(f"{folder} holds no dashboard ({PAGE} is missing): build it first, without serve=true.")
     listening = listen(host, port)
     with listening:
-        reader = reader_of(folder, sae=sae, model=model, inputs=inputs, targets=targets, unembedding=unembedding)
-        app = application(folder, Answers(reader, limits=LIMITS, collected=folder / COLLECTED), host=host)
+        app = application(folder, answers(), host=host)
         address = _address(host, listening.getsockname()[1])
         say(f"Serving {folder} at {address} (Ctrl-C ends it)")
         if not is_loopback(host):
@@ -96,7 +130,7 @@ def serve(
     return 0
 
 
-def application(folder: Path, answers: Answers, *, host: str) -> Starlette:
+def application(folder: Path, answers: Answering, *, host: str) -> Starlette:
     """The application without a socket.
 
     Args:
@@ -135,8 +169,7 @@ def application(folder: Path, answers: Answers, *, host: str) -> Starlette:
     def hello(_: Request) -> Response:
         return _json(answers.hello())
 
-    posts = {"text": answers.text, "steer": answers.steer, "ablate": answers.ablate}
-    api = [Route("/hello", hello, methods=["GET"]), *(route(name, answer) for name, answer in posts.items())]
+    api = [Route("/hello", hello, methods=["GET"]), *(route(name, answer) for name, answer in answers.posts.items())]
     routes = [Mount("/api", routes=api), Mount("/", StaticFiles(directory=folder, html=True))]
     guard = Middleware(Guard, names=names_of(host, socket.gethostname()), loopback=is_loopback(host))
     return Starlette(routes=routes, middleware=[guard], exception_handlers={HTTPException: _refuse})

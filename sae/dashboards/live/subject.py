@@ -1,7 +1,6 @@
 """What the live part works on: a model, an SAE, and the places that it reads and writes."""
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import final
 
 from sae.architectures.base import SparseAutoencoder
@@ -40,10 +39,3 @@ class Subject:
         """The hook points in words."""
         inputs, targets = (" + ".join(point.name for point in points) for points in (self.inputs, self.targets))
         return inputs if self.inputs == self.targets else f"{inputs} -> {targets}"
-
-    @cached_property
-    def most_positions(self) -> int | None:
-        """Tokens that the model can read at once, marks included; None where nothing says."""
-        config = self.model.module.config.get_text_config()
-        said = (getattr(config, "max_position_embeddings", None), getattr(self.model.tokenizer, "model_max_length", None))
-        return min((number for number in said if isinstance(number, int)), default=None)

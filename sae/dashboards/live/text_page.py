@@ -10,13 +10,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from sae.activations.texts import token_blocks
 from sae.dashboards.collect.encode import encode_positive, join_rows
 from sae.dashboards.collect.loss_effects import LossEffects, no_effects_reason
 from sae.dashboards.live.quantiles import ActivationQuantiles
 from sae.dashboards.live.subject import Subject
+from sae.dashboards.live.text_block import beginning, one_block
 from sae.dashboards.schema import TextLatent, TextPage, TextToken
-from sae.errors import UserError
 from sae.functional.geometry import normal_rows
 from sae.functional.sparse import SparseActs, gathered_dots
 from sae.models.capture import capture
@@ -24,13 +23,7 @@ from sae.models.next_token import scored_positions
 from sae.tokens.blocks import TokenBlocks
 from sae.tokens.tokenisation import whole_characters
 
-__all__ = ["TextReader", "TextTooLong"]
-
-TITLE_CHARACTERS = 60
-
-
-class TextTooLong(UserError):
-    """A text that is refused for its size."""
+__all__ = ["TextReader"]
 
 
 @final
@@ -69,7 +62,7 @@ class TextReader:
             raise ValueError(f"an unembedding of {unembedding.shape[1]} dimensions for a decoder of {sae.d_out}")
         self.subject, self.texts_of, self.quantiles, self.unembedding = subject, texts_of, quantiles, unembedding
         self.max_latents, self.max_characters = max_latents, max_characters
-        self.max_tokens = min(max_tokens, subject.most_positions or max_tokens)
+        self.max_tokens = min(max_tokens, subject.model.most_positions or max_tokens)
         predicts = no_effects_reason([subject.model]) is None
         self.effects = (
             LossEffects(subject.model, sae, inputs=subject.inputs, targets=subject.targets, forward_blocks=1)
@@ -87,15 +80,7 @@ class TextReader:
             TextTooLong: it has more characters or tokens than are read at once.
             UserError: it has no token.
         """
-        if len(text) > self.max_characters:
-            raise TextTooLong(f"The text has {len(text):,} characters; at most {self.max_characters:,} are read. Shorten it.")
-        blocks = token_blocks(self.subject.model, whole_characters(text), context_length=self.max_tokens)
-        if len(blocks) > 1:
-            raise TextTooLong(
-                f"The text has {int(blocks.keep.sum()):,} tokens; at most {self.max_tokens:,} are read at once, with the marks "
-                "that the model wants around a text. Shorten it."
-            )
-        return blocks
+        return one_block(self.subject.model, text, max_characters=self.max_characters, max_tokens=self.max_tokens)
 
     def page(self, text: str, *, title: str | None = None) -> TextPage:
         """The page of a text.
@@ -125,7 +110,7 @@ class TextReader:
             )
         text = whole_characters(text)
         return {
-            "title": title if title is not None else _beginning(text),
+            "title": title if title is not None else beginning(text),
             "text": text,
             "tokens": tokens,
             "effects": None if seen.effects is None else "gradient",
@@ -208,8 +193,3 @@ class _Reading:
 
 def _optional(values: Float[np.ndarray, " n"]) -> list[float | None]:
     return [None if value != value else value for value in values.tolist()]
-
-
-def _beginning(text: str) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= TITLE_CHARACTERS else f"{line[:TITLE_CHARACTERS].rstrip()} …"

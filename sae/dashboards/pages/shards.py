@@ -18,7 +18,7 @@ from sae.errors import UserError
 
 __all__ = ["PACKED", "column", "column_values", "read_script", "script"]
 
-PACKED = ("latents", "search")
+PACKED = ("latents", "search", "factors", "words", "paths")
 """Kinds of files (the part of a key before its slash) that are compressed: the large ones, loaded when they are needed."""
 
 NUMPY_TYPES: dict[Literal["f32", "i32", "u8"], str] = {"f32": "<f4", "i32": "<i4", "u8": "|u1"}

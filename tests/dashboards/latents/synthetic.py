@@ -10,14 +10,14 @@ from sae.tokens.blocks import TokenBlocks
 class MemoryCodes:
     """Stands for a folder of collected codes."""
 
-    def __init__(self, blocks: TokenBlocks, dense: torch.Tensor, *, effects: bool, chunk_blocks: int) -> None:
+    def __init__(self, blocks: TokenBlocks, dense: torch.Tensor, *, effects: bool, chunk_blocks: int, layers: int = 1) -> None:
         self.blocks, self.num_latents, self.has_effects = blocks, dense.shape[1], effects
         self.read = 0
         self._chunks = []
         for index in torch.arange(len(blocks)).split(chunk_blocks):
             part = blocks.select(index)
-            before = int(blocks.keep[: int(index[0])].sum())
-            acts = sparse_from_dense(dense[before : before + part.num_rows])
+            before = int(blocks.keep[: int(index[0])].sum()) * layers
+            acts = sparse_from_dense(dense[before : before + part.num_rows * layers])
             indices = acts.indices.int()
             pattern = SparsePattern(indices=indices, offsets=acts.offsets, num_latents=self.num_latents)
             acts = SparseActs(values=acts.values, pattern=pattern)

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from sae.dashboards.live.quantiles import ActivationQuantiles, order_statistics
-from sae.dashboards.live.text_page import TextReader, TextTooLong
+from sae.dashboards.live.text_block import TextTooLong
+from sae.dashboards.live.text_page import TextReader
 from sae.errors import UserError
 from tests.cases import D_SAE, every_architecture
 from tests.dashboards.live.subjects import RELU, TEXT, open_model, reader_of, subject_of, unembedding_of
