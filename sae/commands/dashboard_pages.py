@@ -201,7 +201,7 @@ def found_pages(run: Path | None) -> dict[str, bytes]:
         return {}
     places = {RUN_PAGE: run / "report.html", SWEEP_PAGE: _sweep_page(run)}
     found = {name: path.read_text(encoding="utf-8") for name, path in places.items() if path is not None and path.is_file()}
-    return {name: with_link(page, APP[0], "Latents").encode("utf-8") for name, page in found.items()}
+    return {name: with_link(page, APP[0], "\N{LEFTWARDS ARROW} Latents").encode("utf-8") for name, page in found.items()}
 
 
 def _sweep_page(run: Path) -> Path | None:

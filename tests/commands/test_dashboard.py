@@ -59,7 +59,7 @@ def built(finished_run, tmp_path_factory):
 def test_the_folder_has_everything_and_its_numbers_are_right(finished_run, built):
     names = content(built)
     assert {"index.html", "app.js", "app.css", "run.html", "data/manifest.js", "data/latents/0.js"} <= set(names)
-    link = b'<nav><a href="index.html">Latents</a></nav>\n'
+    link = '<nav><a href="index.html">\N{LEFTWARDS ARROW} Latents</a></nav>\n'.encode()
     assert names["run.html"].replace(link, b"") == (finished_run / "report.html").read_bytes()
     assert names["run.html"].count(link) == 1
     assert not [name for name in names if Path(name).name.startswith(".")]
@@ -406,7 +406,7 @@ def test_the_sweep_s_page_comes_along(run_folder):
     (sweep / "sweep.html").write_text(document("sweep", "<p>sweep"))
     assert main([f"from={run_folder}", "dashboard.tokens=600", "dashboard.effects=none"]) == 0
     assert Dashboard(run_folder / "dashboard").manifest["sweep_page"] == "sweep.html"
-    assert '<a href="index.html">Latents</a></nav>\n<p>sweep' in (run_folder / "dashboard" / "sweep.html").read_text()
+    assert " Latents</a></nav>\n<p>sweep" in (run_folder / "dashboard" / "sweep.html").read_text()
 
 
 def test_the_command_that_it_names_serves_what_was_built(run_folder, tmp_path, monkeypatch, capsys):

@@ -89,7 +89,8 @@ class MeasuredEffects:
     @property
     def agreement(self) -> float | None:
         """Rank correlation (Spearman's) of the sizes of estimates and of exact effects; None where there is none."""
-        return rank_correlation(np.abs(self.estimates), np.abs(self.exact))
+        found = rank_correlation(np.abs(self.estimates), np.abs(self.exact))
+        return None if found is None else round(found, 4)
 
 
 def measure_effects(

@@ -1133,8 +1133,8 @@ var dashboard = (() => {
     if (!(activation > 0)) return 0;
     return Math.min(STEPS, Math.max(1, Math.ceil(activation / largest * STEPS)));
   }
-  function underline(effect2, largest) {
-    const thickness = Math.min(EFFECT_STEPS, Math.round(Math.abs(effect2) / largest * EFFECT_STEPS));
+  function underline(effect2, strong) {
+    const thickness = Math.min(EFFECT_STEPS, Math.round(Math.abs(effect2) / strong * EFFECT_STEPS));
     return thickness > 0 ? `${effect2 > 0 ? "raises" : "lowers"} u${thickness}` : "";
   }
   function scaleLegend(largest) {
@@ -1922,8 +1922,8 @@ var dashboard = (() => {
   function examplesView(context, record, strings) {
     const all = record.groups.flatMap((group) => group.examples);
     const effects = all.some((example) => example.effects !== null || Object.keys(example.exact).length > 0);
-    const largestEffect = Math.max(1e-12, ...all.flatMap((example) => example.places.map((place2, i) => Math.abs(example.exact[place2] ?? example.effects?.[i] ?? 0))));
-    const draw = (example) => new ExampleView(context, record, strings, example, largestEffect).element;
+    const strong = strongEffect(all);
+    const draw = (example) => new ExampleView(context, record, strings, example, strong).element;
     const body = h("div", { class: "groups" });
     const intervals = record.groups.filter((group) => group.kind === "interval").length;
     let interval = 0;
@@ -1934,6 +1934,11 @@ var dashboard = (() => {
       h("div", { class: "bar-title" }, h("h2", { id: "examples-title" }, "Examples"), layout3.buttons(body, "Layout of examples")),
       all.length ? [legend(record.max ?? 0, effects), body] : h("p", { class: "quiet" }, "No token of the text makes this latent fire.")
     );
+  }
+  function strongEffect(examples) {
+    const sizes = examples.flatMap((example) => example.places.map((place2, i) => Math.abs(example.exact[place2] ?? example.effects?.[i] ?? 0)));
+    sizes.sort((a, b) => a - b);
+    return Math.max(1e-12, sizes[Math.floor(0.95 * sizes.length)] ?? 0);
   }
   function groupView(group, number2, of, draw) {
     if (!group.examples.length && group.kind !== "interval") return null;
@@ -1952,12 +1957,12 @@ var dashboard = (() => {
     return words2;
   }
   var ExampleView = class {
-    constructor(context, record, strings, example, largestEffect) {
+    constructor(context, record, strings, example, strongEffect2) {
       this.context = context;
       this.record = record;
       this.strings = strings;
       this.example = example;
-      this.largestEffect = largestEffect;
+      this.strongEffect = strongEffect2;
       example.places.forEach((place2, i) => {
         this.acts.set(place2, example.acts[i] ?? 0);
         if (example.effects) this.effects.set(place2, example.effects[i] ?? 0);
@@ -1972,7 +1977,7 @@ var dashboard = (() => {
     record;
     strings;
     example;
-    largestEffect;
+    strongEffect;
     element;
     line;
     acts = /* @__PURE__ */ new Map();
@@ -1981,7 +1986,7 @@ var dashboard = (() => {
       const effect2 = this.example.exact[offset] ?? this.effects.get(offset);
       const names = ["t", `a${step(this.acts.get(offset) ?? 0, this.record.max ?? 0)}`];
       if (offset === this.example.peak) names.push("peak");
-      if (effect2 !== void 0) names.push(underline(effect2, this.largestEffect));
+      if (effect2 !== void 0) names.push(underline(effect2, this.strongEffect));
       return names.join(" ").trim();
     }
     details(offset) {
@@ -3043,7 +3048,7 @@ var dashboard = (() => {
       { class: "text-page" },
       h("div", { class: "text-box" }, h("div", { class: "text-tokens" }, line.element), note),
       h("div", { class: "bar-title" }, h("h2", {}, "Strongest latents on each token"), h("div", { class: "kinds", role: "group", "aria-label": "Order of latents" }, buttons)),
-      h("p", { class: "quiet measures" }, "By ", measures.map((one, i) => [i > 0 && ", ", term(one.term, one.label.toLowerCase())]), page.effects && "; effects on the loss are estimates to first order where they are not called exact", "."),
+      h("p", { class: "quiet measures" }, "By ", measures.map((one, i) => [i > 0 && ", ", term(one.term, one.label.toLowerCase())]), page.effects && ["; effects on the loss are estimated to first order", ablate && " until they are measured"], "."),
       list2
     );
   }

@@ -12,9 +12,9 @@ export function step(activation: number, largest: number): number {
   return Math.min(STEPS, Math.max(1, Math.ceil((activation / largest) * STEPS)));
 }
 
-/** Class of an effect's underline: `raises` or `lowers` with its thickness, empty where it is next to nothing. */
-export function underline(effect: number, largest: number): string {
-  const thickness = Math.min(EFFECT_STEPS, Math.round((Math.abs(effect) / largest) * EFFECT_STEPS));
+/** Class of an effect's underline: `raises` or `lowers` with its thickness, full from `strong` on, empty where it is next to nothing. */
+export function underline(effect: number, strong: number): string {
+  const thickness = Math.min(EFFECT_STEPS, Math.round((Math.abs(effect) / strong) * EFFECT_STEPS));
   return thickness > 0 ? `${effect > 0 ? "raises" : "lowers"} u${thickness}` : "";
 }
 

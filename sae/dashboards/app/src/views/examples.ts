@@ -14,8 +14,8 @@ const layout = new LineLayout("line");
 export function examplesView(context: Context, record: LatentRecord, strings: TokenText[]): HTMLElement {
   const all = record.groups.flatMap((group) => group.examples);
   const effects = all.some((example) => example.effects !== null || Object.keys(example.exact).length > 0);
-  const largestEffect = Math.max(1e-12, ...all.flatMap((example) => example.places.map((place, i) => Math.abs(example.exact[place] ?? example.effects?.[i] ?? 0))));
-  const draw = (example: Example): HTMLElement => new ExampleView(context, record, strings, example, largestEffect).element;
+  const strong = strongEffect(all);
+  const draw = (example: Example): HTMLElement => new ExampleView(context, record, strings, example, strong).element;
   const body = h("div", { class: "groups" });
   const intervals = record.groups.filter((group) => group.kind === "interval").length;
   let interval = 0;
@@ -25,6 +25,13 @@ export function examplesView(context: Context, record: LatentRecord, strings: To
     h("div", { class: "bar-title" }, h("h2", { id: "examples-title" }, "Examples"), layout.buttons(body, "Layout of examples")),
     all.length ? [legend(record.max ?? 0, effects), body] : h("p", { class: "quiet" }, "No token of the text makes this latent fire."),
   );
+}
+
+/** The size from which on underlines are thickest: that of one effect in twenty, so that a few huge ones do not hide all others. */
+function strongEffect(examples: Example[]): number {
+  const sizes = examples.flatMap((example) => example.places.map((place, i) => Math.abs(example.exact[place] ?? example.effects?.[i] ?? 0)));
+  sizes.sort((a, b) => a - b);
+  return Math.max(1e-12, sizes[Math.floor(0.95 * sizes.length)] ?? 0);
 }
 
 function groupView(group: ExampleGroup, number: number, of: number, draw: (example: Example) => HTMLElement): HTMLElement | null {
@@ -56,7 +63,7 @@ class ExampleView {
     private readonly record: LatentRecord,
     private readonly strings: TokenText[],
     private readonly example: Example,
-    private readonly largestEffect: number,
+    private readonly strongEffect: number,
   ) {
     example.places.forEach((place, i) => {
       this.acts.set(place, example.acts[i] ?? 0);
@@ -73,7 +80,7 @@ class ExampleView {
     const effect = this.example.exact[offset] ?? this.effects.get(offset);
     const names = ["t", `a${step(this.acts.get(offset) ?? 0, this.record.max ?? 0)}`];
     if (offset === this.example.peak) names.push("peak");
-    if (effect !== undefined) names.push(underline(effect, this.largestEffect));
+    if (effect !== undefined) names.push(underline(effect, this.strongEffect));
     return names.join(" ").trim();
   }
 

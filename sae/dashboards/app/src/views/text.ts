@@ -146,7 +146,7 @@ export function textView(context: Context, page: TextPage, { clamp, ablate }: Te
     "div", { class: "text-page" },
     h("div", { class: "text-box" }, h("div", { class: "text-tokens" }, line.element), note),
     h("div", { class: "bar-title" }, h("h2", {}, "Strongest latents on each token"), h("div", { class: "kinds", role: "group", "aria-label": "Order of latents" }, buttons)),
-    h("p", { class: "quiet measures" }, "By ", measures.map((one, i) => [i > 0 && ", ", term(one.term, one.label.toLowerCase())]), page.effects && "; effects on the loss are estimates to first order where they are not called exact", "."),
+    h("p", { class: "quiet measures" }, "By ", measures.map((one, i) => [i > 0 && ", ", term(one.term, one.label.toLowerCase())]), page.effects && ["; effects on the loss are estimated to first order", ablate && " until they are measured"], "."),
     list,
   );
 }
