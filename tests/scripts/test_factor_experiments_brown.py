@@ -160,8 +160,8 @@ def test_folds_never_cut_a_file():
     ]
 
 
-def test_choices_are_made_on_training_rows_alone():
-    """Activation 3 of layer 1 tells the classes apart on the training rows; in test rows others do, and are not looked at."""
+def test_the_layer_and_the_activation_that_tell_are_chosen():
+    """Activation 3 of layer 1 tells the classes apart; of whole vectors, that of layer 1 does."""
     generator = np.random.default_rng(1)
     positive = generator.random(200) < 0.5
     files = [f"file{number // 4}" for number in range(200)]
@@ -172,13 +172,22 @@ def test_choices_are_made_on_training_rows_alone():
     assert found.layers == [1] * 4
     assert found.activations == [3] * 4
     assert (found.chosen == positive).mean() > 0.9
-    test = folds == 0
-    inputs[0][test, 0] = 100 * positive[test]  # a giveaway, in test rows of fold 0 alone
-    assert one_factor.predict_by_layers(inputs, positive, folds).layers[0] == 1
     whole = one_factor.predict_by_layers([inputs[1], inputs[2]], positive, folds, files=files)
     assert whole.layers == [0] * 4
     assert whole.activations == []
     assert (whole.chosen == positive).mean() > 0.9
+
+
+def test_test_rows_take_no_part_in_a_choice():
+    """A weak sign everywhere, and a sure one in the rows of fold 0 alone: only fold 1, which learns from them, chooses it."""
+    generator = np.random.default_rng(2)
+    positive, folds = generator.random(300) < 0.5, np.arange(300) % 2
+    inputs = [generator.random((300, 8)) for _ in range(3)]
+    inputs[1][:, 3] += 0.5 * positive
+    inputs[0][:, 0] = np.where(folds == 0, np.where(positive, 100.0, -100.0), 0.0)
+    found = one_factor.predict_by_layers(inputs, positive, folds)
+    assert found.layers == [1, 0]
+    assert found.activations == [3, 0]
 
 
 def test_the_majority_is_that_of_the_other_folds():

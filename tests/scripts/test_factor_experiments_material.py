@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import sae
+from sae.architectures.layer_units import LayerUnits
 from sae.errors import UserError
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "scripts" / "reproduce" / "transformer_factors"))
@@ -55,6 +56,27 @@ def test_the_dictionary_is_kept_and_reconstructs(made):
     assert found["fvu"] < 0.6
     assert json.loads((made.out / "sparse_coding.json").read_text())["seconds"] > 0
     assert torch.equal(sae.load(made.out / "sparse_coding").W_dec, made.dictionary().W_dec)
+
+
+@pytest.mark.slow
+def test_a_saved_dictionary_brings_its_own_layers(made, tmp_path):
+    """Two layers, in units of their own: views take raw rows, and labels say after which block they are."""
+    names = ("layers.0.resid_pre", "layers.4.resid_post")
+    means, scales = torch.randn(2, 384, dtype=torch.float64), torch.tensor([2.0, 0.5], dtype=torch.float64)
+    sae.save(made.dictionary(), tmp_path / "two", layers=LayerUnits(layers=names, means=means, scales=scales))
+    options = argparse.Namespace(**vars(made.options) | {"source": tmp_path / "two", "out": tmp_path})
+    other = material.Material(options)
+    assert [point.name for point in other.points] == list(names)
+    assert other.labels() == ["0", "5"]
+    rows = torch.from_numpy(made.rows(held_out=True)[:14].copy())
+    for number, view in enumerate(other.views()):
+        scaled = ((rows - means[number]) * scales[number]).float()
+        wanted = made.dictionary().encode(scaled) / scales[number]
+        assert torch.allclose(view.encode(rows), wanted.float(), atol=1e-3)
+    assert made.labels() == ["0", "1", "2", "3", "4", "5", "6"]
+    sae.save(made.dictionary(), tmp_path / "one")
+    with pytest.raises(UserError, match="a dictionary of mixed layers is expected"):
+        material.Material(argparse.Namespace(**vars(options) | {"source": tmp_path / "one"}))
 
 
 @pytest.mark.slow

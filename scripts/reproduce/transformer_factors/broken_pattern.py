@@ -32,14 +32,13 @@ def main() -> None:
     """Read the rewrites and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_arguments(parser)
-    parser.add_argument("--from", dest="source", help="the saved dictionary that mid_level.py was given")
     options = parser.parse_args()
     material = Material(options)
     found = material.out / "mid_level.json"
     if not found.exists():
         raise UserError(f"{found} is not there: run mid_level.py with the same options first.")
     factors = {row["pattern"]: row for row in json.loads(found.read_text())}
-    views = material.views(options.source)
+    views = material.views()
     results = [one_pattern(material, views, factors[name], name, seed=options.seed) for name in REWRITES if name in factors]
     write_whole(material.out / "broken_pattern.json", json.dumps(results, indent=1) + "\n")
     show(results, material)
@@ -84,7 +83,7 @@ def show(results: list[dict[str, Any]], material: Material) -> None:
     for row in results:
         cells = [f"{row['mean'][i]:.2f} ({row['low'][i]:.2f} to {row['high'][i]:.2f})" for i in range(len(KINDS))]
         fell = f"{row['fell']['kept']} and {row['fell']['broken']} of {len(row['acts'])}"
-        place = f"{row['factor']}, {material.layer_number(row['layer'])}"
+        place = f"{row['factor']}, {material.labels()[row['layer']]}"
         print(f"| {row['pattern']} | {place} | {' | '.join(cells)} | {fell} |")
 
 

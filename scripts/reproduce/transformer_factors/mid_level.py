@@ -57,10 +57,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_arguments(parser)
     parser.add_argument("--tokens", type=int, default=100_000, help="of each half, in blocks drawn at random")
-    parser.add_argument("--from", dest="source", help="a saved dictionary of the same layers")
     options = parser.parse_args()
     material = Material(options)
-    views = material.views(options.source)
+    views = material.views()
     halves = []
     for held_out in (False, True):
         start = time.perf_counter()
@@ -73,7 +72,7 @@ def main() -> None:
         print(f"{name} half: {len(ids):,} tokens, {seconds:.0f} s", flush=True)
     results = compare(halves[0][:2], halves[1][:2], halves[1][2])
     write_whole(material.out / "mid_level.json", json.dumps(results, indent=1) + "\n")
-    show(results, [material.layer_number(layer) for layer in range(material.layers)])
+    show(results, material.labels())
 
 
 def drawn(blocks: TokenBlocks, tokens: int, *, seed: int) -> tuple[TokenBlocks, Int[np.ndarray, " rows"]]:

@@ -1,6 +1,7 @@
 """Hidden states of all layers: of whole documents, mixed as one dictionary reads them, and of single words in their context."""
 
 import importlib.resources
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -26,6 +27,7 @@ __all__ = [
     "document_blocks",
     "hidden_states",
     "layer_points",
+    "named_points",
     "open_model",
     "read_text",
     "states_at",
@@ -78,6 +80,16 @@ def layer_points(model: LanguageModel, every: int = 1) -> list[HookPoint]:
         resolve_hook_point(model, site="resid_pre", layer=0),
         *(resolve_hook_point(model, site="resid_post", layer=block) for block in blocks),
     ]
+
+
+def named_points(model: LanguageModel, names: Sequence[str]) -> list[HookPoint]:
+    """The places that a dictionary of mixed layers names, such as `layers.3.resid_post`."""
+    found = []
+    for name in names:
+        block = re.fullmatch(r"layers\.(\d+)\.(\w+)", name)
+        site, layer = (name, None) if block is None else (block[2], int(block[1]))
+        found.append(resolve_hook_point(model, site=site, layer=layer))
+    return found
 
 
 def read_text(model: LanguageModel, text: str) -> TokenisedText:
