@@ -128,7 +128,7 @@ def test_from_may_be_left_out_inside_a_run(run_folder, monkeypatch, capsys):
 def test_a_dry_run_says_what_it_would_take_and_writes_nothing(run_folder, capsys):
     before = content(run_folder.parent)
     assert main([f"from={run_folder}", "dry_run=true"]) == 0
-    assert "GB of memory" in capsys.readouterr().err
+    assert re.search(r"to read, about .* to write the pages, about .* GB of memory", capsys.readouterr().err)
     assert content(run_folder.parent) == before
 
 

@@ -75,6 +75,8 @@ def test_exact_effects_come_before_estimates_either_way(open_page: Open):
         page.get_by_role("button", name="Sort by effect", exact=True).click()
     page.locator(".grid-table").get_by_role("button", name="Effect", exact=True).hover()
     expect(page.locator("#tip")).to_contain_text("Large estimates are poor")
+    expect(page.locator("#tip")).to_contain_text("Here 90 firings were measured")
+    expect(page.locator("#tip")).to_contain_text("a rank correlation of 0.13")
     page.get_by_text("About this dashboard").click()
     expect(page.locator(".about")).to_contain_text("90 firings, agreement with their estimates 0.13")
 

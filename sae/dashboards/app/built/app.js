@@ -257,46 +257,6 @@ var dashboard = (() => {
     return catalogue;
   }
 
-  // sae/dashboards/app/src/layers.ts
-  var LAYER_SHADES = 9;
-  var LEVELS = ["low", "middle", "high"];
-  function levelWord(level) {
-    return LEVELS[level] ?? "\u2013";
-  }
-  function layerLabels(layers) {
-    const numbers3 = layers.flatMap(({ number: number2 }) => number2 === null ? [] : [number2]);
-    const apart = new Set(numbers3).size === numbers3.length;
-    return layers.map(({ name, number: number2 }) => apart && number2 !== null ? String(number2) : name);
-  }
-  function layerShade(layer, of) {
-    return 1 + Math.round(layer * (LAYER_SHADES - 1) / Math.max(1, of - 1));
-  }
-
-  // sae/dashboards/app/src/numbers.ts
-  var MISSING = "\u2013";
-  function missing(value) {
-    return value == null || Number.isNaN(value);
-  }
-  function short(value) {
-    if (missing(value)) return MISSING;
-    if (value === 0) return "0";
-    const size2 = Math.abs(value);
-    if (size2 >= 1e-3 && size2 < 1e5) return minus(String(Number(value.toPrecision(size2 >= 1e3 ? 5 : 3))));
-    return minus(value.toExponential(1).replace(".0e", "e").replace("e+", "e"));
-  }
-  function signed(value) {
-    return missing(value) || value <= 0 ? short(value) : `+${short(value)}`;
-  }
-  function percent(share) {
-    return missing(share) ? MISSING : `${short(share * 100)} %`;
-  }
-  function whole(value) {
-    return missing(value) ? MISSING : value.toLocaleString("en");
-  }
-  function minus(digits) {
-    return digits.replace("-", "\u2212").replace("e-", "e\u2212");
-  }
-
   // sae/dashboards/app/src/factor_definitions.ts
   var METHODS = ["lime", "integrated_gradients", "leave_one_out"];
   var FACTOR_DEFINITIONS = {
@@ -428,6 +388,31 @@ var dashboard = (() => {
     return h("div", { hidden: true }, entries);
   }
 
+  // sae/dashboards/app/src/numbers.ts
+  var MISSING = "\u2013";
+  function missing(value) {
+    return value == null || Number.isNaN(value);
+  }
+  function short(value) {
+    if (missing(value)) return MISSING;
+    if (value === 0) return "0";
+    const size2 = Math.abs(value);
+    if (size2 >= 1e-3 && size2 < 1e5) return minus(String(Number(value.toPrecision(size2 >= 1e3 ? 5 : 3))));
+    return minus(value.toExponential(1).replace(".0e", "e").replace("e+", "e"));
+  }
+  function signed(value) {
+    return missing(value) || value <= 0 ? short(value) : `+${short(value)}`;
+  }
+  function percent(share) {
+    return missing(share) ? MISSING : `${short(share * 100)} %`;
+  }
+  function whole(value) {
+    return missing(value) ? MISSING : value.toLocaleString("en");
+  }
+  function minus(digits) {
+    return digits.replace("-", "\u2212").replace("e-", "e\u2212");
+  }
+
   // sae/dashboards/app/src/tip.ts
   var contents = /* @__PURE__ */ new WeakMap();
   var HIDE_AFTER_MS = 120;
@@ -447,8 +432,8 @@ var dashboard = (() => {
   }
   function contentOf(element) {
     const key = element.dataset["term"];
-    if (key) return [h("b", {}, DEFINITIONS[key].name), h("p", {}, DEFINITIONS[key].means)];
-    return contents.get(element)?.() ?? [];
+    const own = contents.get(element)?.() ?? [];
+    return key ? [h("b", {}, DEFINITIONS[key].name), h("p", {}, DEFINITIONS[key].means), ...own] : own;
   }
   function showAt(left, top, bottom, content) {
     if (!box) return;
@@ -512,6 +497,44 @@ var dashboard = (() => {
     }, { capture: true, passive: true });
   }
 
+  // sae/dashboards/app/src/effects.ts
+  function effectWords(catalogue, latent2) {
+    const nats = catalogue.value("effect", latent2);
+    return Number.isNaN(nats) || isExact(catalogue, latent2) ? short(nats) : `\u2248 ${short(nats)}`;
+  }
+  function isExact(catalogue, latent2) {
+    return catalogue.value("effect_exact", latent2) === 1;
+  }
+  function effectCell(catalogue, latent2) {
+    const words2 = h("span", {}, effectWords(catalogue, latent2));
+    tip(words2, () => [isExact(catalogue, latent2) ? "Exact: the latent was removed, and the model run again." : "The largest estimate to first order; exact effects may differ much."]);
+    return words2;
+  }
+  function effectTerm(manifest) {
+    const name = term("effect");
+    const found = manifest?.exact_effects;
+    if (found && found.agreement !== null) {
+      const { firings, agreement } = found;
+      tip(name, () => [h("p", {}, `Here ${whole(firings)} firings were measured: their sizes and those of their estimates have a rank correlation of ${short(agreement)}.`)]);
+    }
+    return name;
+  }
+
+  // sae/dashboards/app/src/layers.ts
+  var LAYER_SHADES = 9;
+  var LEVELS = ["low", "middle", "high"];
+  function levelWord(level) {
+    return LEVELS[level] ?? "\u2013";
+  }
+  function layerLabels(layers) {
+    const numbers3 = layers.flatMap(({ number: number2 }) => number2 === null ? [] : [number2]);
+    const apart = new Set(numbers3).size === numbers3.length;
+    return layers.map(({ name, number: number2 }) => apart && number2 !== null ? String(number2) : name);
+  }
+  function layerShade(layer, of) {
+    return 1 + Math.round(layer * (LAYER_SHADES - 1) / Math.max(1, of - 1));
+  }
+
   // sae/dashboards/app/src/context.ts
   function factorsInfo(context) {
     return context.manifest?.factors ?? null;
@@ -527,19 +550,12 @@ var dashboard = (() => {
     if (catalogue) tip(link, () => summary(context, catalogue, latent2));
     return link;
   }
-  function effect(catalogue, latent2) {
-    const nats = catalogue.value("effect", latent2);
-    return Number.isNaN(nats) || isExact(catalogue, latent2) ? short(nats) : `\u2248 ${short(nats)}`;
-  }
-  function isExact(catalogue, latent2) {
-    return catalogue.value("effect_exact", latent2) === 1;
-  }
   function summary(context, catalogue, latent2) {
     const top = catalogue.topToken(latent2);
     const explanation = catalogue.explanation(latent2);
     const info = factorsInfo(context);
     const lines = [h("b", {}, `${info ? "Factor" : "Latent"} ${latent2}`), h("p", {}, `Active on ${percent(catalogue.value("density", latent2))} of ${info ? "vectors" : "tokens"}`)];
-    if (catalogue.has("effect")) lines.push(h("p", {}, `Effect on the loss up to ${effect(catalogue, latent2)} nats`));
+    if (catalogue.has("effect")) lines.push(h("p", {}, `Effect on the loss up to ${effectWords(catalogue, latent2)} nats`));
     const layer = info?.layers[catalogue.value("peak_layer", latent2)];
     if (layer) lines.push(h("p", {}, `Level ${levelWord(catalogue.value("level", latent2))}, strongest at ${layer.name}`));
     if (top) lines.push(h("p", {}, "Most often on ", token(top.text)));
@@ -1133,9 +1149,9 @@ var dashboard = (() => {
     if (!(activation > 0)) return 0;
     return Math.min(STEPS, Math.max(1, Math.ceil(activation / largest * STEPS)));
   }
-  function underline(effect2, strong) {
-    const thickness = Math.min(EFFECT_STEPS, Math.round(Math.abs(effect2) / strong * EFFECT_STEPS));
-    return thickness > 0 ? `${effect2 > 0 ? "raises" : "lowers"} u${thickness}` : "";
+  function underline(effect, strong) {
+    const thickness = Math.min(EFFECT_STEPS, Math.round(Math.abs(effect) / strong * EFFECT_STEPS));
+    return thickness > 0 ? `${effect > 0 ? "raises" : "lowers"} u${thickness}` : "";
   }
   function scaleLegend(largest) {
     const swatches = Array.from({ length: STEPS }, (_, i) => h("span", { class: `swatch a${i + 1}` }));
@@ -1983,10 +1999,10 @@ var dashboard = (() => {
     acts = /* @__PURE__ */ new Map();
     effects = /* @__PURE__ */ new Map();
     classes(offset) {
-      const effect2 = this.example.exact[offset] ?? this.effects.get(offset);
+      const effect = this.example.exact[offset] ?? this.effects.get(offset);
       const names = ["t", `a${step(this.acts.get(offset) ?? 0, this.record.max ?? 0)}`];
       if (offset === this.example.peak) names.push("peak");
-      if (effect2 !== void 0) names.push(underline(effect2, this.strongEffect));
+      if (effect !== void 0) names.push(underline(effect, this.strongEffect));
       return names.join(" ").trim();
     }
     details(offset) {
@@ -2012,10 +2028,10 @@ var dashboard = (() => {
         button.disabled = true;
         said.textContent = "running";
         try {
-          const [effect2 = NaN] = await this.context.live.ablate({ block: this.example.block, position: this.example.start + offset, latents: [this.record.latent] });
-          this.example.exact[offset] = effect2;
+          const [effect = NaN] = await this.context.live.ablate({ block: this.example.block, position: this.example.start + offset, latents: [this.record.latent] });
+          this.example.exact[offset] = effect;
           this.line.refresh();
-          said.textContent = `${signed(effect2)} nats, exact`;
+          said.textContent = `${signed(effect)} nats, exact`;
         } catch (error) {
           said.textContent = error.message;
         }
@@ -2025,9 +2041,9 @@ var dashboard = (() => {
       return h("span", { class: "measure" }, button, said);
     }
   };
-  function effectLine(effect2, how) {
-    const words2 = effect2 > 0 ? `raises the loss by ${short(effect2)}` : `lowers the loss by ${short(-effect2)}`;
-    return h("p", {}, h("span", { class: effect2 > 0 ? "raises-word" : "lowers-word" }, `removing it here ${words2} nats`), ` (${how})`);
+  function effectLine(effect, how) {
+    const words2 = effect > 0 ? `raises the loss by ${short(effect)}` : `lowers the loss by ${short(-effect)}`;
+    return h("p", {}, h("span", { class: effect > 0 ? "raises-word" : "lowers-word" }, `removing it here ${words2} nats`), ` (${how})`);
   }
 
   // sae/dashboards/app/src/views/latent.ts
@@ -2060,7 +2076,7 @@ var dashboard = (() => {
     if (!record.explanations.length) return null;
     return h("ul", { class: "explanations" }, record.explanations.map(({ text: text2, source, score }) => h("li", {}, h("bdi", {}, text2), h("small", {}, " ", h("bdi", {}, source), score !== null && [", ", term("score", "score"), ` ${short(score)}`]))));
   }
-  function numbers2({ catalogue }, record) {
+  function numbers2({ catalogue, manifest }, record) {
     const entries = [
       ["density", percent(record.density)],
       ["fired", `${whole(record.fired)} tokens`],
@@ -2073,8 +2089,8 @@ var dashboard = (() => {
       ["entropy", `${short(record.entropy)} bits`],
       ["decoder_norm", short(record.decoder_norm)]
     ];
-    if (catalogue?.has("effect") && record.fired > 0) entries.push(["effect", `${effect(catalogue, record.latent)} nats`]);
-    return numberList(entries.map(([key, value]) => [term(key), value]));
+    if (catalogue?.has("effect") && record.fired > 0) entries.push(["effect", `${effectWords(catalogue, record.latent)} nats`]);
+    return numberList(entries.map(([key, value]) => [key === "effect" ? effectTerm(manifest) : term(key), value]));
   }
   function neurons(record) {
     const rows = record.neurons.map(({ dimension, weight, share }) => [String(dimension), signed(weight), percent(share)]);
@@ -2862,14 +2878,9 @@ var dashboard = (() => {
     for (const key of NUMBERS.filter((name) => catalogue.has(name))) {
       const write = SHARES.has(key) ? percent : short;
       const cell = (latent2) => [key === "effect" ? effectCell(catalogue, latent2) : write(catalogue.value(key, latent2))];
-      columns.push({ key, name: DEFINITIONS[key].name.toLowerCase(), label: term(own(key)), width: WIDE.has(key) ? 8.4 : 6.7, numeric: true, cell });
+      columns.push({ key, name: DEFINITIONS[key].name.toLowerCase(), label: key === "effect" ? effectTerm(context.manifest) : term(own(key)), width: WIDE.has(key) ? 8.4 : 6.7, numeric: true, cell });
     }
     return columns;
-  }
-  function effectCell(catalogue, latent2) {
-    const words2 = h("span", {}, effect(catalogue, latent2));
-    tip(words2, () => [isExact(catalogue, latent2) ? "Exact: the latent was removed, and the model run again." : "The largest estimate to first order; exact effects may differ much."]);
-    return words2;
   }
   function factorColumns({ layers }, catalogue) {
     const labels = layerLabels(layers);
@@ -3028,7 +3039,7 @@ var dashboard = (() => {
         button.disabled = true;
         try {
           const effects = await ablate(at, latents.map(({ latent: latent2 }) => latent2));
-          effects.forEach((effect2, i) => exact[at].set(latents[i].latent, effect2));
+          effects.forEach((effect, i) => exact[at].set(latents[i].latent, effect));
           list2.children[at].replaceWith(row(page.tokens[at], at));
         } catch (error) {
           button.replaceWith(h("span", { role: "alert" }, error.message));

@@ -2,10 +2,11 @@
 
 import type { Catalogue } from "./catalogue";
 import { h } from "./dom";
+import { effectWords } from "./effects";
 import type { FactorManifest, FactorsInfo } from "./factor_schema";
 import { levelWord } from "./layers";
 import type { Live } from "./live";
-import { percent, short } from "./numbers";
+import { percent } from "./numbers";
 import type { Manifest } from "./schema";
 import { tip } from "./tip";
 import { token } from "./visible";
@@ -38,23 +39,13 @@ export function latentLink(context: Context, latent: number, more = ""): HTMLEle
   return link;
 }
 
-/** A latent's largest effect on the loss; a sign stands before an estimate. */
-export function effect(catalogue: Catalogue, latent: number): string {
-  const nats = catalogue.value("effect", latent);
-  return Number.isNaN(nats) || isExact(catalogue, latent) ? short(nats) : `≈ ${short(nats)}`;
-}
-
-export function isExact(catalogue: Catalogue, latent: number): boolean {
-  return catalogue.value("effect_exact", latent) === 1;
-}
-
 /** A latent or factor in a few lines. */
 export function summary(context: Context, catalogue: Catalogue, latent: number): (Node | string)[] {
   const top = catalogue.topToken(latent);
   const explanation = catalogue.explanation(latent);
   const info = factorsInfo(context);
   const lines = [h("b", {}, `${info ? "Factor" : "Latent"} ${latent}`), h("p", {}, `Active on ${percent(catalogue.value("density", latent))} of ${info ? "vectors" : "tokens"}`)];
-  if (catalogue.has("effect")) lines.push(h("p", {}, `Effect on the loss up to ${effect(catalogue, latent)} nats`));
+  if (catalogue.has("effect")) lines.push(h("p", {}, `Effect on the loss up to ${effectWords(catalogue, latent)} nats`));
   const layer = info?.layers[catalogue.value("peak_layer", latent)];
   if (layer) lines.push(h("p", {}, `Level ${levelWord(catalogue.value("level", latent))}, strongest at ${layer.name}`));
   if (top) lines.push(h("p", {}, "Most often on ", token(top.text)));

@@ -30,8 +30,8 @@ function ownerOf(target: EventTarget | null): Element | null {
 
 function contentOf(element: Element): Child[] {
   const key = (element as HTMLElement).dataset["term"];
-  if (key) return [h("b", {}, DEFINITIONS[key as Term].name), h("p", {}, DEFINITIONS[key as Term].means)];
-  return contents.get(element)?.() ?? [];
+  const own = contents.get(element)?.() ?? [];
+  return key ? [h("b", {}, DEFINITIONS[key as Term].name), h("p", {}, DEFINITIONS[key as Term].means), ...own] : own;
 }
 
 /** Shows a tip beside a place on the screen. */

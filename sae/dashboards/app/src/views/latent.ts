@@ -1,8 +1,9 @@
 /** A latent's page: what it fires on, what it does, and which latents are near. */
 
-import { type Context, effect } from "../context";
+import type { Context } from "../context";
 import { DEFINITIONS, type Term, term } from "../definitions";
 import { h } from "../dom";
+import { effectTerm, effectWords } from "../effects";
 import { histogram } from "../histogram";
 import { percent, short, signed, whole } from "../numbers";
 import type { LatentRecord, TokenText } from "../schema";
@@ -39,14 +40,14 @@ function explanations(record: LatentRecord): HTMLElement | null {
     h("li", {}, h("bdi", {}, text), h("small", {}, " ", h("bdi", {}, source), score !== null && [", ", term("score", "score"), ` ${short(score)}`]))));
 }
 
-function numbers({ catalogue }: Context, record: LatentRecord): HTMLElement {
+function numbers({ catalogue, manifest }: Context, record: LatentRecord): HTMLElement {
   const entries: [Term, string][] = [
     ["density", percent(record.density)], ["fired", `${whole(record.fired)} tokens`], ["max", short(record.max)], ["mean", short(record.mean)],
     ["std", short(record.std)], ["skewness", short(record.skewness)], ["kurtosis", short(record.kurtosis)],
     ["concentration", percent(record.concentration)], ["entropy", `${short(record.entropy)} bits`], ["decoder_norm", short(record.decoder_norm)],
   ];
-  if (catalogue?.has("effect") && record.fired > 0) entries.push(["effect", `${effect(catalogue, record.latent)} nats`]);
-  return numberList(entries.map(([key, value]) => [term(key), value]));
+  if (catalogue?.has("effect") && record.fired > 0) entries.push(["effect", `${effectWords(catalogue, record.latent)} nats`]);
+  return numberList(entries.map(([key, value]) => [key === "effect" ? effectTerm(manifest) : term(key), value]));
 }
 
 function neurons(record: LatentRecord): HTMLElement | null {

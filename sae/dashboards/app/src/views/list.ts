@@ -1,9 +1,10 @@
 /** The index: all latents or factors in a table, their densities, and the map. */
 
 import type { Catalogue } from "../catalogue";
-import { type Context, effect, factorsInfo, isExact, latentLink, noun } from "../context";
+import { type Context, factorsInfo, latentLink, noun } from "../context";
 import { DEFINITIONS, type Term, term, termOf } from "../definitions";
 import { type Child, h } from "../dom";
+import { effectCell, effectTerm } from "../effects";
 import type { FactorsInfo } from "../factor_schema";
 import { counted, histogram, type Histogram } from "../histogram";
 import { layerLabels, levelWord } from "../layers";
@@ -14,7 +15,6 @@ import { search } from "../search";
 import type { Manifest } from "../schema";
 import { densityShades, layerShades } from "../shades";
 import { Table, type TableColumn } from "../table";
-import { tip } from "../tip";
 import { token } from "../visible";
 import { Controls, NUMBERS } from "./controls";
 import { indexHead } from "./head";
@@ -119,15 +119,9 @@ function tableColumns(context: Context, catalogue: Catalogue): TableColumn[] {
   for (const key of NUMBERS.filter((name) => catalogue.has(name))) {
     const write = SHARES.has(key) ? percent : short;
     const cell = (latent: number): Child[] => [key === "effect" ? effectCell(catalogue, latent) : write(catalogue.value(key, latent))];
-    columns.push({ key, name: DEFINITIONS[key].name.toLowerCase(), label: term(own(key)), width: WIDE.has(key) ? 8.4 : 6.7, numeric: true, cell });
+    columns.push({ key, name: DEFINITIONS[key].name.toLowerCase(), label: key === "effect" ? effectTerm(context.manifest) : term(own(key)), width: WIDE.has(key) ? 8.4 : 6.7, numeric: true, cell });
   }
   return columns;
-}
-
-function effectCell(catalogue: Catalogue, latent: number): HTMLElement {
-  const words = h("span", {}, effect(catalogue, latent));
-  tip(words, () => [isExact(catalogue, latent) ? "Exact: the latent was removed, and the model run again." : "The largest estimate to first order; exact effects may differ much."]);
-  return words;
 }
 
 function factorColumns({ layers }: FactorsInfo, catalogue: Catalogue): TableColumn[] {
