@@ -8,8 +8,8 @@ again. What is looked at first are maxima of blocks of 16: one pass over the pro
 sixteenth of it is left to search.
 
 On a GPU the k largest of each row are found in one with the product (`sae.functional.triton_kernels`), and searches over a
-batch give as many entries as were asked for, so that the host need not wait for a count (`sae.functional.fixed_counts`).
-`above` must know its count and waits.
+batch give as many entries as were asked for, so that the host need not wait for a count (`sae.functional.queued_search`).
+`above` must know its count and waits, once for each part of the rows.
 """
 
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ from torch import Tensor
 
 from sae.functional import devices
 from sae.functional.encoder_tiles import Tile, WholeRows, merge, tiles_of, top_k_of_tiles
-from sae.functional.fixed_counts import fused_top_k, largest_of_batch
+from sae.functional.queued_search import fused_top_k, largest_of_batch, positive_entries
 from sae.functional.sparse import SparseActs, SparsePattern, bounds, gathered_dots, latent_sums, weight_gradient
 from sae.functional.triton_kernels import weighted_bags
 
@@ -101,7 +101,7 @@ class EncoderProduct:
         return self.at(pattern, values.flatten())
 
     def batch_top_k(self, k: int) -> SparseActs:
-        """The rows * k largest of the batch where they are positive, or positive or not (`sae.functional.fixed_counts`).
+        """The rows * k largest of the batch where they are positive, or positive or not (`sae.functional.queued_search`).
 
         Exact on a CPU too: a sample of rows tells a bound that about twice as many exceed, those are gathered, and the largest
         among them are the largest of all if there are enough of them; if not, the bound is lowered, at last to zero.
@@ -166,13 +166,22 @@ class EncoderProduct:
         values, places = largest_of_batch(
             self._rows, self._weight, self._bias, count, dtype=self._dtype, at_once=BUFFER_ELEMENTS
         )
+        return self._pattern_of(places), values.to(self._weight.dtype)
+
+    def _pattern_of(self, places: Int[Tensor, " nnz"]) -> SparsePattern:
+        """The pattern of entries at row * d_sae + latent, in ascending order."""
         rows = places // self.num_latents
         indices, offsets = (places - rows * self.num_latents).int(), bounds(rows, len(self._rows))
-        return SparsePattern(indices=indices, offsets=offsets, num_latents=self.num_latents), values.to(self._weight.dtype)
+        return SparsePattern(indices=indices, offsets=offsets, num_latents=self.num_latents)
 
     @torch.no_grad()
     def _above(self, bound: Tensor | float) -> tuple[SparsePattern, Tensor]:
         """Pattern and values of `above`."""
+        if devices.host_runs_ahead(self._weight.device):
+            offset = self._bias - bound
+            found, places = positive_entries(self._rows, self._weight, offset, dtype=self._dtype, at_once=BUFFER_ELEMENTS)
+            pattern = self._pattern_of(places)
+            return pattern, found + (bound[pattern.indices] if isinstance(bound, Tensor) else bound)
         tiles = []
         for tile in self._tiles(self._rows, bound):
             rows, latents, values = tile.positive()

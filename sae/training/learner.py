@@ -230,7 +230,8 @@ class Learner(nn.Module):
         """
         l0 = steered_to(self.objective, self.course.coefficients)
         if self.threshold is not None or l0 is not None:
-            x = self.input_space({point: values[point][-self.recipe.calibration_rows :] for point in self.input_space.points})
+            last = {point: values[point][-self.recipe.calibration_rows :] for point in self.input_space.points}
+            x = self.input_space({point: rows.to(self.sae.W_dec.device) for point, rows in last.items()})
             sae = evaluated(self.sae, self.average, self.constraint)
             calibrate_(sae, x, estimate=self.threshold, factor=self.threshold_factor, l0=l0)
 

@@ -89,7 +89,7 @@ class SAEModule(L.LightningModule):
         total = torch.stack(losses).sum()
         self._watch.note(total, step, [number for parts in self._last_losses() for number in parts.values()])
         waits = not devices.host_runs_ahead(total.device)
-        if waits or measure or not optimizer.leaves_out or step + 1 == self.trainer.max_steps:
+        if waits or measure or not optimizer.leaves_out or self._reads_at(step):
             self._refuse_non_finite()
         optimizer.leave_out(None if waits else self._watch.left_out)
         self.manual_backward(total)
@@ -110,6 +110,12 @@ class SAEModule(L.LightningModule):
                 with self.evaluating():
                     learner.finish(datamodule.stream.current_chunk().values)
         datamodule.completed(batch)
+
+    def _reads_at(self, step: int) -> bool:
+        """Whether the device is waited for anyhow in step number `step`: latents are resampled, or it is the last one."""
+        return any(
+            learner.course.resamples_after(step + 1) or step + 1 == learner.budget.steps for learner in self.each().values()
+        )
 
     def _datamodule(self) -> ActivationsDataModule:
         datamodule = self.trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]

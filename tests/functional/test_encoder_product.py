@@ -67,11 +67,13 @@ def test_positive_entries(shape):
     compare(shape, torch.relu, lambda product: product.above(0.0))
 
 
-@settings(max_examples=40, deadline=None)
-@given(shape=shapes, level=st.floats(-1, 3))
-def test_entries_above_a_bound_of_each_latent(shape, level):
+@settings(max_examples=60, deadline=None)
+@given(shape=shapes, level=st.floats(-1, 3), ahead=st.booleans())
+def test_entries_above_a_bound_of_each_latent(shape, level, ahead):
     bound = level + 0.1 * ramp(shape["d_sae"], dtype=shape["dtype"])
-    compare(shape, lambda z: torch.where(z > bound, z, 0), lambda product: product.above(bound))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(devices, "host_runs_ahead", lambda device: ahead)
+        compare(shape, lambda z: torch.where(z > bound, z, 0), lambda product: product.above(bound))
 
 
 @settings(max_examples=80, deadline=None)

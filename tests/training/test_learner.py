@@ -10,6 +10,7 @@ from sae.architectures.relu import ReLUSAE
 from sae.losses.objective import Objective
 from sae.losses.reconstruction import SquaredError
 from sae.losses.sparsity import L1
+from sae.training import learner as learner_module
 from sae.training.learner import Learner
 from sae.training.optimizers import OptimizerSettings
 from sae.training.recipe import Budget, Recipe
@@ -17,6 +18,7 @@ from sae.training.schedule import ScheduleSettings
 from tests.reference.geometry import fvu
 from tests.reference.relu_sae import Weights
 from tests.reference.training_step import NAMES, AdamState, training_step, variance_scale
+from tests.training.nodes import learner_of, widths_of
 from tests.training.tiny import D_IN, D_SAE, HOOK
 
 ROWS, STEPS = 24, 60
@@ -352,3 +354,12 @@ def test_a_loss_is_averaged_over_rows_and_summed_over_dimensions():
     assert float(loss.detach()) == pytest.approx(2.5 / 2 + COEFFICIENT * 2 / 2)
     assert float(learner.batch_metrics["l0"]) == 1.0
     assert float(learner.batch_metrics["fvu"]) == pytest.approx(2.5 / 5)  # variance: 2 * (1.5^2 + 0.5^2)
+
+
+def test_the_last_chunk_is_brought_to_the_device_of_the_weights(monkeypatch):
+    """Chunks stay on the host; weights, scales and centres of a run on a GPU do not."""
+    budget, found = Budget(train_tokens=640, batch_tokens=32), []
+    trained = learner_of("batch_topk", d_in=6, d_sae=20, budget=budget).to("meta")
+    monkeypatch.setattr(learner_module, "calibrate_", lambda sae, x, **settings: found.append(x.device.type))
+    trained.finish({point: torch.ones(40, width) for point, width in widths_of("batch_topk", 6).items()})
+    assert found == ["meta"]

@@ -1,5 +1,7 @@
 """On a GPU a step of training must not wait for the device. Here every step takes the GPU's way on a CPU, under a watch."""
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 
@@ -63,6 +65,25 @@ def test_no_step_waits(name, kernels):
     learner, optimizer, values = begun(name, kernels=kernels, clip_norm=1.0, average_half_life=0.1)
     with NoWaiting():
         take(learner, optimizer, values, 1)
+
+
+@every_node
+@pytest.mark.parametrize("kernels", ["dense", "sparse"])
+def test_a_step_keeps_to_the_device_of_its_weights(name, kernels, monkeypatch):
+    """On `meta` tensors, which have no values to wait for, and which no operation mixes with those of a CPU."""
+    monkeypatch.setattr(torch, "autocast", lambda *args, **settings: nullcontext())  # knows no such device
+    monkeypatch.setattr(torch, "is_autocast_enabled", lambda device: False)
+    if kernels == "sparse" and name in GATHERING:
+        kernels = "auto"
+    learner, _, values = begun(name, kernels=kernels, clip_norm=1.0, average_half_life=0.1)
+    learner.to("meta")
+    some = torch.zeros(3, dtype=torch.int64, device="meta")
+    monkeypatch.setattr(learner._candidates, "at", lambda step: some)
+    optimizer = build_optimizer(learner)
+    learner.loss({point: rows.to("meta") for point, rows in values.items()}, 1, measure=True).backward()
+    learner.before_update(optimizer, measure=True)
+    optimizer.step()
+    learner.after_update(ROWS, 1, optimizer)
 
 
 @pytest.mark.gpu

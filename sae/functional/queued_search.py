@@ -1,0 +1,117 @@
+"""Searches through the encoder's product for devices that the host runs ahead of (`sae.functional.devices`).
+
+Where the size of the result is known beforehand the host does not wait. What such a search gives beyond the positive entries is
+not positive, and becomes zero with no gradient where activations are made of it.
+"""
+
+from collections.abc import Iterator
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from sae.functional import triton_kernels
+
+__all__ = ["fused_top_k", "largest_of_batch", "positive_entries"]
+
+
+@torch.no_grad()
+def fused_top_k(
+    rows: Float[Tensor, "batch d_in"],
+    weight: Float[Tensor, "d_in d_sae"],
+    bias: Float[Tensor, " d_sae"],
+    k: int,
+    *,
+    dtype: torch.dtype,
+) -> tuple[Float[Tensor, "batch {k}"], Int[Tensor, "batch {k}"]] | None:
+    """The k largest of each row of rows @ weight + bias by `encode_top_k`; None where its kernels cannot run.
+
+    Products of float32 are rounded to TF32 where PyTorch's own are (`torch.set_float32_matmul_precision`).
+
+    Args:
+        rows: of a batch.
+        weight: encoder.
+        bias: encoder bias.
+        k: how many of each row; at most d_sae.
+        dtype: of the product.
+    """
+    if not triton_kernels.runs_on(weight) or dtype not in (torch.float32, torch.bfloat16):
+        return None
+    allow_tf32 = torch.get_float32_matmul_precision() != "highest"
+    values, indices = triton_kernels.encode_top_k(rows.to(dtype), weight.to(dtype), bias, k, allow_tf32=allow_tf32)
+    return values.to(weight.dtype), indices
+
+
+@torch.no_grad()
+def largest_of_batch(
+    rows: Float[Tensor, "batch d_in"],
+    weight: Float[Tensor, "d_in d_sae"],
+    bias: Float[Tensor, " d_sae"],
+    count: int,
+    *,
+    dtype: torch.dtype,
+    at_once: int,
+) -> tuple[Float[Tensor, " {count}"], Int[Tensor, " {count}"]]:
+    """The `count` largest of rows @ weight + bias, positive or not, and their places row * d_sae + latent in ascending order.
+
+    The largest of all are the largest among those of each part of the rows.
+
+    Args:
+        rows: of a batch.
+        weight: encoder.
+        bias: encoder bias.
+        count: how many; at most batch * d_sae.
+        dtype: of the product.
+        at_once: pre-activations that exist at a time, whole rows at least.
+    """
+    values = torch.empty(0, dtype=dtype, device=weight.device)
+    places = torch.empty(0, dtype=torch.int64, device=weight.device)
+    for first, pre_acts in _parts(rows, weight, bias, dtype=dtype, at_once=at_once):
+        found = pre_acts.topk(min(count, len(pre_acts)), sorted=False)
+        values = torch.cat([values, found.values])
+        places = torch.cat([places, found.indices + first])
+        if len(values) > count:
+            kept = values.topk(count, sorted=False).indices
+            values, places = values[kept], places[kept]
+    places, order = places.sort()
+    return values[order], places
+
+
+@torch.no_grad()
+def positive_entries(
+    rows: Float[Tensor, "batch d_in"],
+    weight: Float[Tensor, "d_in d_sae"],
+    offset: Float[Tensor, " d_sae"],
+    *,
+    dtype: torch.dtype,
+    at_once: int,
+) -> tuple[Float[Tensor, " nnz"], Int[Tensor, " nnz"]]:
+    """What is positive or not a number of rows @ weight + offset, and its places row * d_sae + latent in ascending order.
+
+    The host waits once for each part of the rows, to learn how many there are.
+
+    Args:
+        rows: of a batch.
+        weight: encoder.
+        offset: what is added to each latent's.
+        dtype: of the product.
+        at_once: pre-activations that exist at a time, whole rows at least.
+    """
+    values, places = [], []
+    for first, pre_acts in _parts(rows, weight, offset, dtype=dtype, at_once=at_once):
+        found = (~(pre_acts <= 0)).nonzero().squeeze(1)
+        values.append(pre_acts[found])
+        places.append(found + first)
+    return torch.cat(values), torch.cat(places)
+
+
+def _parts(
+    rows: Tensor, weight: Tensor, offset: Tensor, *, dtype: torch.dtype, at_once: int
+) -> Iterator[tuple[int, Float[Tensor, " entries"]]]:
+    """The product of some rows after the other, flat, and the place of its first entry."""
+    with torch.autocast(weight.device.type, enabled=False):
+        narrow, offset, d_sae = weight.to(dtype), offset.to(dtype), weight.shape[1]
+        first = 0
+        for part in rows.to(dtype).split(max(1, at_once // d_sae)):
+            yield first, torch.addmm(offset, part, narrow).flatten()
+            first += len(part) * d_sae
