@@ -18,7 +18,7 @@ TEXT_KEY = re.compile(
     r"|module|name|package|path|precision|project|revision|split))"
 )
 # Texts in quotes, in which `${...}` stands for itself and not for another key.
-PROMPTS = "dashboard.texts"
+PROMPTS = ("dashboard.texts", "pages.texts", "pages.words")
 NUMBERS = re.compile(r"(^|,)[+-]?\d+(\.\d*)?(e[+-]?\d{1,2})?".join(("(?:", ")+")), re.IGNORECASE)
 QUOTED = re.compile(r"'([^'\\]|\\.)*'|\"([^\"\\]|\\.)*\"", re.DOTALL)
 FUNCTION = re.compile(r"(?:choice|range|interval|glob|sort|shuffle)\(.*\)")
@@ -34,7 +34,7 @@ def conf_folder() -> Path:
 
 
 def groups(name: str) -> dict[str, list[str]]:
-    """Config groups of a command and the choices in each.
+    """Config groups of a command and the choices in each; of experiments those that say that they are for it.
 
     Args:
         name: of the command's configuration file, without `.yaml`.
@@ -43,11 +43,14 @@ def groups(name: str) -> dict[str, list[str]]:
 
     defaults = yaml.safe_load((conf_folder() / f"{name}.yaml").read_text(encoding="utf-8"))["defaults"]
     used = [next(iter(entry)) for entry in defaults if isinstance(entry, dict)]
-    return {
-        group: sorted(path.stem for path in (conf_folder() / group.partition("@")[0]).glob("*.yaml"))
-        for group in used
-        if not group.startswith("override ")
-    }
+    return {group: _choices(group, name) for group in used if not group.startswith("override ")}
+
+
+def _choices(group: str, command: str) -> list[str]:
+    files = sorted((conf_folder() / group.partition("@")[0]).glob("*.yaml"))
+    if group == "experiment":
+        files = [path for path in files if f"scripts/{command}.py experiment={path.stem}" in path.read_text(encoding="utf-8")]
+    return [path.stem for path in files]
 
 
 def as_hydra_takes_them(arguments: Sequence[str], *, sweeping: bool = False) -> list[str]:
@@ -65,7 +68,7 @@ def as_hydra_takes_them(arguments: Sequence[str], *, sweeping: bool = False) -> 
         if TEXT_KEY.fullmatch(key) and not (sweeping and FUNCTION.fullmatch(value)):
             values = re.findall(r"'[^']*'|\"[^\"]*\"|[^,]+", value) if sweeping else [value]
             value = ",".join(map(_quote, values))
-        elif key == PROMPTS:
+        elif key in PROMPTS:
             value = value.replace("${", "\\${")
         elif NUMBERS.fullmatch(value):
             value = ",".join(map(_whole, value.split(",")))

@@ -17,6 +17,7 @@ from sae.activations.harvest import Harvester
 from sae.commands import dashboard_plan
 from sae.dashboards.collect import collector
 from sae.dashboards.pages.folder import Pages
+from sae.factors.dictionary_fit import DictionaryFit
 from sae.training.learner import Learner
 
 # Moment -> the function and whether to halt before or after it.
@@ -26,12 +27,15 @@ MOMENTS = {
     "checkpoint": (torch, "save", "after"),  # written aside, not yet in its place
     "before resampling": (Learner, "resample", "before"),
     "after resampling": (Learner, "resample", "after"),
+    "a step of a dictionary": (DictionaryFit, "step", "before"),
+    "a checkpoint of a dictionary": (torch, "save", "after"),
     "a chunk of codes": (collector, "write_chunk", "before"),
     "after a chunk of codes": (collector, "write_chunk", "after"),
     "a file of pages": (Pages, "put", "before"),
     "between two renames": (Path, "rename", "after"),
 }
-OF_DASHBOARDS = list(MOMENTS)[-4:]  # of scripts/dashboard.py; the others of scripts/train.py
+OF_DASHBOARDS = list(MOMENTS)[-4:]  # of scripts/dashboard.py
+OF_FACTORS = list(MOMENTS)[-6:-4]  # of scripts/factors.py; the others of scripts/train.py
 CHUNK_ROWS = 512  # eight chunks of the tiny text
 
 
@@ -62,7 +66,7 @@ if __name__ == "__main__":
     moment, number, signs, *arguments = sys.argv[1:]
     halt_at(moment, int(number), Path(signs))
     dashboard_plan.CHUNK_ROWS = CHUNK_ROWS
-    name = "dashboard.py" if moment in OF_DASHBOARDS else "train.py"
+    name = "dashboard.py" if moment in OF_DASHBOARDS else "factors.py" if moment in OF_FACTORS else "train.py"
     script = Path(__file__).parent.parent.parent / "scripts" / name
     sys.argv = [str(script), *arguments]
     runpy.run_path(str(script), run_name="__main__")

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.commands.conftest import typed
+from tests.commands.test_factors import typed as typed_factors
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -43,8 +44,8 @@ KILLS = [
 ]
 
 
-def start(arguments, log, *moment):
-    command = ["-m", "tests.commands.paused", *map(str, moment)] if moment else ["scripts/train.py"]
+def start(arguments, log, *moment, script="train.py"):
+    command = ["-m", "tests.commands.paused", *map(str, moment)] if moment else [f"scripts/{script}"]
     with log.open("ab") as file:
         return subprocess.Popen([sys.executable, *command, *arguments], cwd=ROOT, stdout=file, stderr=file)
 
@@ -102,3 +103,52 @@ def test_a_run_killed_six_times_equals_the_uninterrupted_one(decoder, text, tmp_
     assert "Traceback" not in said
     assert "Warning" not in said
     assert steps == [0, 12, 24, 24, 33, 36]  # saved by then: each kill came where it was meant to
+
+
+# Of the steps two are the plan's; a checkpoint after every fourth.
+KILLS_OF_FACTORS = [
+    ("a step of a dictionary", 8, signal.SIGKILL, -9),
+    ("a checkpoint of a dictionary", 2, signal.SIGKILL, -9),
+    ("a step of a dictionary", 5, signal.SIGTERM, 143),
+]
+
+
+@pytest.mark.slow
+def test_a_dictionary_killed_three_times_equals_the_uninterrupted_one(decoder, text, tmp_path):
+    changes = ("checkpoint.every_tokens=1024", "pages.saliency=none")
+    whole_log, log = tmp_path / "whole.log", tmp_path / "killed.log"
+    whole = start(typed_factors(decoder, text, tmp_path / "whole", *changes), whole_log, script="factors.py")
+    folder, arguments = tmp_path / "killed" / "tiny", typed_factors(decoder, text, tmp_path / "killed", *changes)
+    steps = []
+    try:
+        for number, (moment, call, sent, status) in enumerate(KILLS_OF_FACTORS):
+            signs = tmp_path / f"signs-{number}"
+            signs.mkdir()
+            process = start(arguments, log, moment, call, signs)
+            try:
+                assert kill(process, sent, signs) == status, (moment, log.read_text()[-3000:])
+            finally:
+                process.kill()
+                process.wait()
+            arguments = [f"resume={folder}"]
+            saved = sorted((folder / "checkpoints").glob("tokens-*.ckpt"))
+            steps.append(int(saved[-1].stem.split("-")[1]) // 256 if saved else 0)
+            assert not (folder / "report.json").exists()
+        assert start(arguments, log, script="factors.py").wait(timeout=120) == 0, log.read_text()[-3000:]
+        assert whole.wait(timeout=120) == 0, whole_log.read_text()[-3000:]
+    finally:
+        whole.kill()
+        whole.wait()
+    uninterrupted = tmp_path / "whole" / "tiny"
+    for name in ("metrics.jsonl", "saes/sparse_coding/sae.safetensors"):
+        assert (folder / name).read_bytes() == (uninterrupted / name).read_bytes(), (name, steps)
+    reports = [json.loads((one / "report.json").read_text()) for one in (folder, uninterrupted)]
+    assert reports[0] == reports[1]
+    pages = [
+        {path.name: path.read_bytes() for path in (one / "dashboard" / "data").rglob("*.js")} for one in (folder, uninterrupted)
+    ]
+    assert pages[0] == pages[1]
+    said = log.read_text()
+    assert said.count(f"o on with: python scripts/factors.py resume={folder}") == 1
+    assert "Traceback" not in said
+    assert steps == [4, 8, 11]  # saved by then: each kill came where it was meant to

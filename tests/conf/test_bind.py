@@ -19,8 +19,10 @@ from sae.commands.binding import bind as mistakes_of
 from sae.commands.binding import parameters_of, typed
 from sae.commands.dashboard_node import DashboardNode
 from sae.commands.entry import compose, value_at
+from sae.commands.factors_node import FactorsNode, PagesNode
+from sae.commands.factors_settings import read_factors_config
 from sae.commands.hook_node import HookNode
-from sae.commands.nodes import ActivationsNode, DataNode, EvaluationNode, TrainerNode
+from sae.commands.nodes import ActivationsNode, DataNode, EvaluationNode, RunNode, TrainerNode
 from sae.commands.overrides import groups
 from sae.commands.sae_node import FROM_THE_RUN, known_keys
 from sae.commands.settings import read_train_config
@@ -32,12 +34,14 @@ from sae.models.loading import ModelOutline
 from sae.tokens.registry import SOURCES
 from sae.training.loggers.settings import LoggerSettings
 from sae.training.optimizers import OptimizerSettings
+from sae.training.run import CheckpointSettings
 from sae.training.schedule import ScheduleSettings
 
 CONF = Path(__file__).parents[2] / "conf"
 FILES = sorted(path.relative_to(CONF) for path in CONF.rglob("*.yaml"))
 COMMANDS = [path.stem for path in FILES if len(path.parts) == 1]
 SHARED = ("model", "hook", "data", "trainer", "seed")
+OTHERS = [("factors", "model"), ("factors", "hook")]  # a model of the paper's architecture, and all of its layers
 CHOICES = [path for path in FILES if len(path.parts) == 2]
 LAUNCHERS = [path for path in FILES if path.parts[:2] == ("hydra", "launcher")]
 OWNERS = {
@@ -73,9 +77,17 @@ def bind(tmp_path, monkeypatch):
     }
 
     def compose_and_bind(group: str, choice: str):
-        return read_train_config(compose("train", [f"{group}={choice}", *given.get(f"{group}/{choice}", [])]))
+        changes = [f"{group}={choice}", *given.get(f"{group}/{choice}", [])]
+        if command_of(Path(group, choice)) == "factors":
+            return read_factors_config(compose("factors", changes))
+        return read_train_config(compose("train", changes))
 
     return compose_and_bind
+
+
+def command_of(path: Path) -> str:
+    """The command that a choice is for: an experiment says so itself."""
+    return "factors" if path.parts[0] == "experiment" and path.stem in groups("factors")["experiment"] else "train"
 
 
 def parameters(owner) -> set[str]:
@@ -127,6 +139,23 @@ def test_the_dashboard_s_file_holds_every_keyword_and_nothing_else():
     assert ShowNode() == ShowNode(**{key: tree[key] for key in parameters(ShowNode)})
 
 
+def test_the_factors_file_holds_every_keyword_and_nothing_else():
+    tree = yaml.safe_load((CONF / "factors.yaml").read_text())
+    for node, owner in (("factors", FactorsNode), ("pages", PagesNode), ("checkpoint", CheckpointSettings), ("run", RunNode)):
+        assert set(tree[node]) == parameters(owner)
+        assert mistakes_of(node, tree[node], parameters_of(owner)) == []
+        assert owner() == owner(**typed(tree[node], parameters_of(owner)))
+    assert parameters(ShowNode) < set(tree)
+
+
+def test_an_experiment_is_offered_by_the_command_that_it_is_for():
+    for name in ("train", "factors"):
+        assert groups(name)["experiment"]
+    assert not set(groups("train")["experiment"]) & set(groups("factors")["experiment"])
+    offered = {*groups("train")["experiment"], *groups("factors")["experiment"]}
+    assert offered == {path.stem for path in CHOICES if path.parent.name == "experiment"}
+
+
 @pytest.mark.parametrize("path", [path for path in CHOICES if path.parent.name == "data"], ids=str)
 def test_a_text_holds_every_keyword_of_its_source(path):
     node = yaml.safe_load((CONF / path).read_text())
@@ -155,7 +184,8 @@ def test_every_architecture_has_a_file_of_its_name(name):
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_command_says_the_same_defaults_as_the_others(name):
     tree, training = compose(name, []), compose("train", [])
-    assert {key: tree.get(key) for key in SHARED} == {key: training[key] for key in SHARED}
+    shared = [key for key in SHARED if (name, key) not in OTHERS]
+    assert {key: tree.get(key) for key in shared} == {key: training[key] for key in shared}
 
 
 @pytest.mark.parametrize("path", [path for path in CHOICES if path.parent.name == "experiment"], ids=str)

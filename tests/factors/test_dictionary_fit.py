@@ -215,3 +215,16 @@ def test_mistakes_are_named(update):
         OnlineUpdate(forgetting=-1)
     with pytest.raises(UserError, match="history=0"):
         DiagonalHessianUpdate(history=0)
+
+
+def test_the_silent_share_counts_atoms_without_activation_on_the_last_rows():
+    """By hand: which atoms fired in the last batches, of rows that leave some of them out."""
+    rows, _ = planted(600)
+    fit = a_fit(OnlineUpdate(), dead_after_rows=None)
+    fired = [fit.step(batch).acts.fired() for batch in rows.split(20)]
+    shares = []
+    for batches in (1, 3, 30):
+        silent = ~torch.stack(fired[-batches:]).any(dim=0)
+        shares.append(float(silent.double().mean()))
+        assert fit.silent_fraction(20 * batches) == shares[-1]
+    assert 0 <= shares[2] <= shares[1] < shares[0] < 1

@@ -1,0 +1,132 @@
+"""The nodes of `conf/factors.yaml` that no other command has: the dictionary and how it is fitted, and what its pages show."""
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from sae.activations.scaling import Scaling
+from sae.factors.updates import DiagonalHessianUpdate, DictionaryUpdate, OnlineUpdate
+from sae.functional.sparse_coding import CodingSettings
+
+__all__ = ["FactorsNode", "PagesNode"]
+
+SHARD = re.compile(r"(\d+)/(\d+)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FactorsNode:
+    """`factors`: see `conf/factors.yaml`."""
+
+    tokens: int = 400_000
+    batch_tokens: int = 2048
+    d_sae: int = 2000
+    l1_coefficient: float = 2.0
+    scaling: Scaling = "none"
+    update: Literal["online", "diagonal_hessian"] = "online"
+    forgetting: float = 10.0
+    sweeps: int = 1
+    rate: float = 0.005
+    history: float = 300.0
+    floor: float = 0.001
+    start: Literal["normal", "rows"] = "rows"
+    dead_after_tokens: int | None = 40_000
+    frequency_weights: bool = False
+    method: Literal["working_sets", "fista", "ista"] = "working_sets"
+    tolerance: float | None = 1e-5
+    max_iterations: int = 2000
+    restart: bool = True
+
+    def __post_init__(self) -> None:
+        wrong = [
+            f"factors.{key} must be at least 1, got {value}"
+            for key, value in (
+                ("batch_tokens", self.batch_tokens),
+                ("d_sae", self.d_sae),
+                ("dead_after_tokens", self.dead_after_tokens),
+            )
+            if value is not None and value < 1
+        ]
+        if not self.l1_coefficient > 0:
+            wrong.append(f"factors.l1_coefficient must be above 0, got {self.l1_coefficient:g}: without it nothing is sparse")
+        if self.tokens < self.batch_tokens:
+            wrong.append(f"factors.tokens={self.tokens} is less than one batch (factors.batch_tokens={self.batch_tokens})")
+        if self.start == "rows" and self.batch_tokens < self.d_sae:
+            wrong.append(
+                f"factors.start=rows takes {self.d_sae} different rows of the first batch, which has factors.batch_tokens="
+                f"{self.batch_tokens}: raise it to factors.d_sae at least, or set factors.start=normal"
+            )
+        if wrong:
+            raise ValueError("; ".join(wrong))
+
+    @property
+    def steps(self) -> int:
+        """Steps of the dictionary, each of one batch."""
+        return self.tokens // self.batch_tokens
+
+    def make_update(self) -> DictionaryUpdate:
+        """What improves the dictionary after each batch."""
+        if self.update == "online":
+            return OnlineUpdate(forgetting=self.forgetting, sweeps=self.sweeps)
+        return DiagonalHessianUpdate(rate=self.rate, history=self.history, floor=self.floor)
+
+    def make_coding(self) -> CodingSettings:
+        """How codes are found while the dictionary is fitted."""
+        return CodingSettings(
+            method=self.method, tolerance=self.tolerance, max_iterations=self.max_iterations, restart=self.restart
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PagesNode:
+    """`pages`: see `conf/factors.yaml`."""
+
+    tokens: int = 20_000
+    split: Literal["all", "held_out"] = "all"
+    top: int = 10
+    importance_top: int = 500
+    strongest: int = 10
+    occurrences: int = 200
+    saliency: Literal["leave_one_out", "integrated_gradients", "none"] = "leave_one_out"
+    saliency_contexts: int = 500
+    lime_factors: tuple[int, ...] = ()
+    lime_contexts: int = 3
+    lime_copies: int = 2001
+    words: tuple[str, ...] = ()
+    texts: tuple[str, ...] = ()
+    window: int = 20
+    memory_gb: float = 1.0
+    layout: Literal["auto", "umap", "pca"] = "auto"
+    shard: str = "1/1"
+
+    def __post_init__(self) -> None:
+        leasts = {
+            "tokens": 1,
+            "top": 1,
+            "importance_top": 1,
+            "strongest": 1,
+            "occurrences": 1,
+            "saliency_contexts": 0,
+            "lime_contexts": 1,
+            "lime_copies": 2,
+            "window": 0,
+        }
+        wrong = [
+            f"pages.{key} must be at least {least}, got {getattr(self, key)}"
+            for key, least in leasts.items()
+            if getattr(self, key) < least
+        ]
+        if min(self.lime_factors, default=0) < 0:
+            wrong.append(f"pages.lime_factors={list(self.lime_factors)}: factors are numbered from 0")
+        if not 1e-3 <= self.memory_gb <= 1e6:
+            wrong.append(f"pages.memory_gb must lie between 0.001 and 1e+06, got {self.memory_gb:g}")
+        parts = SHARD.fullmatch(self.shard)
+        if parts is None or not 1 <= int(parts[1]) <= int(parts[2]):
+            wrong.append(f"pages.shard={self.shard}: expected a part and how many there are, as in 2/4: 1/4 to 4/4")
+        if wrong:
+            raise ValueError("; ".join(wrong))
+
+    @property
+    def part(self) -> tuple[int, int]:
+        """The shard as a number from 0, and how many there are."""
+        number, _, count = self.shard.partition("/")
+        return int(number) - 1, int(count)
