@@ -272,7 +272,7 @@ def _finish(
         f"\n  curves       {path / 'report.html'} (open it in a browser)\n"
         f"  numbers      {path / 'report.json'}\n"
         f"  SAE          {path / 'saes'}\n"
-        f"  next         python scripts/dashboard.py from={path}\n"
+        f"  next         python scripts/{'factors' if origin.is_mixed else 'dashboard'}.py from={path}\n"
         f"               python scripts/evaluate.py from={path}\n"
         f"               python scripts/train.py resume={path} train.tokens={2 * config.budget.train_tokens}"
     )

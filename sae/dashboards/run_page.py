@@ -216,16 +216,20 @@ def _places(title: str, what: str, places: Any, numbers: Mapping[str, tuple[str,
 
 def _next_commands(folder: str, saes: Sequence[str], config: Mapping[str, Any]) -> str:
     """What one would type now, ready to copy."""
-    trained = config.get("train", {}).get("tokens") if isinstance(config.get("train"), Mapping) else None
-    commands = [f"python scripts/dashboard.py {shlex.quote(f'from={folder}/saes/{sae}')}" for sae in saes]
+    hook = config.get("hook")
+    pages = "factors" if isinstance(hook, Mapping) and hook.get("mix") else "dashboard"
+    command = "factors" if isinstance(config.get("factors"), Mapping) else "train"
+    node = config.get(command)
+    trained = node.get("tokens") if isinstance(node, Mapping) else None
+    commands = [f"python scripts/{pages}.py {shlex.quote(f'from={folder}/saes/{sae}')}" for sae in saes]
     commands += [f"python scripts/evaluate.py {shlex.quote(f'from={folder}/saes/{sae}')}" for sae in saes]
     if isinstance(trained, int):
-        commands.append(f"python scripts/train.py {shlex.quote(f'resume={folder}')} train.tokens={2 * trained}")
+        commands.append(f"python scripts/{command}.py {shlex.quote(f'resume={folder}')} {command}.tokens={2 * trained}")
     if saes:
         code = f"import sae; print(sae.load({json.dumps(f'{folder}/saes/{saes[0]}')}))"
         commands.append(f"python -c {shlex.quote(code)}")
     if not commands:
-        commands.append(f"python scripts/train.py {shlex.quote(f'resume={folder}')}")
+        commands.append(f"python scripts/{command}.py {shlex.quote(f'resume={folder}')}")
     return f"<h2>What next</h2><pre tabindex=0>{escape(chr(10).join(commands))}</pre>"
 
 

@@ -221,3 +221,14 @@ def test_thinning_keeps_ends_and_spikes():
 )
 def test_numbers_as_people_read_them(value, kind, text):
     assert written(value, kind) == text
+
+
+def test_what_one_would_type_next_is_of_the_command_that_made_the_run_and_of_pages_that_it_can_have():
+    assert "python scripts/dashboard.py from=runs/run/saes/relu" in render()
+    assert "python scripts/train.py resume=runs/run train.tokens=2000" in render()
+    mixed = {**CONFIG, "hook": {"site": "resid_post", "mix": True}}
+    assert "python scripts/factors.py from=runs/run/saes/relu" in render(config=mixed)
+    assert "scripts/dashboard.py" not in render(config=mixed)
+    del mixed["train"]
+    fitted = render(config={**mixed, "factors": {"tokens": 500}})
+    assert "python scripts/factors.py resume=runs/run factors.tokens=1000" in fitted
