@@ -334,15 +334,16 @@ class TestPages:
         assert whole == parts
 
     def test_a_signal_ends_them_and_the_same_command_goes_on(self, run_folder, finished, monkeypatch, capsys):
+        asked = [f"from={run_folder}", "pages.tokens=300"]
         shutil.rmtree(run_folder / "dashboard")
         with monkeypatch.context() as patched:
             interrupt_at(patched, Pages, "put", 2, signal.SIGTERM)
-            assert main([f"from={run_folder}"]) == 143
+            assert main(asked) == 143
         assert "the same command goes on" in capsys.readouterr().err
         assert not (run_folder / "dashboard" / "data").exists()
-        assert main([f"from={run_folder}", "dry_run=true"]) == 0
+        assert main([*asked, "dry_run=true"]) == 0
         assert "already read" in capsys.readouterr().err
-        assert main([f"from={run_folder}"]) == 0
+        assert main(asked) == 0
         ours, theirs = (
             {path.name: path.read_bytes() for path in (folder / "dashboard" / "data").rglob("*") if path.is_file()}
             for folder in (run_folder, finished)
