@@ -17,7 +17,7 @@ SHARD = re.compile(r"(\d+)/(\d+)")
 class FactorsNode:
     """`factors`: see `conf/factors.yaml`."""
 
-    tokens: int = 400_000
+    tokens: int = 300_000
     batch_tokens: int = 2048
     d_sae: int = 2000
     l1_coefficient: float = 2.0
@@ -83,11 +83,11 @@ class PagesNode:
     tokens: int = 20_000
     split: Literal["all", "held_out"] = "all"
     top: int = 10
-    importance_top: int = 500
+    importance_top: int = 100
     strongest: int = 10
     occurrences: int = 200
     saliency: Literal["leave_one_out", "integrated_gradients", "none"] = "leave_one_out"
-    saliency_contexts: int = 500
+    saliency_contexts: int = 300
     lime_factors: tuple[int, ...] = ()
     lime_contexts: int = 3
     lime_copies: int = 2001

@@ -345,7 +345,7 @@ class TestPages:
         assert "already read" in capsys.readouterr().err
         assert main(asked) == 0
         ours, theirs = (
-            {path.name: path.read_bytes() for path in (folder / "dashboard" / "data").rglob("*") if path.is_file()}
+            {str(path.relative_to(folder)): path.read_bytes() for path in (folder / "dashboard" / "data").rglob("*.js")}
             for folder in (run_folder, finished)
         )
         assert ours == theirs

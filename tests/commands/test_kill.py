@@ -145,7 +145,8 @@ def test_a_dictionary_killed_three_times_equals_the_uninterrupted_one(decoder, t
     reports = [json.loads((one / "report.json").read_text()) for one in (folder, uninterrupted)]
     assert reports[0] == reports[1]
     pages = [
-        {path.name: path.read_bytes() for path in (one / "dashboard" / "data").rglob("*.js")} for one in (folder, uninterrupted)
+        {str(path.relative_to(one)): path.read_bytes() for path in (one / "dashboard" / "data").rglob("*.js")}
+        for one in (folder, uninterrupted)
     ]
     assert pages[0] == pages[1]
     said = log.read_text()
