@@ -131,7 +131,9 @@ def test_rewrites_keep_and_break_their_pattern(name):
         for text in (rewrite.original, rewrite.kept):
             plain, marked = rewrites.marked(text)
             assert any(begin < marked[1] and end > marked[0] for begin, end in pattern.spans(plain)), plain
-        assert pattern.spans(rewrites.marked(rewrite.broken)[0]) == []
+        for text in (rewrite.broken, rewrite.token_kept):
+            assert pattern.spans(rewrites.marked(text)[0]) == []
+        assert any(mark in rewrites.marked(rewrite.token_kept)[0] for mark in (",", "(", '"', " by ", *"1234"))
 
 
 def test_marks():

@@ -5,8 +5,8 @@
 
 For each pattern of rewrites.py the factor and layer are those that mid_level.py found on its first half of the documents.
 Each sentence is read by itself; the activation is the largest inside the marked words. A rewrite that keeps the pattern
-with other words is the control: a factor of the words would fall there as well. Intervals are of 2,000 resamplings of the
-sentences.
+with other words is the control: a factor of the words would fall there as well. One that breaks the pattern but keeps the
+token tells a factor of the pattern from one of the token. Intervals are of 2,000 resamplings of the sentences.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from sae.architectures.base import SparseAutoencoder
 from sae.errors import UserError
 from sae.functional.files import write_whole
 
-KINDS = ("original", "kept", "broken")
+KINDS = ("original", "kept", "broken", "token_kept")
 RESAMPLES = 2000
 
 
@@ -78,11 +78,11 @@ def largest(material: Material, view: SparseAutoencoder, layer: int, factor: int
 
 def show(results: list[dict[str, Any]], material: Material) -> None:
     """The table, as it stands in RESULTS.md."""
-    print("\n| pattern | factor, after block | original | pattern kept | pattern broken | fell by half: kept, broken |")
-    print("|---|---|---|---|---|---|")
+    print("\n| pattern | factor, after block | original | pattern kept | broken | broken, token kept | fell by half |")
+    print("|---|---|---|---|---|---|---|")
     for row in results:
         cells = [f"{row['mean'][i]:.2f} ({row['low'][i]:.2f} to {row['high'][i]:.2f})" for i in range(len(KINDS))]
-        fell = f"{row['fell']['kept']} and {row['fell']['broken']} of {len(row['acts'])}"
+        fell = f"{', '.join(str(row['fell'][kind]) for kind in KINDS[1:])} of {len(row['acts'])}"
         place = f"{row['factor']}, {material.labels()[row['layer']]}"
         print(f"| {row['pattern']} | {place} | {' | '.join(cells)} | {fell} |")
 
