@@ -30,7 +30,7 @@ def first_chunk_units(
     """Units from the rows that training will read first; they depend on the text, the model and the seed alone.
 
     Args:
-        windows: of the text, at its beginning, where it is left again.
+        windows: of the text, at its beginning, where the first chunk leaves it.
         source: hook points of one width side by side.
         law: which units; `none` reads nothing.
         chunk_rows: rows in a chunk, of all layers together.
@@ -44,12 +44,8 @@ def first_chunk_units(
     mixed = MixedLayers(source)
     if law == "none":
         return LayerUnits.raw(mixed.layers, mixed.widths[MIXED])
-    begin = windows.state_dict()
     reader = ChunkReader(windows, mixed, chunk_rows=chunk_rows, seed=seed, max_norm_multiple=max_norm_multiple)
-    try:
-        return estimate_layer_units(reader.read(before_piece).used_rows(), law)
-    finally:
-        windows.load_state_dict(begin)
+    return estimate_layer_units(reader.read(before_piece).used_rows(), law)
 
 
 def estimate_layer_units(rows: ActivationRows, law: LayerLaw) -> LayerUnits:

@@ -9,11 +9,11 @@ from sae.commands.binding import bind, parameters_of, typed
 from sae.formats.registry import ARCHITECTURES
 from sae.models.hook_points import TRANSFORMER_LENS, TRANSFORMER_LENS_NAME, default_layer, hook_mistakes
 
-__all__ = ["OTHER_MODEL", "HookNode", "Places", "first_block_after", "has_target", "read_hook_node", "reads_several"]
+__all__ = ["LISTED", "OTHER_MODEL", "HookNode", "Places", "first_block_after", "has_target", "read_hook_node", "reads_several"]
 
 OTHER_MODEL = "other_model"  # the node of the second model, and the beginning of its hook points' names
 CROSSCODER_LAYERS = 3  # read where none are named
-LISTED = 8  # layers in a run's name; of more, the first and the last
+LISTED = 8  # layers that are named one by one; of more, the first and the last
 NARROW = ("resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_in", "mlp_out", "embeddings")  # as wide as the model
 
 

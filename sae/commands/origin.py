@@ -11,7 +11,7 @@ from sae.activations.mixed import MIXED, one_width
 from sae.activations.row_source import RowSource
 from sae.activations.store import StoreDescription
 from sae.architectures.base import SparseAutoencoder
-from sae.commands.hook_node import OTHER_MODEL
+from sae.commands.hook_node import LISTED, OTHER_MODEL
 from sae.commands.sae_node import SAENode
 from sae.commands.source_config import SourceConfig
 from sae.errors import UserError
@@ -81,7 +81,8 @@ class Origin:
     def place(self) -> str:
         """The hook points in words."""
         if self.is_mixed:
-            return " | ".join(point.name for point in self.inputs)
+            names = [point.name for point in self.inputs]
+            return " | ".join(names) if len(names) <= LISTED else f"{names[0]} | ... | {names[-1]} ({len(names)} layers)"
         inputs, targets = (" + ".join(point.name for point in points) for points in (self.inputs, self.targets))
         return f"{inputs} -> {targets}" if self.has_target else inputs
 

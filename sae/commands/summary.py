@@ -84,7 +84,6 @@ def estimate(config: TrainConfig, origin: Origin, text: Text, *, cached: bool) -
 def summary(config: TrainConfig, origin: Origin, text: Text, found: Estimate, *, name: str, cached: bool) -> str:
     """The lines that a person reads before training."""
     d_sae, budget = config.sae.width(origin.hook_point.width), config.budget
-    context = config.origin.data.context_length
     wide = f"d_in {origin.d_in}, d_out {origin.d_out}" if origin.has_target else f"d_in {origin.d_in}"
     if text.train is None:
         words = "an endless stream"
@@ -96,13 +95,7 @@ def summary(config: TrainConfig, origin: Origin, text: Text, found: Estimate, *,
         ("run", name),
         ("model", model_words(origin.model)),
         *([("other model", model_words(origin.other_model))] if origin.other_model is not None else []),
-        *(("hook point", f"{place_words(point)}, [{context} tokens, {point.width}] a block") for point in origin.inputs),
-        *([("mixed", mixing_words(origin))] if origin.is_mixed else []),
-        *(
-            ("target", f"{place_words(point)}, [{context} tokens, {point.width}] a block")
-            for point in origin.targets
-            if origin.has_target
-        ),
+        *_place_lines(config, origin),
         ("text", f"{config.origin.source.name}: {words}; {origin.rows_of(text.held_out):,} held-out rows of other documents"),
         ("activations", where),
         ("SAE", f"{config.sae.architecture}, {wide}, d_sae {d_sae:,}, {_parameters(config, origin):,} parameters"),
@@ -127,11 +120,24 @@ def model_words(model: LanguageModel) -> str:
     return f"{provenance['name']} ({provenance['architecture']}, {model.num_layers} layers, on {model.device})"
 
 
-def mixing_words(origin: Origin) -> str:
-    """How layers make one stream."""
+def _place_lines(config: TrainConfig, origin: Origin) -> list[tuple[str, str]]:
+    context = config.origin.data.context_length
+    if origin.is_mixed:
+        by_row = config.sae.recipe.scaling == "layer_norm"
+        shape = f"[{context} tokens, {origin.d_in}] a block each"
+        return [("hook points", f"{origin.place}, {shape}"), ("mixed", mixing_words(origin, by_row=by_row))]
+    labelled = [
+        *(("hook point", point) for point in origin.inputs),
+        *(("target", point) for point in origin.targets if origin.has_target),
+    ]
+    return [(label, f"{place_words(point)}, [{context} tokens, {point.width}] a block") for label, point in labelled]
+
+
+def mixing_words(origin: Origin, *, by_row: bool = False) -> str:
+    """How layers make one stream; `by_row`: whether each row is normalised by itself afterwards."""
     law = origin.config.places.layer_units
     units = {
-        "none": "raw rows, so that layers of large activations weigh most",
+        "none": "each row normalised" if by_row else "raw rows, so that layers of large activations weigh most",
         "scale": "each layer scaled to variance d_in",
         "centre": "each layer less its mean",
         "both": "each layer less its mean and scaled to variance d_in",

@@ -94,6 +94,7 @@ def test_the_command_measures_what_the_run_reported(mixed_run, tmp_path, capsys)
     one = json.loads((tmp_path / "one.json").read_text())
     assert one["hook_point"] == NAMES[1]
     assert one["ce_sae"] == pytest.approx(reported["layers"][1]["ce_sae"], rel=1e-2)
+    assert one["fvu"] == pytest.approx(reported["layers"][1]["fvu"], rel=0.15)  # on three times as many rows of the layer
 
 
 def test_a_resumed_run_is_the_run_that_was_never_stopped(job, train, tmp_path):
