@@ -306,8 +306,7 @@ var dashboard = (() => {
     agreement_same_top: { name: "Same top token", means: "Share of contexts in which both ways find the same token most salient, the one that fires left out." },
     occurrences: { name: "Occurrences", means: "Places where the word stands in the text that was read. Of many, a sample drawn with a fixed seed is shown." },
     groups: { name: "Groups", means: "Sets of occurrences whose last token uses the same factors at a layer." },
-    sense_difference: { name: "Difference", means: "The factor's mean activation in this group less its mean in the word's other occurrences, at this layer. The factors with the largest set the group apart." },
-    path_largest: { name: "Largest", means: "The factor's largest activation on this token, over the layers." }
+    sense_difference: { name: "Difference", means: "The factor's mean activation in this group less its mean in the word's other occurrences, at this layer. The factors with the largest set the group apart." }
   };
 
   // sae/dashboards/app/src/definitions.ts
@@ -1122,13 +1121,13 @@ var dashboard = (() => {
     const rows = entries.map((entry) => [token(strings[entry.token]?.text ?? ""), whole(entry.count), percent(entry.share), short(entry.mean)]);
     return card(title, ["Token", term(count), term(share), term(mean)], rows);
   }
-  function logitsCard(weights, strings, of) {
+  function logitsCard(weights, strings, of, key) {
     if (!weights) return null;
     const list2 = (title, entries) => h("div", {}, h("h4", {}, title), h("ol", { class: "logits" }, entries.map(([place2, weight]) => h("li", {}, token(strings[place2]?.text ?? ""), h("span", { class: "number" }, signed(weight))))));
     return h(
       "section",
       { class: "card" },
-      h("h3", {}, term("logit_weight", "Direct effect on logits")),
+      h("h3", {}, term(key, "Direct effect on logits")),
       h("div", { class: "two" }, list2("Raised most", weights.raised), list2("Lowered most", weights.lowered)),
       histogram({ title: `Logit weights of ${of}`, heading: "All logit weights", bars: weights.histogram, unit: "logit weight", counted: "tokens", height: 170 }).element
     );
@@ -1487,7 +1486,7 @@ var dashboard = (() => {
         { class: "side" },
         record.fired > 0 && histogram({ title: `Activations of factor ${record.factor}`, heading: "Activations above zero, all layers", bars: record.histogram, unit: "activation", counted: "vectors" }).element,
         tokens,
-        logitsCard(record.logits, strings, `factor ${record.factor}`),
+        logitsCard(record.logits, strings, `factor ${record.factor}`, "factor_logit_weight"),
         neighboursCard(context, "Nearest in the dictionary", "Factor", "factor_cosine", record.neighbours, short)
       )
     );
@@ -1666,8 +1665,10 @@ var dashboard = (() => {
 
   // sae/dashboards/app/src/groups_chart.ts
   var GROUP_COLOURS = 7;
-  var [SIDE, TOP4, HEIGHT2, BAR, GAP] = [26, 10, 240, 9, 5];
+  var [SIDE, TOP4, HEIGHT2, BAR] = [26, 10, 240, 9];
   var BOTTOM2 = HEIGHT2 - 34;
+  var WIDEST_GAP = 5;
+  var MOST_GAPS = 0.3;
   function groupColour(group) {
     return `g${group < GROUP_COLOURS ? group + 1 : 0}`;
   }
@@ -1699,13 +1700,14 @@ var dashboard = (() => {
     const columns = groups.map((layer) => columnOf(layer, rank));
     const most = Math.max(1, ...columns.map(({ places }) => places.size));
     const widest = Math.max(1, ...groups.map((layer) => layer.length));
-    const each = (BOTTOM2 - TOP4 - GAP * (widest - 1)) / most;
+    const gap = Math.min(WIDEST_GAP, (BOTTOM2 - TOP4) * MOST_GAPS / Math.max(1, widest - 1));
+    const each = (BOTTOM2 - TOP4 - gap * (widest - 1)) / most;
     let width = 0;
     let chosen = 0;
     const title = `Groups of ${word2} over the layers`;
     const chart = s("svg", { class: "groups-chart", role: "img", height: HEIGHT2, "aria-label": `${title}: ${groups.map((layer, i) => `${layers[i].name} ${layer.length}`).join(", ")}.` });
     const readout = h("output", { "aria-live": "polite" }, "\xA0");
-    const y = (layer, slot, group) => TOP4 + slot * each + GAP * columns[layer].stack.findIndex((one) => one.group === group);
+    const y = (layer, slot, group) => TOP4 + slot * each + gap * columns[layer].stack.findIndex((one) => one.group === group);
     function bands(layer) {
       const [here, there] = [columns[layer].places, columns[layer + 1].places];
       const runs = [];
@@ -2059,7 +2061,7 @@ var dashboard = (() => {
         { class: "side" },
         record.fired > 0 && histogram({ title: `Activations of latent ${record.latent}`, heading: "Activations above zero", bars: record.histogram, unit: "activation", counted: "tokens" }).element,
         tokensCard(record.tokens, strings, ["token_count", "token_share", "token_mean"]),
-        logitsCard(record.logits, strings, `latent ${record.latent}`),
+        logitsCard(record.logits, strings, `latent ${record.latent}`, "logit_weight"),
         neighboursCard(context, "Nearest by decoder", "Latent", "cosine", record.decoder_neighbours, short),
         neighboursCard(context, "Most often active together", "Latent", "jaccard", record.coactive_neighbours, percent, coactiveNote(context)),
         neurons(record),

@@ -52,5 +52,4 @@ export const FACTOR_DEFINITIONS = {
   occurrences: { name: "Occurrences", means: "Places where the word stands in the text that was read. Of many, a sample drawn with a fixed seed is shown." },
   groups: { name: "Groups", means: "Sets of occurrences whose last token uses the same factors at a layer." },
   sense_difference: { name: "Difference", means: "The factor's mean activation in this group less its mean in the word's other occurrences, at this layer. The factors with the largest set the group apart." },
-  path_largest: { name: "Largest", means: "The factor's largest activation on this token, over the layers." },
 };

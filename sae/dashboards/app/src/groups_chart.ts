@@ -8,8 +8,10 @@ import { LayerAxis } from "./layer_axis";
 import { whole } from "./numbers";
 
 export const GROUP_COLOURS = 7;
-const [SIDE, TOP, HEIGHT, BAR, GAP] = [26, 10, 240, 9, 5];
+const [SIDE, TOP, HEIGHT, BAR] = [26, 10, 240, 9];
 const BOTTOM = HEIGHT - 34;
+const WIDEST_GAP = 5;
+const MOST_GAPS = 0.3; // of the height, where there are many groups
 
 /** Colour of a group, by its place among the groups of the chosen layer: a class `gN`, `g0` for those beyond. */
 export function groupColour(group: number): string {
@@ -59,14 +61,15 @@ export function groupsChart(word: string, layers: LayerInfo[], groups: SenseGrou
   const columns = groups.map((layer) => columnOf(layer, rank));
   const most = Math.max(1, ...columns.map(({ places }) => places.size));
   const widest = Math.max(1, ...groups.map((layer) => layer.length));
-  const each = (BOTTOM - TOP - GAP * (widest - 1)) / most;
+  const gap = Math.min(WIDEST_GAP, ((BOTTOM - TOP) * MOST_GAPS) / Math.max(1, widest - 1));
+  const each = (BOTTOM - TOP - gap * (widest - 1)) / most;
   let width = 0;
   let chosen = 0;
 
   const title = `Groups of ${word} over the layers`;
   const chart = s("svg", { class: "groups-chart", role: "img", height: HEIGHT, "aria-label": `${title}: ${groups.map((layer, i) => `${layers[i]!.name} ${layer.length}`).join(", ")}.` });
   const readout = h("output", { "aria-live": "polite" }, "\u00a0");
-  const y = (layer: number, slot: number, group: number): number => TOP + slot * each + GAP * columns[layer]!.stack.findIndex((one) => one.group === group);
+  const y = (layer: number, slot: number, group: number): number => TOP + slot * each + gap * columns[layer]!.stack.findIndex((one) => one.group === group);
 
   /** Occurrences that run side by side from one column to the next, in one colour. */
   function bands(layer: number): SVGElement[] {

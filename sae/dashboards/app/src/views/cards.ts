@@ -42,11 +42,11 @@ export function tokensCard(entries: TokenEntry[], strings: TokenText[], [count, 
   return card(title, ["Token", term(count), term(share), term(mean)], rows);
 }
 
-export function logitsCard(weights: LogitWeights | null, strings: TokenText[], of: string): HTMLElement | null {
+export function logitsCard(weights: LogitWeights | null, strings: TokenText[], of: string, key: Term): HTMLElement | null {
   if (!weights) return null;
   const list = (title: string, entries: [number, number][]): HTMLElement =>
     h("div", {}, h("h4", {}, title), h("ol", { class: "logits" }, entries.map(([place, weight]) => h("li", {}, token(strings[place]?.text ?? ""), h("span", { class: "number" }, signed(weight))))));
-  return h("section", { class: "card" }, h("h3", {}, term("logit_weight", "Direct effect on logits")),
+  return h("section", { class: "card" }, h("h3", {}, term(key, "Direct effect on logits")),
     h("div", { class: "two" }, list("Raised most", weights.raised), list("Lowered most", weights.lowered)),
     histogram({ title: `Logit weights of ${of}`, heading: "All logit weights", bars: weights.histogram, unit: "logit weight", counted: "tokens", height: 170 }).element);
 }

@@ -62,7 +62,7 @@ export function factorView(
     h("div", { class: "side" },
       record.fired > 0 && histogram({ title: `Activations of factor ${record.factor}`, heading: "Activations above zero, all layers", bars: record.histogram, unit: "activation", counted: "vectors" }).element,
       tokens,
-      logitsCard(record.logits, strings, `factor ${record.factor}`),
+      logitsCard(record.logits, strings, `factor ${record.factor}`, "factor_logit_weight"),
       neighboursCard(context, "Nearest in the dictionary", "Factor", "factor_cosine", record.neighbours, short)));
   show();
   const words = context.catalogue?.explanation(record.factor);

@@ -19,7 +19,7 @@ export function latentView(context: Context, record: LatentRecord, strings: Toke
     h("div", { class: "columns" }, examplesView(context, record, strings), h("div", { class: "side" },
       record.fired > 0 && histogram({ title: `Activations of latent ${record.latent}`, heading: "Activations above zero", bars: record.histogram, unit: "activation", counted: "tokens" }).element,
       tokensCard(record.tokens, strings, ["token_count", "token_share", "token_mean"]),
-      logitsCard(record.logits, strings, `latent ${record.latent}`),
+      logitsCard(record.logits, strings, `latent ${record.latent}`, "logit_weight"),
       neighboursCard(context, "Nearest by decoder", "Latent", "cosine", record.decoder_neighbours, short),
       neighboursCard(context, "Most often active together", "Latent", "jaccard", record.coactive_neighbours, percent, coactiveNote(context)),
       neurons(record),
