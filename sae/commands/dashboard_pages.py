@@ -89,6 +89,7 @@ def write_dashboard(job: Job, codes: CollectedCodes, *, on_latents: OnWork, on_f
             pages.put(f"index/{number}", shard)
         for number, shard in enumerate(latents.search_shards()):
             pages.put(f"search/{number}", shard)
+        on_latents(job.sae.d_sae, job.sae.d_sae)  # a signal that came meanwhile is heeded before old pages go
         titles = _write_texts(pages, job.node.texts, subject, quantiles, unembedding)
         manifest = _manifest(job, codes, latents, settings, measured, titles=titles, beside=found.keys())
         pages.put("manifest", manifest)
