@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from dataclasses import replace
 
 import pytest
 import torch
@@ -14,7 +15,8 @@ from sae.commands.evaluate import main as evaluate
 from sae.commands.harvest import main as harvest
 from sae.commands.hook_node import has_target, reads_several
 from sae.dashboards.live.inline import read_manifest
-from sae.formats.native import load_layer_units
+from sae.formats.layers import layer_units_bytes
+from sae.formats.native import load_layer_units, read_cfg
 from sae.training.callbacks.checkpoints import latest_checkpoint
 from tests.commands.test_train import checkpoints_of, metrics_of, report_of
 from tests.training.nodes import NAMES as NODES
@@ -91,10 +93,23 @@ def test_the_command_measures_what_the_run_reported(mixed_run, tmp_path, capsys)
     printed = capsys.readouterr().out
     assert all(name in printed for name in NAMES)
     assert evaluate([f"from={mixed_run}", "hook.layer=1", f"out={tmp_path / 'one.json'}"]) == 0
+    assert "outliers were told by their distance from the layer's mean" in capsys.readouterr().err
     one = json.loads((tmp_path / "one.json").read_text())
     assert one["hook_point"] == NAMES[1]
     assert one["ce_sae"] == pytest.approx(reported["layers"][1]["ce_sae"], rel=1e-2)
     assert one["fvu"] == pytest.approx(reported["layers"][1]["fvu"], rel=0.15)  # on three times as many rows of the layer
+
+
+def test_norm_limits_of_scaled_layers_are_told_in_raw_units(mixed_run, tmp_path):
+    """A limit of 0.001 in units of a millionth is 1,000 in raw ones, which drops no row; unchanged it would drop them all."""
+    units, cfg = load_layer_units(mixed_run), read_cfg(mixed_run)
+    scaled = replace(units, means=0 * units.means, scales=torch.full((3,), 1e-6, dtype=torch.float64))
+    sections = {key: cfg[key] for key in ("model", "hook", "text", "training")}
+    sections["training"]["norm_limits"] = dict.fromkeys(NAMES, 1e-3)
+    folder = sae.save(sae.load(mixed_run), tmp_path / "scaled", cfg=sections, layers=scaled)
+    out = tmp_path / "one.json"
+    assert evaluate([f"from={folder}", "hook.layer=1", "evaluation.ce_tokens=0", f"out={out}"]) == 0
+    assert json.loads(out.read_text())["tokens_evaluated"] > 200
 
 
 def test_a_resumed_run_is_the_run_that_was_never_stopped(job, train, tmp_path):
@@ -116,6 +131,19 @@ def test_a_resumed_run_is_the_run_that_was_never_stopped(job, train, tmp_path):
     assert latest_checkpoint(whole / "checkpoints") is None
     assert train([f"resume={whole}"]) == 0
     assert {name: (whole / name).read_bytes() for name in kept} == kept
+
+
+def test_the_units_of_a_run_are_those_of_its_file(job, train, tmp_path):
+    """Once they are written they are not estimated again, whatever has become of the text."""
+    assert train(job(*MIX, "hook.layer_units=both", "evaluation.ce_tokens=32")) == 0
+    folder = tmp_path / "runs" / "tiny"
+    for path in (folder / "checkpoints").iterdir():
+        path.unlink()
+    units = load_layer_units(folder)
+    other = layer_units_bytes(replace(units, means=units.means + 0.25))
+    (folder / "layers.safetensors").write_bytes(other)
+    assert train([f"resume={folder}"]) == 0
+    assert (folder / "saes" / "relu" / "layers.safetensors").read_bytes() == other
 
 
 def test_stored_activations_give_the_live_run(job, train, tmp_path):
