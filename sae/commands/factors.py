@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 from sae.commands.entry import command, leaves, say
 
 if TYPE_CHECKING:
+    from sae.architectures.base import SparseAutoencoder
+    from sae.architectures.relu import ReLUSAE
     from sae.commands.assemble import Text
     from sae.commands.factors_fit import FittedDictionary
     from sae.commands.factors_settings import FactorsConfig
@@ -39,6 +41,7 @@ Any value of conf/ is an override: key=value, group=choice. Everything is counte
 # What a resumed run may change; all else would make it another run.
 MAY_CHANGE = (
     "factors.tokens",
+    "factors.amortise",
     "data.repeat",
     "pages",
     "evaluation",
@@ -132,8 +135,9 @@ def _fit_in(
 ) -> int:
     from sae.activations.shuffle import ActivationStream
     from sae.commands.assemble import caches, open_rows
-    from sae.commands.factors_fit import fit_dictionary
+    from sae.commands.factors_fit import fit_amortised, fit_dictionary
     from sae.commands.factors_plan import make_fit
+    from sae.commands.factors_settings import ARCHITECTURE
     from sae.commands.factors_show import show_pages
     from sae.commands.held_out import HeldOut
     from sae.commands.progress import HarvestProgress
@@ -144,15 +148,19 @@ def _fit_in(
     cached = caches(origin, text, node.tokens)
     source = open_rows(origin, text, cached=cached, say=say, on_rows=on_rows)
     mixed = mix_layers(origin, text, source, folder.path, on_rows=on_rows)
-    stream = ActivationStream(
-        text.windows,
-        mixed,
-        batch_rows=node.batch_tokens,
-        chunk_rows=activations.chunk_tokens,
-        seed=config.origin.seed,
-        max_norm_multiple=activations.max_norm_multiple,
-        total_rows=node.steps * node.batch_tokens,
-    )
+
+    def rows(*, total: int, seed: int) -> ActivationStream:
+        return ActivationStream(
+            text.windows,
+            mixed,
+            batch_rows=node.batch_tokens,
+            chunk_rows=activations.chunk_tokens,
+            seed=seed,
+            max_norm_multiple=activations.max_norm_multiple,
+            total_rows=total,
+        )
+
+    begin, stream = text.windows.state_dict(), rows(total=node.steps * node.batch_tokens, seed=config.origin.seed)
     fitted = fit_dictionary(
         config,
         make_fit(config, origin, text, start=node.start),
@@ -170,11 +178,19 @@ def _fit_in(
         return signals.exit_status or 1
     for problem in fitted.problems:
         say(f"note: {problem}")
+    amortised = None
+    if node.amortise:
+        text.windows.load_state_dict(begin)
+        total = -(-node.steps // 4) * node.batch_tokens
+        others = rows(total=total, seed=config.origin.seed + 1)
+        signals.interrupts(others.stop)
+        on_encoder = HarvestProgress(signals, what="amortised encoder", unit="row")
+        amortised = fit_amortised(fitted.sae, others, total=total, on_rows=on_encoder)
     held_out = HeldOut(
         origin, text.held_out, cached=cached, norm_limits=lambda: stream.norm_limits, on_rows=on_rows, units=mixed.units
     )
-    _evaluate(config, folder, origin, held_out, fitted, stream.norm_limits)
-    return show_pages(folder.path, config.show, config.pages, origin, text, signals)
+    _evaluate(config, folder, origin, held_out, fitted, amortised, stream.norm_limits)
+    return show_pages(folder.path / "saes" / ARCHITECTURE, config.show, config.pages, origin, text, signals)
 
 
 def _evaluate(
@@ -183,31 +199,37 @@ def _evaluate(
     origin: "Origin",
     held_out: "HeldOut",
     fitted: "FittedDictionary",
+    amortised: "ReLUSAE | None",
     norm_limits: dict[str, float],
 ) -> None:
-    """Measure the dictionary on held-out text, save it and say what came of it."""
-    from sae.commands.factors_settings import ARCHITECTURE
+    """Measure the dictionary on held-out text, and an encoder amortised to it; save them and say what came of it."""
+    from sae.commands.factors_settings import AMORTISED, ARCHITECTURE
     from sae.commands.results import results_table, save_sae, write_report
 
     say("Evaluating on held-out text ...")
-    report = held_out.report(
-        fitted.sae.to(origin.model.device),
-        dead_fraction=fitted.dead_fraction,
-        tokens_trained=fitted.tokens,
-        tokens_per_second=None,
-    )
-    path = folder.path / "saes" / ARCHITECTURE
+    found: dict[str, SparseAutoencoder] = {ARCHITECTURE: fitted.sae}
+    if amortised is not None:
+        found[AMORTISED] = amortised
     training = {"tokens": fitted.tokens, "scale": fitted.scale, "norm_limits": norm_limits, "seconds": fitted.seconds}
-    save_sae(
-        fitted.sae.cpu(),
-        path,
-        origin=origin,
-        config=config.tree,
-        training=training,
-        metrics=report,
-        layers=held_out.units,
-    )
-    write_report(folder.path, name=folder.path.name, config=config.tree, reports={ARCHITECTURE: report})
+    reports = {}
+    for name, sae in found.items():
+        reports[name] = held_out.report(
+            sae.to(origin.model.device),
+            dead_fraction=fitted.dead_fraction if name == ARCHITECTURE else None,
+            tokens_trained=fitted.tokens,
+            tokens_per_second=None,
+        )
+        save_sae(
+            sae.cpu(),
+            folder.path / "saes" / name,
+            origin=origin,
+            config=config.tree,
+            training=training,
+            metrics=reports[name],
+            layers=held_out.units,
+        )
+    write_report(folder.path, name=folder.path.name, config=config.tree, reports=reports)
     print(f"\nResults on held-out text ({folder.path}):")
-    print(results_table({ARCHITECTURE: report}))
-    print(f"\n  curves       {folder.path / 'report.html'} (open it in a browser)\n  dictionary   {path}")
+    print(results_table(reports))
+    path = folder.path
+    print(f"\n  curves       {path / 'report.html'} (open it in a browser)\n  dictionary   {path / 'saes' / ARCHITECTURE}")

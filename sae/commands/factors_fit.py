@@ -8,9 +8,12 @@ from typing import Any, final
 from sae.activations.mixed import MIXED
 from sae.activations.scaling import estimate_scale
 from sae.activations.shuffle import ActivationStream
+from sae.architectures.relu import ReLUSAE
 from sae.architectures.sparse_coding import SparseCodingSAE
 from sae.commands.assemble import OnRows
 from sae.commands.factors_settings import ARCHITECTURE, FactorsConfig
+from sae.commands.progress import Interrupted
+from sae.factors.amortised import AmortisedEncoder
 from sae.factors.dictionary_fit import DictionaryFit
 from sae.training.callbacks.checkpoints import (
     StopSignals,
@@ -23,7 +26,7 @@ from sae.training.callbacks.checkpoints import (
 )
 from sae.training.loggers.json_lines import JsonLines
 
-__all__ = ["FittedDictionary", "fit_dictionary"]
+__all__ = ["FittedDictionary", "fit_amortised", "fit_dictionary"]
 
 ROWS_LOGGED = 100  # of metrics in a run
 
@@ -103,6 +106,33 @@ def fit_dictionary(
         seconds=time.perf_counter() - began,
         problems=fit.problems(),
     )
+
+
+def fit_amortised(dictionary: SparseCodingSAE, stream: ActivationStream, *, total: int, on_rows: OnRows) -> ReLUSAE:
+    """Train an encoder to the codes of a dictionary. What was stopped begins anew: it is short beside the fit.
+
+    Args:
+        dictionary: in the units of the rows.
+        stream: rows of mixed layers.
+        total: rows to train on.
+        on_rows: told (rows done, rows in all); what it raises ends it.
+
+    Raises:
+        Interrupted: the stream was stopped.
+    """
+    encoder, done = AmortisedEncoder(dictionary, total_rows=total), 0
+    try:
+        while done < total:
+            on_rows(done, total)
+            batch = next(stream, None)
+            if batch is None:
+                raise Interrupted  # a signal stopped the stream
+            encoder.step(batch.rows.values[MIXED])
+            done += len(batch.rows)
+        on_rows(total, total)
+    finally:
+        stream.close()
+    return encoder.sae
 
 
 @final

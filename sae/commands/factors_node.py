@@ -35,6 +35,7 @@ class FactorsNode:
     tolerance: float | None = 1e-5
     max_iterations: int = 2000
     restart: bool = True
+    amortise: bool = False
 
     def __post_init__(self) -> None:
         wrong = [

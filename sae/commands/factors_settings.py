@@ -15,9 +15,10 @@ from sae.commands.source_config import SourceConfig, read_source_config
 from sae.errors import UserError
 from sae.training.run import CheckpointSettings
 
-__all__ = ["ARCHITECTURE", "FactorsConfig", "read_factors_config", "read_pages_node"]
+__all__ = ["AMORTISED", "ARCHITECTURE", "FactorsConfig", "read_factors_config", "read_pages_node"]
 
 ARCHITECTURE = "sparse_coding"  # also the name of the dictionary in its run's folder
+AMORTISED = "amortised"  # of the encoder trained to its codes
 
 
 @dataclass(frozen=True, kw_only=True)

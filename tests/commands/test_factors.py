@@ -135,6 +135,22 @@ class TestARun:
         assert not (tmp_path / "runs").exists()
 
 
+def test_an_encoder_amortised_to_the_codes_stands_beside_them_in_every_table(run_folder, finished, capsys):
+    """Of a run that came to its end without: the dictionary stays, to the bit."""
+    assert main([f"resume={run_folder}", "factors.amortise=true", "pages.saliency=none"]) == 0
+    said = capsys.readouterr().out
+    assert "sparse_coding\n" in said
+    assert "amortised\n" in said
+    reports = json.loads((run_folder / "report.json").read_text())["saes"]
+    assert reports["sparse_coding"] == report_of(finished)
+    assert [layer["hook_point"] for layer in reports["amortised"]["layers"]] == LAYERS
+    assert reports["sparse_coding"]["fvu"] < reports["amortised"]["fvu"] < 2  # after four steps
+    exact, guess = (sae.load(run_folder / "saes" / name) for name in ("sparse_coding", "amortised"))
+    assert torch.equal(exact.W_dec, guess.W_dec)
+    assert load_layer_units(run_folder / "saes" / "amortised").layers == tuple(LAYERS)
+    assert (run_folder / "dashboards" / "sparse_coding" / "index.html").is_file()
+
+
 @pytest.mark.parametrize("scaling", ["none", "variance"])
 @pytest.mark.parametrize("law", ["none", "both"])
 def test_scales_are_folded_away(law, scaling, job, tmp_path):
