@@ -52,7 +52,7 @@ def test_every_page_opens_and_the_server_answers(address: str, watch: Watch):  #
     expect(page.locator("h1")).to_have_text("Factor 2")
     assert page.locator("svg.curve circle").count() == len(LAYERS)
     page.get_by_role("group", name="Colour of tokens").get_by_role("button", name="Integrated gradients").click()
-    unmeasured = page.locator(".contexts .example", has_text="not measured")
+    unmeasured = page.locator(".contexts .example", has_text="by activation")
     before = unmeasured.count()
     assert before
     unmeasured.last.get_by_role("button", name="measure").click()

@@ -187,7 +187,7 @@ def test_tokens_are_coloured_by_the_way_that_is_said(open_factors: Open):
         for found, one in zip(looks(page), contexts, strict=True):
             weights = next((way["weights"] for way in one["saliency"] if way["method"] == method), None)
             assert found == (classes(weights, one["peak"]) if weights else by_activation(one, largest))
-        assert page.locator(".contexts .example", has_text="not measured").count() == 2
+        assert page.locator(".contexts .example", has_text="by activation").count() == 2
         assert f"colour={method}" in page.url
     page.locator(".contexts").get_by_role("button", name="Activation").click()
     expect(page.locator(".contexts .legend")).to_contain_text("Coloured by activation")

@@ -79,9 +79,9 @@ def test_saliency_is_measured_on_demand(served: Page, answering: type[AnsweringF
     assert layer is not None
     one = record["layers"][layer]["contexts"][1]
     context = served.locator(".contexts .example").nth(1)
-    expect(context).to_contain_text("not measured")
+    expect(context).to_contain_text("by activation")
     context.get_by_role("button", name="measure").click()
-    expect(context).not_to_contain_text("not measured")
+    expect(context).not_to_contain_text("by activation")
     position = one["start"] + one["peak"]
     assert answering.asked == [
         ("saliency", {"factor": 3, "layer": layer, "block": one["block"], "position": position, "method": "leave_one_out"})
@@ -93,4 +93,4 @@ def test_saliency_is_measured_on_demand(served: Page, answering: type[AnsweringF
     expect(served.locator("#tip")).to_contain_text(f"Leave one out: \u2212{one['peak']}")
     served.keyboard.press("]")
     served.keyboard.press("[")
-    expect(context).not_to_contain_text("not measured")
+    expect(context).not_to_contain_text("by activation")

@@ -863,7 +863,7 @@ var dashboard = (() => {
         spans.push(span);
         return s("text", { class: layer === chosen ? "axis strong" : "axis", x: pixel(middle), y: top + 12, "text-anchor": "middle" }, this.labels[layer]);
       });
-      return [texts, s("text", { class: "axis", x: pixel((this.left + this.right) / 2), y: top + 29, "text-anchor": "middle" }, "layer")];
+      return [texts, s("text", { class: "axis", x: pixel((this.left + this.right) / 2), y: top + 27, "text-anchor": "middle" }, "layer")];
     }
   };
 
@@ -1332,7 +1332,7 @@ var dashboard = (() => {
       const { way } = this;
       if (way === "activation" || this.weights) return replace(this.note);
       const button = this.context.live && h("button", { type: "button", class: "small", onclick: () => void this.measure(way, button) }, "measure");
-      replace(this.note, h("small", {}, "by activation: not measured"), button);
+      replace(this.note, explained(h("small", {}, "by activation"), "Saliency was not measured here in the chosen way: tokens are coloured by activation."), button);
     }
     async measure(method, button) {
       const { shown: shown2, record, layer } = this;
@@ -1666,7 +1666,7 @@ var dashboard = (() => {
   // sae/dashboards/app/src/groups_chart.ts
   var GROUP_COLOURS = 7;
   var [SIDE, TOP4, HEIGHT2, BAR] = [26, 10, 240, 9];
-  var BOTTOM2 = HEIGHT2 - 34;
+  var BOTTOM2 = HEIGHT2 - 36;
   var WIDEST_GAP = 5;
   var MOST_GAPS = 0.3;
   function groupColour(group) {
@@ -1810,7 +1810,7 @@ var dashboard = (() => {
           ` Group ${number2 + 1}`,
           explained(h("small", {}, `${whole(occurrences.length)} of ${whole(page.occurrences.length)} occurrences`), "Occurrences in this group, of those that are shown.")
         ),
-        h("p", { class: "sets-apart" }, factors.length ? ["Set apart by ", h("span", { class: "chips" }, factors.map((one) => chip(one, layer)))] : h("span", { class: "quiet" }, "No factor sets it apart.")),
+        h("p", { class: "sets-apart" }, factors.length ? [page.groups[layer].length > 1 ? "Set apart by " : "Its factors ", h("span", { class: "chips" }, factors.map((one) => chip(one, layer)))] : h("span", { class: "quiet" }, "No factor sets it apart.")),
         lines,
         more
       );
@@ -2730,7 +2730,7 @@ var dashboard = (() => {
       "div",
       { class: "head" },
       h("h1", { tabindex: -1 }, h("bdi", {}, manifest.title)),
-      h("p", { class: "quiet" }, h("bdi", {}, `${manifest.model}, ${manifest.hook_point}`)),
+      h("p", { class: "quiet" }, h("bdi", {}, `${manifest.model}, ${info ? `${info.layers[0]?.name} to ${info.layers.at(-1)?.name}` : manifest.hook_point}`)),
       h("dl", { class: "facts" }, facts.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value)))),
       h(
         "details",

@@ -9,7 +9,7 @@ import { whole } from "./numbers";
 
 export const GROUP_COLOURS = 7;
 const [SIDE, TOP, HEIGHT, BAR] = [26, 10, 240, 9];
-const BOTTOM = HEIGHT - 34;
+const BOTTOM = HEIGHT - 36;
 const WIDEST_GAP = 5;
 const MOST_GAPS = 0.3; // of the height, where there are many groups
 

@@ -45,6 +45,6 @@ export class LayerAxis {
       spans.push(span);
       return s("text", { class: layer === chosen ? "axis strong" : "axis", x: pixel(middle), y: top + 12, "text-anchor": "middle" }, this.labels[layer]);
     });
-    return [texts, s("text", { class: "axis", x: pixel((this.left + this.right) / 2), y: top + 29, "text-anchor": "middle" }, "layer")];
+    return [texts, s("text", { class: "axis", x: pixel((this.left + this.right) / 2), y: top + 27, "text-anchor": "middle" }, "layer")];
   }
 }

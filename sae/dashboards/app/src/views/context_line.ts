@@ -61,7 +61,7 @@ export class ContextLine {
     const { way } = this;
     if (way === "activation" || this.weights) return replace(this.note);
     const button = this.context.live && h("button", { type: "button", class: "small", onclick: () => void this.measure(way, button!) }, "measure");
-    replace(this.note, h("small", {}, "by activation: not measured"), button);
+    replace(this.note, explained(h("small", {}, "by activation"), "Saliency was not measured here in the chosen way: tokens are coloured by activation."), button);
   }
 
   private async measure(method: Exclude<Way, "activation">, button: HTMLButtonElement): Promise<void> {

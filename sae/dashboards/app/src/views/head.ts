@@ -17,7 +17,7 @@ export function indexHead(context: Context, manifest: Manifest): HTMLElement {
   return h(
     "div", { class: "head" },
     h("h1", { tabindex: -1 }, h("bdi", {}, manifest.title)),
-    h("p", { class: "quiet" }, h("bdi", {}, `${manifest.model}, ${manifest.hook_point}`)),
+    h("p", { class: "quiet" }, h("bdi", {}, `${manifest.model}, ${info ? `${info.layers[0]?.name} to ${info.layers.at(-1)?.name}` : manifest.hook_point}`)),
     h("dl", { class: "facts" }, facts.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value)))),
     h("details", {}, h("summary", {}, "About this dashboard"),
       h("dl", { class: "about" }, more.map(([name, value]) => [h("dt", {}, name), h("dd", {}, h("bdi", {}, value))])), info && tables(info)),

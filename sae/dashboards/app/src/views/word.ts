@@ -49,7 +49,7 @@ export function wordView(context: Context, info: FactorsInfo, page: WordPage, fi
     return h("section", { class: "group sense" },
       h("h3", {}, h("span", { class: `swatch ${groupColour(number)}`, "aria-hidden": "true" }), ` Group ${number + 1}`,
         explained(h("small", {}, `${whole(occurrences.length)} of ${whole(page.occurrences.length)} occurrences`), "Occurrences in this group, of those that are shown.")),
-      h("p", { class: "sets-apart" }, factors.length ? ["Set apart by ", h("span", { class: "chips" }, factors.map((one) => chip(one, layer)))] : h("span", { class: "quiet" }, "No factor sets it apart.")),
+      h("p", { class: "sets-apart" }, factors.length ? [page.groups[layer]!.length > 1 ? "Set apart by " : "Its factors ", h("span", { class: "chips" }, factors.map((one) => chip(one, layer)))] : h("span", { class: "quiet" }, "No factor sets it apart.")),
       lines, more);
   }
 
