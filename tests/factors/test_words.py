@@ -61,6 +61,29 @@ def pages_of(codes, words, settings):
     )
 
 
+def active_at(firings, layer, place):
+    """Factor -> activation at one place of one layer."""
+    return {
+        factor: firing["value"]
+        for factor, own in enumerate(firings)
+        for firing in own[layer]
+        if (firing["block"], firing["position"]) == place
+    }
+
+
+def check_what_sets_apart(group, active):
+    inside = [own for number, own in enumerate(active) if number in group["occurrences"]]
+    outside = [own for number, own in enumerate(active) if number not in group["occurrences"]]
+
+    def mean(part, factor):
+        return sum(own.get(factor, 0.0) for own in part) / len(part) if part else 0.0
+
+    more = {factor: mean(inside, factor) - mean(outside, factor) for factor in range(11)}
+    best = [factor for factor in sorted(more, key=lambda factor: (-more[factor], factor)) if more[factor] > 1e-9][:2]
+    assert [entry["factor"] for entry in group["factors"]] == best
+    assert [entry["activation"] for entry in group["factors"]] == pytest.approx([more[factor] for factor in best], rel=1e-3)
+
+
 def test_a_word_s_page_equals_its_twin():
     codes = some_layer_codes()
     firings = twin.by_layer(codes, LAYERS)
@@ -72,19 +95,20 @@ def test_a_word_s_page_equals_its_twin():
         place = (one["block"], one["start"] + one["peak"])
         assert page["strings"][one["tokens"][one["peak"]]] == {"id": 7, "text": " t7"}
         for layer, listed in enumerate(one["layers"]):
-            active = [
-                (factor, firing["value"])
-                for factor, own in enumerate(firings)
-                for firing in own[layer]
-                if (firing["block"], firing["position"]) == place
-            ]
+            active = list(active_at(firings, layer, place).items())
             best = sorted(active, key=lambda pair: (-pair[1], pair[0]))[:2]
             assert [entry["factor"] for entry in listed] == [factor for factor, _ in best]
             assert [entry["activation"] for entry in listed] == pytest.approx([value for _, value in best], rel=1e-3)
-    for groups in page["groups"]:
+    parted = 0
+    for layer, groups in enumerate(page["groups"]):
         assert sorted(number for group in groups for number in group["occurrences"]) == list(range(len(places)))
         sizes = [len(group["occurrences"]) for group in groups]
         assert sizes == sorted(sizes, reverse=True)
+        active = [active_at(firings, layer, tuple(place)) for place in places]
+        for group in groups:
+            check_what_sets_apart(group, active)
+        parted += len(groups) > 1
+    assert parted  # else nothing was seen of groups beside others
     assert (none["total"], none["occurrences"], none["groups"]) == (0, [], [[]] * LAYERS)
 
 
