@@ -5,10 +5,10 @@
 
 Sparse coding comes first, with the given coefficient. TopK gets k = its L0 on held-out rows, rounded; ReLU's coefficient is
 found by runs of the whole budget, each next one by interpolation of log L0 over log coefficient, until L0 is within 5 %.
-SAEs have the settings of conf/sae and see the same rows equally often; one TopK SAE more often. `exact codes` are those
-that sparse coding finds with an SAE's own decoder, their coefficient set for the same L0: what an SAE's encoder loses
-against the best codes of its dictionary. Two dictionaries of one method and different seeds say how much of it is chance.
-Numbers are of held-out rows.
+SAEs have the settings of conf/sae and see the same rows equally often; one TopK SAE more often. `exact codes` are the
+lasso's with an SAE's own decoder, their coefficient set for the same L0; they are shrunk by the penalty, as a TopK SAE's
+activations are not. Two dictionaries of one method and different seeds say how much of it is chance. Numbers are of
+held-out rows.
 """
 
 import argparse
@@ -35,6 +35,7 @@ from sae.functional.matching import best_assignment, cosines
 MOST_RUNS = 4
 NEAR = 0.05
 PART_ROWS = 4096
+BISECTIONS = 8
 
 
 def main() -> None:
@@ -158,18 +159,26 @@ def coder_of(one: SparseAutoencoder, rows: Float[Tensor, "rows width"], target: 
     with torch.no_grad():
         found.W_dec.copy_(one.W_dec / one.W_dec.norm(dim=1, keepdim=True).clamp_min(1e-12))
         found.b_dec.copy_(one.b_dec)
-    low, high = 1e-3, float(some.norm(dim=1).median())
-    for _ in range(12):
-        found.l1_coefficient = math.sqrt(low * high)
+
+    def l0_at(coefficient: float) -> float:
+        found.l1_coefficient = coefficient
         with torch.no_grad():
-            l0 = float((found.encode(some) > 0).sum(dim=1).double().mean())
-        low, high = (found.l1_coefficient, high) if l0 > target else (low, found.l1_coefficient)
+            return float((found.encode(some) > 0).sum(dim=1).double().mean())
+
+    low = float(some.norm(dim=1).median())
+    while l0_at(low) < target and low > 1e-6:  # from above: the smaller the coefficient, the longer it takes
+        low /= 2
+    high = 2 * low
+    for _ in range(BISECTIONS):
+        middle = math.sqrt(low * high)
+        low, high = (middle, high) if l0_at(middle) > target else (low, middle)
+    found.l1_coefficient = math.sqrt(low * high)
     return found.requires_grad_(False).eval()
 
 
 def agreement(one: str, other: str, saes: dict[str, SparseAutoencoder], figures: dict[str, Any]) -> dict[str, Any]:
     """How alike the latents of two dictionaries are that fire on held-out rows."""
-    first, second = (saes[name].W_dec[figures[name]["fired"]] for name in (one, other))
+    first, second = (saes[name].W_dec.detach()[figures[name]["fired"]] for name in (one, other))
     table = cosines(first, second).abs() if len(first) <= len(second) else cosines(second, first).abs()
     matched = table.gather(1, best_assignment(-table)[:, None]).squeeze(1)
     return {
