@@ -88,7 +88,7 @@ class PagesNode:
     strongest: int = 10
     occurrences: int = 200
     saliency: Literal["leave_one_out", "integrated_gradients", "none"] = "leave_one_out"
-    saliency_contexts: int = 300
+    saliency_contexts: int = 150
     lime_factors: tuple[int, ...] = ()
     lime_contexts: int = 3
     lime_copies: int = 2001
