@@ -12,7 +12,8 @@ TENS = np.array([float(f"1e{power}") for power in range(301)])
 def rounded(values: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
     """The nearest float64 to each number's decimal form of four significant digits.
 
-    Whole numbers are multiplied and divided by powers of ten that floats hold exactly, so that what JSON writes is short.
+    Whole numbers are multiplied and divided by powers of ten that floats hold exactly (between 1e-18 and 1e22), so that what
+    JSON writes is short.
     """
     wide = values.astype(np.float64)
     size = np.abs(wide)
