@@ -11,10 +11,14 @@ from sae.tokens.blocks import TokenBlocks
 __all__ = ["MOST_CHARACTERS", "find_words", "word_pattern"]
 
 MOST_CHARACTERS = 100  # of a word
+PARTED = "\0"  # stands for a special token: neither a blank nor a letter
+PIECE = re.compile(r"\w+|.")  # letters that belong together, or one other sign
 
 
 def word_pattern(word: str) -> re.Pattern[str]:
     """What finds a word: whole, in large or small letters.
+
+    Blanks may stand around its signs, as vocabularies of wordpieces show them: "don't" is found in "don ' t" too.
 
     Raises:
         UserError: it is empty, or too long to be one.
@@ -22,7 +26,8 @@ def word_pattern(word: str) -> re.Pattern[str]:
     word = word.strip()
     if not word or len(word) > MOST_CHARACTERS:
         raise UserError(f"The word has {len(word)} characters. Expected 1 to {MOST_CHARACTERS}.")
-    return re.compile(rf"(?<!\w){re.escape(word)}(?!\w)", re.IGNORECASE)
+    parts = r"\s+".join(r"\s*".join(map(re.escape, PIECE.findall(part))) for part in word.split())
+    return re.compile(rf"(?<!\w){parts}(?!\w)", re.IGNORECASE)
 
 
 def find_words(
@@ -39,7 +44,7 @@ def find_words(
     """
     found: list[list[tuple[int, int]]] = [[] for _ in patterns]
     for number, (ids, keep) in enumerate(zip(blocks.ids.tolist(), blocks.keep.tolist(), strict=True)):
-        parts = [shown if kept else "\n" for shown, kept in zip(texts_of(ids), keep, strict=True)]
+        parts = [shown if kept else PARTED for shown, kept in zip(texts_of(ids), keep, strict=True)]
         ends = list(accumulate(map(len, parts)))
         text = "".join(parts)
         for places, pattern in zip(found, patterns, strict=True):
