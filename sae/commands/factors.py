@@ -98,6 +98,8 @@ def _resume(tree: dict[str, Any], overrides: Sequence[str]) -> int:
 def _fit(config: "FactorsConfig", path: Path, *, resume: bool) -> int:
     """Fit a dictionary in its folder and go on to its pages; gives the exit status."""
     from sae.commands.assemble import check_enough, open_text
+    from sae.commands.dashboard_checks import check_place
+    from sae.commands.factors_pages import check_asked
     from sae.commands.factors_plan import outlook, summary
     from sae.commands.origin import open_origin
     from sae.commands.progress import Interrupted
@@ -111,6 +113,9 @@ def _fit(config: "FactorsConfig", path: Path, *, resume: bool) -> int:
     origin = open_origin(config.origin)
     text = open_text(origin)
     check_enough(origin, text, config.factors.tokens, setting="factors.tokens")
+    check_asked(config.pages, origin, d_sae=config.factors.d_sae)
+    if config.show.out is not None:
+        check_place(Path(config.show.out).expanduser())
     say(summary(config, origin, text, outlook(config, origin, text)))
     if config.show.dry_run:
         import yaml

@@ -4,6 +4,7 @@ import hashlib
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, final
 
@@ -27,12 +28,11 @@ from sae.dashboards.collect.collector import collect, plan_collection
 from sae.dashboards.collect.encode import encode_positive
 from sae.dashboards.factor_schema import SaliencyMethod
 from sae.dashboards.latents.settings import PageSettings
-from sae.dashboards.live.text_block import one_block
 from sae.dashboards.pages.display import displayed, displayed_together
 from sae.errors import UserError
 from sae.factors.layers import Layer
 from sae.factors.occurrences import word_pattern
-from sae.factors.paths import PathReader
+from sae.factors.paths import path_blocks
 from sae.factors.saliency.methods import seconds_per_context
 from sae.factors.saliency.reader import ActivationReader
 from sae.factors.saliency.settings import SaliencySettings
@@ -42,7 +42,7 @@ from sae.factors.write import FactorAbout, write_factor_dashboard
 from sae.tokens.blocks import TokenBlocks
 from sae.training.callbacks.checkpoints import StopSignals
 
-__all__ = ["FactorsJob", "build_pages", "factors_job", "outlook_words"]
+__all__ = ["FactorsJob", "build_pages", "check_asked", "factors_job", "outlook_words"]
 
 
 @final
@@ -167,24 +167,33 @@ def factors_job(
         blocks=blocks,
         keywords=keywords,
     )
-    _check_asked(job)
+    check_asked(node, origin, d_sae=sae.d_sae)
     return job
 
 
-def _check_asked(job: FactorsJob) -> None:
-    """Refuse what can have no page before the text is read, which may take long.
+def check_asked(node: PagesNode, origin: Origin, *, d_sae: int) -> None:
+    """Refuse what can have no page before anything that may take long.
+
+    Args:
+        node: what pages show.
+        origin: model and layers.
+        d_sae: factors of the dictionary, which need not be there yet.
 
     Raises:
         UserError: a factor, a word or a text.
     """
-    wrong = [number for number in job.node.lime_factors if number >= job.sae.d_sae]
+    wrong = [number for number in node.lime_factors if number >= d_sae]
     if wrong:
-        raise UserError(f"pages.lime_factors={wrong}: the dictionary has {job.sae.d_sae} factors, numbered from 0")
-    for word in job.node.words:
-        word_pattern(word)
-    paths = PathReader(job.subject, texts_of=displayed_together(job.origin.model.tokenizer))
-    for text in job.node.texts:
-        one_block(job.origin.model, text, max_characters=paths.max_characters, max_tokens=paths.max_tokens)
+        raise UserError(f"pages.lime_factors={wrong}: the dictionary has {d_sae} factors, numbered from 0")
+    for key, asked, check in (
+        ("words", node.words, word_pattern),
+        ("texts", node.texts, partial(path_blocks, origin.model)),
+    ):
+        for number, one in enumerate(asked):
+            try:
+                check(one)
+            except UserError as error:
+                raise UserError(f"pages.{key}[{number}]: {error}") from None
 
 
 def outlook_words(job: FactorsJob) -> str:

@@ -9,9 +9,13 @@ from sae.dashboards.factor_schema import PathPage, PathToken
 from sae.dashboards.live.text_block import beginning, one_block
 from sae.factors.strongest_factors import strongest_by_layer
 from sae.factors.subject import FactorSubject
+from sae.models.language_model import LanguageModel
+from sae.tokens.blocks import TokenBlocks
 from sae.tokens.tokenisation import whole_characters
 
-__all__ = ["PathReader"]
+__all__ = ["PathReader", "path_blocks"]
+
+MOST_CHARACTERS, MOST_TOKENS = 20_000, 1024  # of a text
 
 
 @final
@@ -32,12 +36,12 @@ class PathReader:
         *,
         texts_of: Callable[[Sequence[int]], list[str]],
         strongest: int = 10,
-        max_characters: int = 20_000,
-        max_tokens: int = 1024,
+        max_characters: int = MOST_CHARACTERS,
+        max_tokens: int = MOST_TOKENS,
     ) -> None:
         self.subject, self._texts_of, self._strongest = subject, texts_of, strongest
         self.max_characters = max_characters
-        self.max_tokens = min(max_tokens, subject.model.most_positions or max_tokens)
+        self.max_tokens = _at_most(subject.model, max_tokens)
 
     def page(self, text: str) -> PathPage:
         """The page of a text.
@@ -48,7 +52,7 @@ class PathReader:
         Raises:
             UserError: the text is too long or has no token, or the model's activations are not finite.
         """
-        blocks = one_block(self.subject.model, text, max_characters=self.max_characters, max_tokens=self.max_tokens)
+        blocks = path_blocks(self.subject.model, text, max_characters=self.max_characters, max_tokens=self.max_tokens)
         kept, ids = blocks.keep[0].tolist(), blocks.ids[0].tolist()
         layers = iter(
             strongest_by_layer(
@@ -67,3 +71,24 @@ class PathReader:
                 for token, shown, keep in zip(ids, self._texts_of(ids), kept, strict=True)
             ],
         )
+
+
+def path_blocks(
+    model: LanguageModel, text: str, *, max_characters: int = MOST_CHARACTERS, max_tokens: int = MOST_TOKENS
+) -> TokenBlocks:
+    """The one block that a text's path is read from.
+
+    Args:
+        model: reads it.
+        text: any.
+        max_characters: of the text.
+        max_tokens: of the block; fewer where the model reads fewer at once.
+
+    Raises:
+        UserError: the text is too long or has no token.
+    """
+    return one_block(model, text, max_characters=max_characters, max_tokens=_at_most(model, max_tokens))
+
+
+def _at_most(model: LanguageModel, tokens: int) -> int:
+    return min(tokens, model.most_positions or tokens)

@@ -286,6 +286,11 @@ def test_mistakes_are_told_before_a_model_is_loaded(changes, said, job, tmp_path
             ["factors.d_sae=20000", "factors.start=normal", "factors.tokens=12000"],
             "d_sae=20000, and there are 12000 rows: each atom could be one of them",
         ),
+        (["pages.words=[w3,'']"], "pages.words[1]: The word has 0 characters"),
+        (["pages.texts=['']"], "pages.texts[0]: "),
+        (["pages.texts=['" + "w1 " * 9000 + "']"], "pages.texts[0]: The text has 27,000 characters"),
+        (["pages.lime_factors=[48]"], "pages.lime_factors=[48]: the dictionary has 48 factors"),
+        (["out=."], "is no dashboard's folder: choose another place with out="),
         (["factors.tokens=10000000", "data.repeat=false"], "factors.tokens=10000000 is more than the text has"),
     ],
 )
