@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 
+from sae.architectures.activation_functions.base import LearntThreshold
 from sae.architectures.affine import AffineSAE
 from sae.architectures.base import SparseAutoencoder
 from sae.formats.registry import ARCHITECTURES
@@ -28,8 +29,8 @@ class Case:
         name: in test ids.
         architecture: in the registry.
         settings: keywords of its constructor beside the sizes.
-        smooth: whether autograd's gradient is the derivative (no straight-through part).
-        still: parameters that the squared error gives no gradient.
+        smooth: whether autograd's gradient is the derivative; False where a part of it is straight-through.
+        still: parameters that squared error and L1 give no gradient.
     """
 
     name: str
@@ -164,6 +165,11 @@ def build(
 def learnt_by_activation(sae: SparseAutoencoder) -> list[torch.Tensor]:
     """Parameters of the activation function: thresholds, as a rule."""
     return list(sae.activation_function.parameters()) if isinstance(sae, AffineSAE) else []
+
+
+def learns_threshold(sae: SparseAutoencoder) -> bool:
+    """Whether latents fire above thresholds that are learnt."""
+    return isinstance(sae, AffineSAE) and isinstance(sae.activation_function, LearntThreshold)
 
 
 def rows_for(sae: SparseAutoencoder, rows: int = ROWS, *, phase: float = 0.3) -> torch.Tensor:

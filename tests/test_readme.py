@@ -1,4 +1,4 @@
-"""Every Python example of the README runs as it is printed, but for numbers that only make it longer."""
+"""Every Python example of the README runs as it is printed, but for numbers that only make it longer; its table is whole."""
 
 import re
 from pathlib import Path
@@ -11,6 +11,7 @@ import torch
 import sae
 from sae.architectures.initialise import initialise_
 from sae.architectures.relu import ReLUSAE
+from sae.formats.registry import ARCHITECTURES, FITTED
 from tests.cases import ramp
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
@@ -33,6 +34,11 @@ def run(number: int, folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str,
 def test_there_is_a_test_for_every_example():
     assert len(EXAMPLES) == 2
     assert README.count("```python") == len(EXAMPLES)
+
+
+def test_every_architecture_that_is_trained_has_a_row_in_the_table():
+    listed = re.findall(r"^\| `(\w+)` \|.*\(conf/sae/\1\.yaml\)", README, re.MULTILINE)
+    assert sorted(listed) == sorted(set(ARCHITECTURES) - set(FITTED)), "rows of the table under `Architectures` in README.md"
 
 
 @pytest.mark.parametrize("printed", SHORTER)

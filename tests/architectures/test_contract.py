@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.autograd.gradcheck import GradcheckError
 
 import sae as library
 from sae.architectures.activation_functions.base import LearntThreshold
@@ -170,7 +171,10 @@ def test_gradients_reach_every_parameter_that_should_move(case):
     x = rows_for(sae)
     found = gradients(sae, OBJECTIVE(sae, sae(x), target_for(sae, x), COEFFICIENTS).total)
     for name, gradient in found.items():
-        assert bool(gradient.any()) == (name not in case.still), name
+        assert bool(gradient.any()) == (name not in case.still), (
+            f"{name} has {'a' if gradient.any() else 'no'} gradient by squared error and L1: if that is meant, `still` of "
+            f"{case.name} in tests/cases.py must {'not ' if gradient.any() else ''}name it"
+        )
 
 
 @smooth_architectures
@@ -187,7 +191,10 @@ def test_gradients_match_finite_differences(case):
         return ((call.recon - target).square().sum(dim=1) + 0.3 * weighted).mean()
 
     inputs = tuple(parameter.detach().clone().requires_grad_() for parameter in sae.parameters())
-    assert torch.autograd.gradcheck(total, inputs, eps=1e-7, atol=1e-5)
+    try:
+        torch.autograd.gradcheck(total, inputs, eps=1e-7, atol=1e-5)
+    except GradcheckError as error:
+        pytest.fail(f"{error}\nIf a gradient is straight-through, {case.name} in tests/cases.py must say smooth=False")
     found = gradients(sae, OBJECTIVE(sae, sae(x), target, COEFFICIENTS).total)
     expected_gradients = torch.autograd.grad(total(*inputs), inputs, allow_unused=True, materialize_grads=True)
     for name, expected in zip(names, expected_gradients, strict=True):

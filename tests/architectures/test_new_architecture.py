@@ -11,7 +11,7 @@ from sae.architectures.affine import AffineSAE
 from sae.architectures.checks import check_size
 from sae.formats.registry import ARCHITECTURES
 from tests.architectures import test_contract
-from tests.cases import Case
+from tests.cases import JUMP, Case
 
 
 class SoftThreshold(ActivationFunction):
@@ -103,3 +103,28 @@ def test_what_it_forgets_is_caught(forgotten, caught_by, case, tmp_path, monkeyp
     monkeypatch.setattr(SoftThreshold, forgotten, getattr(ActivationFunction, forgotten))
     with pytest.raises(AssertionError):
         hold(caught_by, case, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "case", "told"),
+    [
+        (
+            "test_gradients_match_finite_differences",
+            Case("jump", "jumprelu", JUMP),
+            "jump in tests/cases.py must say smooth=False",
+        ),
+        (
+            "test_gradients_reach_every_parameter_that_should_move",
+            Case("gate", "gated", {}),
+            "b_enc has no gradient .* `still` of gate in tests/cases.py must name it",
+        ),
+        (
+            "test_gradients_reach_every_parameter_that_should_move",
+            Case("plain", "relu", {}, still=("b_enc",)),
+            "b_enc has a gradient .* `still` of plain in tests/cases.py must not name it",
+        ),
+    ],
+)
+def test_a_line_that_says_the_wrong_thing_is_told_the_right_one(name, case, told, tmp_path):
+    with pytest.raises((AssertionError, pytest.fail.Exception), match=told):
+        hold(name, case, tmp_path)

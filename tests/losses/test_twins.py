@@ -12,7 +12,18 @@ from sae.losses.lp import Lp
 from sae.losses.objective import StepInfo
 from sae.losses.reconstruction import GateReconstruction, MultiTopK, NestedSquaredError, SquaredError
 from sae.losses.sparsity import L1, Tanh
-from tests.cases import CASES, D_IN, D_SAE, Case, build, every_architecture, every_architecture_that, rows_for, target_for
+from tests.cases import (
+    CASES,
+    D_IN,
+    D_SAE,
+    Case,
+    build,
+    every_architecture,
+    every_architecture_that,
+    learns_threshold,
+    rows_for,
+    target_for,
+)
 from tests.reference import saes as twin
 
 ROWS = 9
@@ -118,15 +129,27 @@ def check(case_name, term, expected, *, forward="forward", info=INFO, skip=()):
         if short in skip:
             continue
         twin_name = "theta" if short == "threshold_parameter" else short
-        np.testing.assert_allclose(gradient.numpy(), expected_gradients[twin_name], **TOLERANCE, err_msg=name)
+        hint = "" if case.smooth else ": the twin carries a straight-through gradient in its imaginary part, as `jump` does"
+        np.testing.assert_allclose(gradient.numpy(), expected_gradients[twin_name], **TOLERANCE, err_msg=name + hint)
         moved += bool(gradient.any())
     assert moved
     return {name: gradient for (name, _), gradient in zip(sae.named_parameters(), gradients, strict=True)}
 
 
-@pytest.mark.parametrize("name", [case.name for case in CASES if case.smooth and not case.settings.get("layer_norm")])
-def test_squared_error(name):
+def check_squared_error(name):
     check(name, SquaredError(), lambda p, acts, pre, recon, target: twin.squared_error(recon, target))
+
+
+@every_architecture_that(lambda sae: not sae.layer_norm and not learns_threshold(sae))
+def test_squared_error(case):
+    """Straight-through gradients too; those of learnt thresholds are in `test_straight_through_terms.py`."""
+    check_squared_error(case.name)
+
+
+def test_a_straight_through_gradient_that_the_twin_lacks_is_seen():
+    """And whoever adds one is told where it goes: `twin.above` gives a threshold none."""
+    with pytest.raises(AssertionError, match="threshold_parameter: the twin carries a straight-through gradient"):
+        check_squared_error("jumprelu_raw")
 
 
 @every_architecture_that(lambda sae: sae.batch_threshold is not None)

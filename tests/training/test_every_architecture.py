@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from sae.architectures.activation_functions.base import LearntThreshold
 from sae.architectures.affine import AffineSAE
 from sae.functional.selection import batch_top_k, count_threshold, row_top_k
 from sae.training.optimizers import OptimizerSettings
 from sae.training.recipe import Budget, Recipe
 from sae.training.threshold import ThresholdEstimate, calibrated_threshold
+from tests.cases import learns_threshold
 from tests.training.nodes import (
     POINT,
     build_optimizer,
@@ -161,7 +161,7 @@ def test_thresholds_are_brought_to_a_target_that_was_steered_to(coefficient):
     assert (float(learner.threshold_factor) != 1) == (coefficient > 0)
 
 
-@every_node_that(lambda sae: isinstance(sae, AffineSAE) and isinstance(sae.activation_function, LearntThreshold))
+@every_node_that(learns_threshold)
 def test_learnt_thresholds_move_apart(name):
     learner, _, _ = trained(name)
     start = learner_of(name, d_in=D_IN, d_sae=D_SAE, budget=BUDGET).sae.activation_function.threshold.detach()
