@@ -94,7 +94,9 @@ MIX = ["hook.mix=true", "hook.layers=[0,2]"]
         pytest.param(["data.path=no/text.txt"], "`data.path` is 'no/text.txt'. Nothing is there", id="no text"),
         pytest.param(["data.path=null"], "`data.path` must be given", id="text not named"),
         pytest.param(["trainer.device=tpu"], "trainer.device: expected one of 'auto', 'cpu', 'cuda', 'mps'", id="device"),
-        pytest.param(["trainer.precision=16"], "trainer.precision: expected one of '32', 'bf16', got '16'", id="precision"),
+        pytest.param(
+            ["trainer.precision=16"], "trainer.precision: expected one of '32', 'tf32', 'bf16', got '16'", id="precision"
+        ),
         pytest.param(["run.if_exists=replace"], "run.if_exists: expected one of 'error', 'resume', 'over", id="if_exists"),
         pytest.param(["run.name=a/b"], "run.name='a/b' must be the name of one folder", id="name with a slash"),
         pytest.param(["run.name=.."], "run.name='..' must be the name of one folder", id="name of a parent"),
