@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from sae.activations.scaling import Scaling
+from sae.factors.saliency.settings import SaliencySettings
 from sae.factors.updates import DiagonalHessianUpdate, DictionaryUpdate, OnlineUpdate
 from sae.functional.sparse_coding import CodingSettings
 
@@ -125,6 +126,21 @@ class PagesNode:
             wrong.append(f"pages.shard={self.shard}: expected a part and how many there are, as in 2/4: 1/4 to 4/4")
         if wrong:
             raise ValueError("; ".join(wrong))
+
+    def saliency_settings(self, seed: int) -> SaliencySettings:
+        """How much saliency is measured, and how.
+
+        Args:
+            seed: of LIME's copies.
+        """
+        return SaliencySettings(
+            method=self.saliency,
+            contexts=self.saliency_contexts,
+            lime_factors=self.lime_factors,
+            lime_contexts=self.lime_contexts,
+            copies=self.lime_copies,
+            seed=seed,
+        )
 
     @property
     def part(self) -> tuple[int, int]:

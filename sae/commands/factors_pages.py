@@ -103,15 +103,7 @@ class FactorsJob:
     @property
     def saliency(self) -> SaliencySettings:
         """How much saliency is measured, and how."""
-        node = self.node
-        return SaliencySettings(
-            method=node.saliency,
-            contexts=node.saliency_contexts,
-            lime_factors=node.lime_factors,
-            lime_contexts=node.lime_contexts,
-            copies=node.lime_copies,
-            seed=self.origin.config.seed,
-        )
+        return self.node.saliency_settings(self.origin.config.seed)
 
 
 def factors_job(

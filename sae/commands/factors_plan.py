@@ -35,6 +35,7 @@ class FactorsOutlook:
         fit_seconds: codes of the fit, and its steps.
         evaluation_seconds: codes of held-out rows.
         pages_seconds: codes of the text that pages are made from.
+        saliency_seconds: running the model for the saliency of contexts, at most.
     """
 
     memory_bytes: int
@@ -43,11 +44,13 @@ class FactorsOutlook:
     fit_seconds: float
     evaluation_seconds: float
     pages_seconds: float
+    saliency_seconds: float
 
     @property
     def seconds(self) -> float:
         """All together."""
-        return self.harvest_seconds + self.fit_seconds + self.evaluation_seconds + self.pages_seconds
+        before = self.harvest_seconds + self.fit_seconds + self.evaluation_seconds
+        return before + self.pages_seconds + self.saliency_seconds
 
 
 def make_fit(config: FactorsConfig, origin: Origin, text: Text, *, start: Literal["normal", "rows"]) -> DictionaryFit:
@@ -106,6 +109,7 @@ def outlook(config: FactorsConfig, origin: Origin, text: Text) -> FactorsOutlook
     page_rows = config.pages.tokens * layers
     page_bytes = CODE_BYTES * active * page_rows + PAGE_BYTES * node.d_sae
     held_out = min(config.origin.evaluation.rows, origin.rows_of(text.held_out))
+    passes = config.pages.saliency_settings(config.origin.seed).model_passes(config.pages.window)
     return FactorsOutlook(
         memory_bytes=round(weights + 3 * state + chunk + 4 * 2048 * 2 * node.d_sae + config.pages.memory_gb * 1e9),
         disk_bytes=round((config.checkpoint.keep + 1) * state + dictionary + page_bytes),
@@ -113,6 +117,7 @@ def outlook(config: FactorsConfig, origin: Origin, text: Text) -> FactorsOutlook
         fit_seconds=node.tokens / rate,
         evaluation_seconds=2 * held_out / rate,  # all layers together, then each by itself
         pages_seconds=page_rows / rate,
+        saliency_seconds=passes * text.held_out.context_length * layers / harvest_rate,
     )
 
 
@@ -158,7 +163,8 @@ def summary(config: FactorsConfig, origin: Origin, text: Text, found: FactorsOut
             "time",
             f"about {in_minutes(found.seconds)}: {in_minutes(found.harvest_seconds)} for activations, "
             f"{in_minutes(found.fit_seconds)} for the fit, {in_minutes(found.evaluation_seconds)} for the evaluation, "
-            f"{in_minutes(found.pages_seconds)} for the pages' codes",
+            f"{in_minutes(found.pages_seconds)} for the pages' codes, "
+            f"at most {in_minutes(found.saliency_seconds)} for saliency",
         ),
     ]
     return "\n".join(f"  {label:<12} {value}" for label, value in lines)

@@ -131,7 +131,7 @@ class TestARun:
         assert yaml.safe_load(said.out)["factors"]["d_sae"] == 48
         assert "48 factors of 16 dimensions" in said.err
         assert "16 steps of 256 rows" in said.err
-        assert all(word in said.err for word in ("memory", "disk", "for the fit", "for the pages' codes"))
+        assert all(word in said.err for word in ("memory", "disk", "for the fit", "for the pages' codes", "for saliency"))
         assert not (tmp_path / "runs").exists()
 
 

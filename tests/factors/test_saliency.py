@@ -242,3 +242,14 @@ def test_costs_are_estimated_for_each_way():
 def test_settings_out_of_range_are_refused(settings, words):
     with pytest.raises(UserError, match=words):
         SaliencySettings(**settings)
+
+
+def test_passes_that_saliency_takes_are_counted_before_it_begins():
+    alone = SaliencySettings(method="leave_one_out", contexts=10, compared=0)
+    assert alone.model_passes(window=2) == 10 * 5  # each of five tokens is replaced
+    gradients = SaliencySettings(method="integrated_gradients", contexts=10, compared=0, steps=4)
+    assert gradients.model_passes(window=2) == 10 * 4 * 3  # a backward pass counts as two
+    compared = SaliencySettings(method="leave_one_out", contexts=10, compared=3, steps=4)
+    assert compared.model_passes(window=2) == 10 * 5 + 3 * 12
+    named = SaliencySettings(method="none", lime_factors=(1, 2), lime_contexts=3, copies=100, steps=4)
+    assert named.model_passes(window=2) == 6 * (100 + 5 + 12)

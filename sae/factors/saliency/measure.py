@@ -23,7 +23,7 @@ __all__ = ["ShownContexts", "measure_saliency", "saliency_of"]
 
 CHEAP: tuple[SaliencyMethod, SaliencyMethod] = ("leave_one_out", "integrated_gradients")
 METHODS: tuple[SaliencyMethod, ...] = (*CHEAP, "lime")
-AT_ONCE = 64  # contexts between two reports of progress
+AT_ONCE = 8  # contexts between two reports of progress, at which a stop is heeded: some seconds
 
 Weights = Float[np.ndarray, " positions"]
 

@@ -51,3 +51,15 @@ class SaliencySettings:
                 raise UserError(f"saliency setting {name}={getattr(self, name)}: expected a whole number of at least {low}.")
         if min(self.lime_factors, default=0) < 0:
             raise UserError(f"lime_factors has {min(self.lime_factors)}: factors are numbered from 0.")
+
+    def model_passes(self, window: int) -> int:
+        """Forward passes over a block of text that it takes at most, a backward pass counted as two.
+
+        Args:
+            window: tokens shown before and after the one where a factor fires: leave-one-out replaces each.
+        """
+        of = {"leave_one_out": 2 * window + 1, "integrated_gradients": 3 * self.steps, "none": 0}
+        cheap = sum(of.values())
+        compared = 0 if self.method == "none" else min(self.compared, self.contexts)
+        named = len(self.lime_factors) * self.lime_contexts
+        return of[self.method] * (self.contexts - compared) + cheap * compared + (cheap + self.copies) * named
