@@ -57,7 +57,7 @@ def plain_pass(job: Job) -> None:
 
 def read(job: Job) -> Any:
     """The pass that collects codes."""
-    return collect(job.collected, sae=job.sae, source=job.origin.harvester, on_rows=quiet, **job.keywords)
+    return collect(job.folder.collected, sae=job.sae, source=job.origin.harvester, on_rows=quiet, **job.keywords)
 
 
 def quiet(done: int, total: int) -> None:

@@ -25,6 +25,8 @@ import numpy as np
 import pytest
 import torch
 
+from tests.browser import browser, browser_path, playwright, watch  # noqa: F401  (one browser for all folders of tests)
+
 hypothesis.settings.register_profile("sae", deadline=None, derandomize=True, database=None)
 hypothesis.settings.load_profile("sae")
 

@@ -13,7 +13,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 # Fixtures, which pytest finds by these names.
-from tests.dashboards.app.conftest import Watch, browser, browser_path, playwright, watch  # noqa: F401
+from tests.browser import Watch
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
@@ -79,7 +79,7 @@ def continuations(page: Page) -> list[str]:
     return page.locator(".continuation").all_inner_texts()
 
 
-def test_typing_clamping_and_a_model_that_fails(run_folder: Path, tmp_path: Path, watch: Watch):  # noqa: F811
+def test_typing_clamping_and_a_model_that_fails(run_folder: Path, tmp_path: Path, watch: Watch):
     failing = tmp_path / "failing"
     with serving(run_folder, failing) as (address, said):
         page = watch.page()

@@ -13,7 +13,7 @@ from playwright.sync_api import expect
 from sae.dashboards.live.requests import LIMITS
 from sae.dashboards.live.server import application
 from sae.factors.live import FactorAnswers
-from tests.dashboards.app.conftest import Watch, browser, browser_path, playwright, watch  # noqa: F401
+from tests.browser import Watch
 from tests.dashboards.app.synthetic import BUILT
 from tests.dashboards.live.subjects import TEXT
 from tests.factors.test_write import HOSTILE, LAYERS, SALIENCY, SETTINGS, WORD, built, hostile, hostile_text  # noqa: F401
@@ -44,7 +44,7 @@ def address(built, tmp_path: Path) -> Iterator[str]:  # noqa: F811
         thread.join()
 
 
-def test_every_page_opens_and_the_server_answers(address: str, watch: Watch):  # noqa: F811
+def test_every_page_opens_and_the_server_answers(address: str, watch: Watch):
     page = watch.page()
     page.goto(f"{address}/#/?kind=all")
     expect(page.locator("p.status")).to_contain_text("factors")

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, CDPSession, Page, sync_playwright
 
-from tests.dashboards.app.conftest import FLAGS, find_browser
+from tests.browser import FLAGS, find_browser
 from tests.dashboards.app.synthetic import write
 
 REPEATS = 5

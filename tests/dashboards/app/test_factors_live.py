@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.dashboards.app.conftest import Watch
+from tests.browser import Watch
 from tests.dashboards.app.synthetic import HOSTILE
 from tests.dashboards.app.synthetic_factors import FactorNumbers, factor_record, path_page, word_page
 from tests.dashboards.app.test_access import violations

@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from sae.dashboards.live.messages import HelloAnswer
-from tests.dashboards.app.conftest import Watch
+from tests.browser import Watch
 from tests.dashboards.app.synthetic import HOSTILE, Numbers, record, text_page
 
 pytestmark = pytest.mark.slow

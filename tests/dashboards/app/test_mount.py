@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.dashboards.app.conftest import Watch
+from tests.browser import Watch
 from tests.dashboards.app.synthetic import BUILT, HOSTILE, Numbers, file_text, record, strings, text_page
 
 pytestmark = pytest.mark.slow

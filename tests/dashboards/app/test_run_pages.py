@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from sae.dashboards.comparison import render_comparison
-from tests.dashboards.app.conftest import Watch
+from tests.browser import Watch
 from tests.dashboards.app.test_access import violations
 from tests.dashboards.test_comparison import RUNS
 from tests.dashboards.test_run_page import HISTOGRAM, HOSTILE, render
