@@ -21,7 +21,8 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
-from timed_steps import ARCHITECTURES, BY_BIAS, Framework, Plain
+from plain_steps import Plain
+from timed_steps import ARCHITECTURES, BY_BIAS, Framework
 from torch import Tensor
 
 from sae.functional import triton_kernels

@@ -4,10 +4,10 @@
     python scripts/benchmark_steps.py --d-sae 163840 --sae topk batch_topk jumprelu --encoder-dtype bfloat16
     python scripts/benchmark_steps.py --sae topk --d-sae 131072 --d-in 768 --batch 4096 --plain 0       memory of a large one
 
-`scripts/timed_steps.py` has both steps. ReLU, gated and crosscoder have 50 latents a row and the others k. Times are medians of
-steps taken in turn, so that whatever else the machine does slows both alike: read the ratio. `encoder` is the encoder's forward
-product alone, in the type that the step makes it in. The stages are from three further steps under torch's profiler; those of a
-dense step are not told apart.
+`scripts/timed_steps.py` and `scripts/plain_steps.py` have the two steps. ReLU, gated and crosscoder have 50 latents a row
+and the others k. Times are medians of steps taken in turn, so that whatever else the machine does slows both alike: read the
+ratio. `encoder` is the encoder's forward product alone, in the type that the step makes it in. The stages are from three
+further steps under torch's profiler; those of a dense step are not told apart.
 """
 
 import argparse
@@ -17,7 +17,8 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from timed_steps import ARCHITECTURES, BY_BIAS, STAGES, Framework, Plain, Product, in_turn
+from plain_steps import Plain
+from timed_steps import ARCHITECTURES, BY_BIAS, STAGES, Framework, Product, in_turn
 
 from sae.training.kernels import KernelSettings
 

@@ -18,7 +18,7 @@ def scripts(monkeypatch):
     """Imports a script by its name, as a script imports its neighbours."""
     monkeypatch.syspath_prepend(str(SCRIPTS))
     yield importlib.import_module
-    for name in ("benchmark_gpu", "timed_steps"):
+    for name in ("benchmark_gpu", "plain_steps", "timed_steps"):
         sys.modules.pop(name, None)
 
 
@@ -55,11 +55,11 @@ def test_without_a_gpu_it_says_how_to_try_it(scripts, monkeypatch, capsys):
 
 @pytest.mark.parametrize("name", ["topk", "batch_topk", "relu", "jumprelu", "matryoshka"])
 def test_the_dense_step_has_the_framework_s_loss(name, scripts):
-    timed = scripts("timed_steps")
+    framework, dense = scripts("timed_steps").Framework, scripts("plain_steps").Plain
     sizes = {"d_in": 16, "d_sae": 96, "batch": 32, "active": 5}
-    ours = timed.Framework(name, kernels=KernelSettings(kernels="dense"), **sizes)
+    ours = framework(name, kernels=KernelSettings(kernels="dense"), **sizes)
     rows = ours.rows(32, torch.Generator().manual_seed(1))
-    plain = timed.Plain(ours, fused=True)
+    plain = dense(ours, fused=True)
     x = plain.input_space(rows)
     expected = ours.learner.loss(rows, ours.learner.budget.steps - 1, measure=False)  # past every ramp
     torch.testing.assert_close(plain.loss(x, x), expected, rtol=1e-4, atol=1e-5)
