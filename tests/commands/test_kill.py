@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -63,28 +64,37 @@ def kill(process, number, signs):
     return process.wait(timeout=60)
 
 
+def kill_in_turn(
+    arguments: list[str], kills: Sequence[tuple[str, int, int, int]], folder: Path, log: Path, *, batch: int
+) -> list[int]:
+    """Start a run and end it at each of the moments, going on in between; gives the steps that were saved each time."""
+    steps = []
+    for number, (moment, call, sent, status) in enumerate(kills):
+        signs = folder.parent / f"signs-{number}"
+        signs.mkdir(parents=True)
+        process = start(arguments, log, moment, call, signs)
+        try:
+            assert kill(process, sent, signs) == status, (moment, log.read_text()[-3000:])
+        finally:
+            process.kill()
+            process.wait()
+        arguments = [f"resume={folder}"]
+        saved = sorted((folder / "checkpoints").glob("tokens-*.ckpt"))
+        steps.append(int(saved[-1].stem.split("-")[1]) // batch if saved else 0)
+        assert not (folder / "report.json").exists()
+    return steps
+
+
 @pytest.mark.slow
 def test_a_run_killed_six_times_equals_the_uninterrupted_one(decoder, text, tmp_path):
     whole_log, log = tmp_path / "whole.log", tmp_path / "killed.log"
     whole = start(typed(decoder, text, tmp_path / "whole", *JOB), whole_log)
     folder, arguments = tmp_path / "killed" / "tiny", typed(decoder, text, tmp_path / "killed", *JOB)
-    steps = []
+    again = [f"resume={folder}"]
     try:
-        for number, (moment, call, sent, status) in enumerate(KILLS):
-            signs = tmp_path / f"signs-{number}"
-            signs.mkdir()
-            process = start(arguments, log, moment, call, signs)
-            try:
-                assert kill(process, sent, signs) == status, (moment, log.read_text()[-3000:])
-            finally:
-                process.kill()
-                process.wait()
-            arguments = [f"resume={folder}"]
-            saved = sorted((folder / "checkpoints").glob("tokens-*.ckpt"))
-            steps.append(int(saved[-1].stem.split("-")[1]) // 64 if saved else 0)
-            assert not (folder / "report.json").exists()
+        steps = kill_in_turn(arguments, KILLS, folder, log, batch=64)
         left = list((folder / "checkpoints").glob(".*.part"))
-        assert start(arguments, log).wait(timeout=120) == 0, log.read_text()[-3000:]
+        assert start(again, log).wait(timeout=120) == 0, log.read_text()[-3000:]
         assert whole.wait(timeout=120) == 0, whole_log.read_text()[-3000:]
     finally:
         whole.kill()
@@ -119,22 +129,10 @@ def test_a_dictionary_killed_three_times_equals_the_uninterrupted_one(decoder, t
     whole_log, log = tmp_path / "whole.log", tmp_path / "killed.log"
     whole = start(typed_factors(decoder, text, tmp_path / "whole", *changes), whole_log, script="factors.py")
     folder, arguments = tmp_path / "killed" / "tiny", typed_factors(decoder, text, tmp_path / "killed", *changes)
-    steps = []
+    again = [f"resume={folder}"]
     try:
-        for number, (moment, call, sent, status) in enumerate(KILLS_OF_FACTORS):
-            signs = tmp_path / f"signs-{number}"
-            signs.mkdir()
-            process = start(arguments, log, moment, call, signs)
-            try:
-                assert kill(process, sent, signs) == status, (moment, log.read_text()[-3000:])
-            finally:
-                process.kill()
-                process.wait()
-            arguments = [f"resume={folder}"]
-            saved = sorted((folder / "checkpoints").glob("tokens-*.ckpt"))
-            steps.append(int(saved[-1].stem.split("-")[1]) // 256 if saved else 0)
-            assert not (folder / "report.json").exists()
-        assert start(arguments, log, script="factors.py").wait(timeout=120) == 0, log.read_text()[-3000:]
+        steps = kill_in_turn(arguments, KILLS_OF_FACTORS, folder, log, batch=256)
+        assert start(again, log, script="factors.py").wait(timeout=120) == 0, log.read_text()[-3000:]
         assert whole.wait(timeout=120) == 0, whole_log.read_text()[-3000:]
     finally:
         whole.kill()
