@@ -35,7 +35,7 @@ WHOLE_MODULE = "import pytest\npytest.importorskip('no_such_package')\n"
 def suite(tmp_path: Path) -> Path:
     folder = tmp_path / "suite"
     folder.mkdir()
-    for name in ("conftest.py", "SKIPS.md"):
+    for name in ("skips.py", "SKIPS.md"):
         shutil.copy(Path(__file__).parent / name, folder)
     (folder / "pytest.ini").write_text("[pytest]\nmarkers =\n    gpu: needs a GPU\n")
     (folder / "test_some.py").write_text(SUITE)
@@ -44,9 +44,14 @@ def suite(tmp_path: Path) -> Path:
 
 def run(folder: Path, *options: str, ci: str) -> tuple[int, str]:
     """Exit status and output of pytest there."""
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:jaxtyping", *options]
-    done = subprocess.run(command, cwd=folder, env=os.environ | {"CI": ci}, capture_output=True, text=True)
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:jaxtyping", "-p", "skips", *options]
+    environment = os.environ | {"CI": ci, "PYTHONPATH": str(folder)}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     return done.returncode, done.stdout
+
+
+def test_this_suite_has_the_plugin(request):
+    assert request.config.pluginmanager.has_plugin("tests.skips")
 
 
 def test_skips_pass_outside_ci(suite):
