@@ -4,6 +4,8 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
+from sae.dashboards.latents.settings import LayoutMethod
+
 __all__ = ["DashboardNode"]
 
 LEAST_GB, MOST_GB = 1e-3, 1e6
@@ -28,7 +30,7 @@ class DashboardNode:
     texts: tuple[str, ...] = ()
     explanations: str | None = None
     memory_gb: float = 1.0
-    layout: Literal["auto", "umap", "pca"] = "auto"
+    layout: LayoutMethod = "auto"
     shard: str = "1/1"
     export: tuple[Literal["neuronpedia", "delphi", "parquet"], ...] = ()
     neuronpedia_model: str | None = None

@@ -14,13 +14,14 @@ from sae.dashboards.collect.codes import CollectedCodes
 from sae.dashboards.collect.collector import estimate
 from sae.dashboards.collect.encode import encode_positive, join_rows
 from sae.dashboards.collect.loss_effects import LossEffects
+from sae.dashboards.latents.layout import layout_seconds
 from sae.tokens.blocks import TokenBlocks
 
 __all__ = ["Outlook", "outlook"]
 
 EXAMPLE_BYTES = 95  # of an example of 41 tokens in a file of pages, and of a latent besides; fitted to the default SAE's files
 LATENT_BYTES = 1900
-EXAMPLE_SECONDS = 9e-5  # of the default SAE's pages on 20,000 tokens (23 s of one core), mapped by PCA; UMAP takes longer
+EXAMPLE_SECONDS = 9e-5  # of the default SAE's pages on 20,000 tokens (23 s of one core), mapped by PCA
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +96,7 @@ def outlook(
         disk_bytes=round(collecting.disk + examples * EXAMPLE_BYTES * words + LATENT_BYTES * sae.d_sae),
         seconds=seconds,
         writing=EXAMPLE_SECONDS * words * examples
+        + layout_seconds(node.layout, sae.d_sae)
         + (0.0 if effects is None else node.exact_effects * _seconds_of_removal(effects, blocks)),
     )
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from sae.activations.scaling import Scaling
+from sae.dashboards.latents.settings import LayoutMethod
 from sae.factors.saliency.settings import SaliencySettings
 from sae.factors.updates import DiagonalHessianUpdate, DictionaryUpdate, OnlineUpdate
 from sae.functional.sparse_coding import CodingSettings
@@ -97,7 +98,7 @@ class PagesNode:
     texts: tuple[str, ...] = ()
     window: int = 20
     memory_gb: float = 1.0
-    layout: Literal["auto", "umap", "pca"] = "auto"
+    layout: LayoutMethod = "auto"
     shard: str = "1/1"
 
     def __post_init__(self) -> None:

@@ -9,13 +9,14 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from sae.dashboards.latents.settings import PageSettings
+from sae.dashboards.latents.settings import LayoutMethod, PageSettings
 from sae.errors import UserError
 
-__all__ = ["layout"]
+__all__ = ["layout", "layout_seconds"]
 
 FEWEST_FOR_UMAP = 8
 UMAP_NEIGHBOURS = 15
+UMAP_SECONDS, UMAP_LATENT_SECONDS = 30, 2e-3  # its compilation in every process, then each latent of width 576; one core
 
 
 @torch.no_grad()
@@ -42,12 +43,29 @@ def layout(
     unit = rows[on_map] / norms[on_map, None]
     if len(unit) < 2:
         return places, None
-    installed = importlib.util.find_spec("umap") is not None
-    if settings.layout == "umap" and not installed:
+    if settings.layout == "umap" and not _has_umap():
         raise UserError("layout=umap needs the package umap-learn: install it, or set layout=pca.")
-    by_umap = settings.layout != "pca" and installed and len(unit) >= FEWEST_FOR_UMAP
+    by_umap = _is_umap(settings.layout, len(unit))
     places[on_map.numpy()] = _umap(unit, settings.seed) if by_umap else _pca(unit)
     return places, "umap" if by_umap else "pca"
+
+
+def layout_seconds(method: LayoutMethod, latents: int) -> float:
+    """About what the map takes, with all latents on it; PCA is done in no time.
+
+    Args:
+        method: as `PageSettings.layout` has it.
+        latents: of the SAE.
+    """
+    return UMAP_SECONDS + UMAP_LATENT_SECONDS * latents if _is_umap(method, latents) else 0.0
+
+
+def _is_umap(method: LayoutMethod, latents: int) -> bool:
+    return method != "pca" and latents >= FEWEST_FOR_UMAP and _has_umap()
+
+
+def _has_umap() -> bool:
+    return importlib.util.find_spec("umap") is not None
 
 
 def _pca(unit: Float[Tensor, "latents d_out"]) -> Float[np.ndarray, "latents 2"]:

@@ -1,11 +1,13 @@
 """What the pages of latents show, and how much memory their making may take."""
 
 from dataclasses import dataclass, fields
-from typing import Literal, final
+from typing import Literal, TypeAlias, final
 
 from sae.errors import UserError
 
-__all__ = ["PageSettings"]
+__all__ = ["LayoutMethod", "PageSettings"]
+
+LayoutMethod: TypeAlias = Literal["auto", "umap", "pca"]
 
 
 @final
@@ -51,7 +53,7 @@ class PageSettings:
     seed: int = 0
     memory_bytes: int = 2**30
     pairs: int = 2**31
-    layout: Literal["auto", "umap", "pca"] = "auto"
+    layout: LayoutMethod = "auto"
     ultra_low: float | int = 1e-5
     index_size: int = 8192
     latents_size: int = 32

@@ -9,7 +9,7 @@ import torch
 
 from sae.dashboards.latents import largest as largest_module
 from sae.dashboards.latents import logits as logits_module
-from sae.dashboards.latents.layout import layout
+from sae.dashboards.latents.layout import layout, layout_seconds
 from sae.dashboards.latents.logits import direct_logits
 from sae.dashboards.latents.neighbours import decoder_neighbours, neuron_alignment
 from sae.dashboards.latents.settings import PageSettings
@@ -135,10 +135,13 @@ def test_umap_is_asked_where_it_is_installed(monkeypatch):
     assert layout(decoder(), shown, PageSettings(layout="pca"))[1] == "pca"
     assert layout(decoder(), np.arange(LATENTS) < 4, PageSettings())[1] == "pca"
     assert len(asked) == 1
+    assert layout_seconds("umap", 1000) > layout_seconds("auto", 100) > 10
+    assert layout_seconds("pca", 1000) == layout_seconds("auto", 4) == 0
 
 
 def test_umap_is_missed_where_it_is_asked_for(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     assert layout(decoder(), np.ones(LATENTS, dtype=bool), PageSettings())[1] == "pca"
+    assert layout_seconds("auto", 1000) == 0
     with pytest.raises(UserError, match="layout=umap needs the package umap-learn"):
         layout(decoder(), np.ones(LATENTS, dtype=bool), PageSettings(layout="umap"))
