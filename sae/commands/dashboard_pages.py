@@ -61,7 +61,13 @@ def write_dashboard(job: Job, codes: CollectedCodes, *, on_latents: OnWork, on_f
     settings, unembedding = page_settings(job.node, job.origin.config.seed), unembedding_of(job.origin)
     text_of = displayed(job.origin.model.tokenizer)
     latents = LatentPages(
-        codes, job.sae, settings=settings, unembedding=unembedding, text_of=text_of, explanations=job.explanations
+        codes,
+        job.sae,
+        settings=settings,
+        unembedding=unembedding,
+        text_of=text_of,
+        texts_of=displayed_together(job.origin.model.tokenizer),
+        explanations=job.explanations,
     )
     quantiles = collected_quantiles(codes, latents.fired, memory_bytes=settings.memory_bytes)
     quantiles.write(codes.folder)

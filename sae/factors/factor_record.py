@@ -118,7 +118,7 @@ def _layers(parts: LayerParts, strings: Strings) -> list[FactorLayer]:
 
 
 def _contexts(windows: Windows, strings: Strings) -> list[Context]:
-    tokens = cut(strings.places(windows.tokens).tolist(), windows.token_offsets)
+    tokens = cut(strings.places_in_text(windows.tokens, windows.token_offsets).tolist(), windows.token_offsets)
     places, acts = (cut(array.tolist(), windows.act_offsets) for array in (windows.places, rounded(windows.acts)))
     columns = [array.tolist() for array in (windows.document, windows.block, windows.start, windows.peak)]
     return [

@@ -15,7 +15,7 @@ from sae.dashboards.latents.examples import windows
 from sae.dashboards.latents.layout import layout
 from sae.dashboards.latents.segments import reduced, starts
 from sae.dashboards.latents.statistics import activation_statistics
-from sae.dashboards.latents.strings import Strings
+from sae.dashboards.latents.strings import Strings, TextsOf
 from sae.dashboards.latents.table import Table, snippet
 from sae.dashboards.latents.text import Text
 from sae.dashboards.latents.token_statistics import token_statistics
@@ -49,6 +49,7 @@ class FactorPages:
         settings: what pages show.
         unembedding: what each dimension of the residual stream adds to each logit; None where there is none.
         text_of: a token as people read it.
+        texts_of: tokens in a row; None: as each is alone.
 
     Raises:
         UserError: the codes are of another dictionary or of another number of layers, or there are too many of them.
@@ -63,6 +64,7 @@ class FactorPages:
         settings: FactorSettings,
         unembedding: Float[Tensor, "vocab d_stream"] | None,
         text_of: Callable[[int], str],
+        texts_of: TextsOf | None = None,
     ) -> None:
         if codes.num_latents != sae.d_sae:
             raise UserError(
@@ -70,7 +72,7 @@ class FactorPages:
             )
         self.settings, self.num_layers = settings, len(layers)
         self._codes, self._sae, self._layers, self._unembedding = codes, sae, layers, unembedding
-        self._text_of = cache(text_of)
+        self._text_of, self._texts_of = cache(text_of), texts_of
         counted = count(codes)
         self.fired: Int[np.ndarray, " d_sae"] = counted.fired
         self.text: Text = counted.text
@@ -180,13 +182,16 @@ class FactorPages:
             "decoder_norm": parts.weights.norm,
         }
         bounds = parts.layers.context_offsets
-        snippets = [
-            "" if layer < 0 else snippet(parts.layers.windows, int(bounds[segment]), int(bounds[segment + 1]), self._text_of)
-            for segment, layer in zip(segments.tolist(), peak.tolist(), strict=True)
-        ]
+
+        def words(segment: int) -> str:
+            low, high = bounds[segment : segment + 2].tolist()
+            return snippet(parts.layers.windows, low, high, self._text_of, self._texts_of)
+
+        pairs = zip(segments.tolist(), peak.tolist(), strict=True)
+        snippets = ["" if layer < 0 else words(segment) for segment, layer in pairs]
         table.add(parts.first, columns, parts.tokens, snippets)
 
     def _shard(self, parts: FactorParts) -> FactorShard:
-        strings = Strings(parts.token_ids(), self._text_of)
+        strings = Strings(parts.token_ids(), self._text_of, self._texts_of)
         records = factor_records(parts, strings, bins=self.settings.pages.bins)
         return FactorShard(first=parts.first, strings=strings.entries, factors=records)

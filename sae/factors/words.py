@@ -4,6 +4,7 @@ import re
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import final
 
 import numpy as np
@@ -13,6 +14,7 @@ from jaxtyping import Float, Int
 from sae.dashboards.collect.encode import stack_acts
 from sae.dashboards.factor_schema import FactorActivation, SenseGroup, WordOccurrence, WordPage
 from sae.dashboards.latents.by_latent import Codes
+from sae.dashboards.latents.record_parts import cut
 from sae.dashboards.latents.rounding import rounded
 from sae.dashboards.latents.strings import Strings
 from sae.dashboards.latents.text import Text
@@ -72,7 +74,14 @@ def word_pages(
     shown = [_drawn(own, word, settings) for own, word in zip(places, words, strict=True)]
     found = _read(codes, places, shown, num_layers)
     return [
-        _page(word.strip(), one, text, num_layers=num_layers, settings=settings, text_of=text_of)
+        _page(
+            word.strip(),
+            one,
+            text,
+            num_layers=num_layers,
+            settings=settings,
+            strings_of=partial(Strings, text_of=text_of, texts_of=texts_of),
+        )
         for word, one in zip(words, found, strict=True)
     ]
 
@@ -121,14 +130,22 @@ def _read(
 
 
 def _page(
-    word: str, found: _Found, text: Text, *, num_layers: int, settings: FactorSettings, text_of: Callable[[int], str]
+    word: str,
+    found: _Found,
+    text: Text,
+    *,
+    num_layers: int,
+    settings: FactorSettings,
+    strings_of: Callable[[list[np.ndarray]], Strings],
 ) -> WordPage:
     pages = settings.pages
     block = found.place // text.context
     begin = np.maximum(found.place - pages.window_before, text.begin[block])
     end = np.minimum(found.place + pages.window_after + 1, text.end[block])
     spans = [text.ids[low:high] for low, high in zip(begin.tolist(), end.tolist(), strict=True)]
-    strings = Strings(spans, text_of)
+    strings = strings_of(spans)
+    offsets = np.concatenate([[0], np.cumsum(end - begin)])
+    places = cut(strings.places_in_text(np.concatenate([*spans, text.ids[:0]]), offsets).tolist(), offsets)
     factors = strongest_by_layer(found.acts, np.arange(len(found.place)), num_layers=num_layers, count=settings.strongest)
     columns = (text.document[found.place], block, begin - block * text.context, found.place - begin)
     occurrences = [
@@ -137,11 +154,11 @@ def _page(
             block=number,
             start=start,
             peak=peak,
-            tokens=strings.places(span).tolist(),
+            tokens=tokens,
             layers=layers,
         )
-        for document, number, start, peak, span, layers in zip(
-            *(column.tolist() for column in columns), spans, factors, strict=True
+        for document, number, start, peak, tokens, layers in zip(
+            *(column.tolist() for column in columns), places, factors, strict=True
         )
     ]
     return WordPage(

@@ -109,7 +109,9 @@ def write_factor_dashboard(
     """
     if subject is None and (texts or saliency is not None):
         raise ValueError("texts are read and saliency is measured with a subject: give one")
-    factors = FactorPages(codes, sae, layers=layers, settings=settings, unembedding=unembedding, text_of=text_of)
+    factors = FactorPages(
+        codes, sae, layers=layers, settings=settings, unembedding=unembedding, text_of=text_of, texts_of=texts_of
+    )
     with new_pages(folder, beside=beside) as pages:
         shown = ShownContexts(saliency or SaliencySettings(method="none"))
         for number, shard in enumerate(factors.factor_shards()):

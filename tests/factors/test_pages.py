@@ -194,3 +194,22 @@ def test_a_text_on_which_nothing_fires():
         assert (record["level"], record["peak_layer"], record["max"]) == (None, None, None)
         assert all(layer["contexts"] == [] and layer["importance"] is None for layer in record["layers"])
     assert found.map[1] is None
+
+
+def test_contexts_and_snippets_are_read_together():
+    codes = some_layer_codes(seed=0)
+    made = FactorPages(
+        codes,
+        relu(codes.num_latents),
+        layers=NAMES,
+        settings=SETTINGS,
+        unembedding=None,
+        text_of=lambda token: f"\\x{token}",
+        texts_of=lambda tokens: [f"{place}:{token}" for place, token in enumerate(tokens)],
+    )
+    (shard, *_) = made.factor_shards()
+    (record, *_) = [one for one in shard["factors"] if one["fired"]]
+    (context, *_) = [context for layer in record["layers"] for context in layer["contexts"]]
+    shown = [shard["strings"][place] for place in context["tokens"]]
+    assert [one["text"] for one in shown] == [f"{place}:{one['id']}" for place, one in enumerate(shown)]
+    assert next(made.search_shards())["snippets"][record["factor"]].startswith("0:")

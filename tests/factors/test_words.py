@@ -126,6 +126,28 @@ def test_a_word_s_page_equals_its_twin():
     assert (none["total"], none["occurrences"], none["groups"]) == (0, [], [[]] * LAYERS)
 
 
+def test_occurrences_are_read_together():
+    codes = some_layer_codes(seed=0)
+    text = Text.of([codes.chunk(number).blocks for number in range(len(codes))])
+
+    def numbered(tokens):
+        return [f" w{token}" for token in tokens]
+
+    (page,) = word_pages(
+        codes,
+        text,
+        [f"w{int(text.ids[2])}"],
+        num_layers=LAYERS,
+        settings=FactorSettings(),
+        text_of=lambda token: f"\\x{token}",
+        texts_of=numbered,
+    )
+    assert page["occurrences"]
+    for occurrence in page["occurrences"]:
+        shown = [page["strings"][place] for place in occurrence["tokens"]]
+        assert [one["text"] for one in shown] == numbered([one["id"] for one in shown])
+
+
 def test_of_many_occurrences_some_are_drawn_by_the_seed_and_chunks_change_nothing():
     settings = FactorSettings(occurrences=6, strongest=2)
     (page,), (again,) = (pages_of(some_layer_codes(chunk_blocks=size), ["t7"], settings) for size in (5, 1))

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from sae.dashboards.latents.explanations import Explanations
 from sae.dashboards.latents.latent_record import LatentParts
 from sae.dashboards.latents.settings import PageSettings
+from sae.dashboards.latents.strings import TextsOf
 from sae.dashboards.latents.table import Table, snippet
 from sae.dashboards.schema import IndexShard, SearchShard
 
@@ -26,12 +27,18 @@ class LatentIndex:
         settings: sizes of files.
         text_of: a token as people read it.
         explanations: of latents.
+        texts_of: tokens in a row; None: as each is alone.
     """
 
     def __init__(
-        self, num_latents: int, settings: PageSettings, text_of: Callable[[int], str], explanations: Explanations
+        self,
+        num_latents: int,
+        settings: PageSettings,
+        text_of: Callable[[int], str],
+        explanations: Explanations,
+        texts_of: TextsOf | None = None,
     ) -> None:
-        self.settings, self.text_of = settings, text_of
+        self.settings, self.text_of, self.texts_of = settings, text_of, texts_of
         self._table = Table(num_latents, COLUMNS, settings, text_of)
         self._effect_exact = np.zeros(num_latents, dtype=np.uint8)
         best = {latent: explanations.best(latent) for latent in explanations.texts}
@@ -64,7 +71,7 @@ class LatentIndex:
         kinds = self.settings.intervals + 2
         ends = np.append(parts.examples.offsets[:-1:kinds], parts.examples.offsets[-1])
         tops = np.column_stack([ends[:-1], parts.examples.offsets[1::kinds]])
-        return [snippet(parts.windows, low, high, self.text_of) for low, high in tops.tolist()]
+        return [snippet(parts.windows, low, high, self.text_of, self.texts_of) for low, high in tops.tolist()]
 
     @property
     def table(self) -> Table:

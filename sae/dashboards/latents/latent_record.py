@@ -86,7 +86,7 @@ def _neurons(weights: WeightParts) -> list[list[NeuronEntry]]:
 
 
 def _examples(windows: Windows, strings: Strings) -> list[Example]:
-    tokens = cut(strings.places(windows.tokens).tolist(), windows.token_offsets)
+    tokens = cut(strings.places_in_text(windows.tokens, windows.token_offsets).tolist(), windows.token_offsets)
     places, acts = (cut(array.tolist(), windows.act_offsets) for array in (windows.places, rounded(windows.acts)))
     effects: list[Any] = [None] * len(tokens)
     if windows.effects is not None:

@@ -18,7 +18,7 @@ from sae.dashboards.latents.latent_record import LatentParts, latent_records
 from sae.dashboards.latents.layout import layout
 from sae.dashboards.latents.settings import PageSettings
 from sae.dashboards.latents.statistics import activation_statistics
-from sae.dashboards.latents.strings import Strings
+from sae.dashboards.latents.strings import Strings, TextsOf
 from sae.dashboards.latents.token_statistics import token_statistics
 from sae.dashboards.latents.weight_parts import WeightParts
 from sae.dashboards.schema import IndexShard, LatentShard, SearchShard
@@ -41,6 +41,7 @@ class LatentPages:
             `sae.models.unembedding.direct_unembedding` gives it; None where the SAE's target is not the residual stream, or
             several activations side by side, or the model has no language modelling head.
         text_of: a token as people read it.
+        texts_of: tokens in a row; None: as each is alone.
         explanations: of latents.
 
     Raises:
@@ -55,6 +56,7 @@ class LatentPages:
         settings: PageSettings,
         unembedding: Float[Tensor, "vocab d_stream"] | None,
         text_of: Callable[[int], str],
+        texts_of: TextsOf | None = None,
         explanations: Explanations | None = None,
     ) -> None:
         if codes.num_latents != sae.d_sae:
@@ -68,7 +70,7 @@ class LatentPages:
             )
         self.settings = settings
         self._codes, self._sae, self._unembedding = codes, sae, unembedding
-        self._text_of, self._explanations = cache(text_of), explanations or Explanations()
+        self._text_of, self._texts_of, self._explanations = cache(text_of), texts_of, explanations or Explanations()
         self._counted = count(codes)
         self._index: LatentIndex | None = None
 
@@ -90,7 +92,7 @@ class LatentPages:
     def latent_shards(self) -> Iterator[LatentShard]:
         """Pages of latents, in order."""
         size, fired = self.settings.latents_size, self.fired
-        index = LatentIndex(len(fired), self.settings, self._text_of, self._explanations)
+        index = LatentIndex(len(fired), self.settings, self._text_of, self._explanations, self._texts_of)
         for first, end in buckets(fired, step=size, memory_bytes=self.settings.memory_bytes):
             entries = gather(self._codes, fired, first, end)
             for start in range(first, end, size):
@@ -147,6 +149,6 @@ class LatentPages:
         )
 
     def _shard(self, parts: LatentParts) -> LatentShard:
-        strings = Strings(parts.token_ids(), self._text_of)
+        strings = Strings(parts.token_ids(), self._text_of, self._texts_of)
         records = latent_records(parts, strings, self.settings, self._explanations)
         return LatentShard(first=parts.first, strings=strings.entries, latents=records)

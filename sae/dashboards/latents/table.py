@@ -8,7 +8,7 @@ from jaxtyping import Float, Int, Shaped
 
 from sae.dashboards.latents.examples import Windows
 from sae.dashboards.latents.settings import PageSettings
-from sae.dashboards.latents.strings import Strings
+from sae.dashboards.latents.strings import Strings, TextsOf, read_together
 from sae.dashboards.latents.token_statistics import TokenStatistics
 from sae.dashboards.pages.shards import column
 from sae.dashboards.schema import IndexShard, SearchShard
@@ -108,7 +108,7 @@ class Table:
         return [slice(first, min(first + size, count)) for first in range(0, count, size)]
 
 
-def snippet(windows: Windows, low: int, high: int, text_of: Callable[[int], str]) -> str:
+def snippet(windows: Windows, low: int, high: int, text_of: Callable[[int], str], texts_of: TextsOf | None) -> str:
     """The words around the first of some stretches of text.
 
     Args:
@@ -116,11 +116,12 @@ def snippet(windows: Windows, low: int, high: int, text_of: Callable[[int], str]
         low: number of the first.
         high: one past the last; the first three are taken.
         text_of: a token as people read it.
+        texts_of: tokens in a row; None: as each is alone.
     """
     parts = []
     for example in range(low, min(high, low + SNIPPETS)):
         first, peak = int(windows.token_offsets[example]), int(windows.peak[example])
         begin = first + max(peak - AROUND, 0)
         end = min(first + peak + AROUND + 1, int(windows.token_offsets[example + 1]))
-        parts.append("".join(map(text_of, windows.tokens[begin:end].tolist())))
+        parts.append(read_together(windows.tokens[begin:end].tolist(), text_of, texts_of))
     return " … ".join(parts)
