@@ -195,10 +195,9 @@ def evaluation_while_training(held_out: HeldOut, budget: Budget) -> HeldOutEvalu
         )
 
     def splice(sae: SparseAutoencoder, hook_point: str) -> dict[str, float]:
-        target, *others = held_out.origin.targets
-        clean_run = None if others else held_out.clean_run()
-        if clean_run is None:
-            return {}
+        (target,) = held_out.origin.targets
+        clean_run = held_out.clean_run()
+        assert clean_run is not None, "there are no cross-entropies with evaluation.ce_tokens=0"
         found = evaluate_splice(sae, clean_run, target, mean=held_out.mean(), inputs=held_out.read_inputs)
         return {key: float(value) for key, value in found.items() if isinstance(value, int | float)}
 

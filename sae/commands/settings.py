@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from sae.commands.binding import bound, make
+from sae.commands.hook_node import reads_several
 from sae.commands.nodes import RunNode, TrainNode
 from sae.commands.sae_node import SAENode, read_sae_node
 from sae.commands.source_config import SourceConfig, read_source_config
@@ -116,6 +117,21 @@ def _together(sae: SAENode, optimizer: OptimizerSettings | None, origin: SourceC
             f"sae.average_half_life={sae.recipe.average_half_life:g} with optimizer=signum would average weights that are an "
             "average already: set sae.average_half_life=null"
         )
+    if origin is not None and origin.evaluation.ce_every_tokens is not None:
+        problems += [
+            f"evaluation.ce_every_tokens={origin.evaluation.ce_every_tokens}: {reason}. Set it to null"
+            for reason, holds in (
+                ("cross-entropies of mixed layers are measured at the end alone, at each layer in turn", origin.places.mix),
+                (
+                    f"{sae.architecture} reconstructs several activations, whose cross-entropies are measured at the end "
+                    "alone, each put in by itself",
+                    reads_several(sae.architecture),
+                ),
+                ("evaluation.ce_tokens=0 asks for no cross-entropies", origin.evaluation.ce_tokens == 0),
+                ("this model does not predict next tokens, and there are no cross-entropies", not origin.predicts),
+            )
+            if holds
+        ]
     if origin is not None and origin.places.mix:
         if sae.goes_downstream:
             problems.append(
@@ -123,11 +139,6 @@ def _together(sae: SAENode, optimizer: OptimizerSettings | None, origin: SourceC
                 "both to null, or train on one layer by hook.layer="
             )
             return problems
-        if origin.evaluation.ce_every_tokens is not None:
-            problems.append(
-                f"evaluation.ce_every_tokens={origin.evaluation.ce_every_tokens}: cross-entropies of mixed layers are measured "
-                "at the end alone, at each layer in turn. Set it to null"
-            )
         if sae.recipe.scaling == "layer_norm" and origin.places.layer_units != "none":
             problems.append(
                 f"sae.scaling=layer_norm brings each row to one size by itself, from which hook.layer_units="

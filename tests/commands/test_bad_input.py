@@ -201,6 +201,21 @@ def test_a_mistake_is_named(typed, said, job, refused):
         pytest.param(
             [*TRANSCODER, "hook.mix=true"], "transcoder predicts another activation than it reads", id="a mix with a target"
         ),
+        pytest.param(
+            [*MIX, "evaluation.ce_every_tokens=512"],
+            "evaluation.ce_every_tokens=512: cross-entropies of mixed layers are measured at the end alone",
+            id="splicing a mix",
+        ),
+        pytest.param(
+            ["sae=crosscoder", "hook.layers=[0,1]", "evaluation.ce_every_tokens=512"],
+            "evaluation.ce_every_tokens=512: crosscoder reconstructs several activations, whose cross-entropies are",
+            id="splicing several places",
+        ),
+        pytest.param(
+            ["evaluation.ce_tokens=0", "evaluation.ce_every_tokens=512"],
+            "evaluation.ce_every_tokens=512: evaluation.ce_tokens=0 asks for no cross-entropies. Set it to null",
+            id="splicing nothing",
+        ),
         pytest.param(["hook.layer_units=both"], "hook.layer_units=both is for mixed layers", id="units of no mix"),
         pytest.param([*MIX, "hook.layer_units=all"], "hook.layer_units: expected one of 'none', 'scale'", id="no such units"),
         pytest.param(
@@ -233,6 +248,10 @@ def test_settings_that_do_not_go_together_are_named(typed, said, job, refused):
 )
 def test_settings_that_go_together_are_taken(typed, job, train):
     assert train(job(*typed, "dry_run=true")) == 0
+
+
+def test_a_model_without_a_head_has_no_cross_entropies_while_training(job, refused, encoder):
+    assert "this model does not predict next tokens" in refused(job(f"model.path={encoder}", "evaluation.ce_every_tokens=512"))
 
 
 def test_a_model_without_a_head_has_no_end_to_end_losses(job, refused, encoder):
