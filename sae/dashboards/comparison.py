@@ -10,7 +10,7 @@ from sae.dashboards.axes import Number
 from sae.dashboards.curves import legend
 from sae.dashboards.definitions import NUMBERS, Definition, written
 from sae.dashboards.document import document, scrolling_table
-from sae.dashboards.scatter import scatter_figure, scatter_svg
+from sae.dashboards.scatter import picture_size, scatter_figure, scatter_svg
 from sae.dashboards.svg import Series
 from sae.dashboards.theme import STYLE
 from sae.functional.files import write_whole
@@ -18,6 +18,7 @@ from sae.functional.files import write_whole
 __all__ = ["render_comparison", "write_frontier_svg"]
 
 NOT_SHOWN = {"group"}
+ENLARGED = 1.6  # a picture that stands alone, against a chart among others
 
 
 def render_comparison(runs: Sequence[Mapping[str, Any]], *, title: str = "Runs compared") -> str:
@@ -62,7 +63,8 @@ def write_frontier_svg(path: Path, runs: Sequence[Mapping[str, Any]]) -> None:
     series = _frontier(runs, "fvu")
     if not series:
         raise ValueError("no run has both `l0` and `fvu`: there is nothing to draw")
-    size = 'xmlns="http://www.w3.org/2000/svg" width="640" height="360" font-family="system-ui, sans-serif"'
+    width, height = (round(ENLARGED * side) for side in picture_size(series))
+    size = f'xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" font-family="system-ui, sans-serif"'
     picture = scatter_svg(series, x_label="L0", y_label="FVU", label="L0 against FVU", named=True, attributes=f" {size}")
     ground = '<rect width="100%" height="100%" style="fill: var(--card)"/>'
     opening, rest = picture.split(">", 1)

@@ -1,5 +1,6 @@
 """Points of several series against two axes."""
 
+import math
 from collections.abc import Sequence
 from html import escape
 
@@ -20,7 +21,9 @@ from sae.dashboards.svg import (
     vertical_ticks,
 )
 
-__all__ = ["scatter_figure", "scatter_svg"]
+__all__ = ["picture_size", "scatter_figure", "scatter_svg"]
+
+LEGEND_LINE, LEGEND_LETTER = 16, 6.8  # height of a line and width of a letter of the largest names
 
 
 def scatter_figure(title: str, series: Sequence[Series], *, x_label: str, y_label: str, note: str = "") -> str:
@@ -39,7 +42,8 @@ def scatter_svg(
         x_label: name of x.
         y_label: name of y.
         label: what the picture shows, for those who hear it.
-        named: write the series' names into the picture, for where no legend stands beside it.
+        named: write the series' names into the picture, right of the plot, for where no legend stands beside it; the picture
+            is then as large as `picture_size` says.
         attributes: further attributes of the svg element.
     """
     across = [x for one in series for x, _ in one.points]
@@ -58,9 +62,18 @@ def scatter_svg(
             )
     parts.append(text_at((LEFT + RIGHT) / 2, HEIGHT - 2, x_label, anchor="middle"))
     parts.append(text_at(2, TOP + 2, y_label, anchor="start"))
-    if named and len(series) > 1:  # at the upper right, which curves that fall towards the right leave free
+    width, height = picture_size(series) if named else (WIDTH, HEIGHT)
+    if width > WIDTH:
         for place, one in enumerate(series):
-            at = TOP + 28 + 16 * place
-            parts.append(f'<circle class="dot {one.classes}" cx="{RIGHT - 6}" cy="{at - 4}" r="4.5"/>')
-            parts.append(text_at(RIGHT - 16, at, one.name, anchor="end"))
-    return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(label)}"{attributes}>{"".join(parts)}</svg>'
+            at = TOP + 18 + LEGEND_LINE * place
+            parts.append(f'<circle class="dot {one.classes}" cx="{WIDTH + 10}" cy="{at - 4}" r="4.5"/>')
+            parts.append(text_at(WIDTH + 20, at, one.name, anchor="start"))
+    return f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{escape(label)}"{attributes}>{"".join(parts)}</svg>'
+
+
+def picture_size(series: Sequence[Series]) -> tuple[int, int]:
+    """Width and height of a picture with its series' names beside the plot; a single series needs none."""
+    if len(series) < 2:
+        return WIDTH, HEIGHT
+    beside = 26 + math.ceil(LEGEND_LETTER * max(len(one.name) for one in series))
+    return WIDTH + beside, max(HEIGHT, TOP + 18 + LEGEND_LINE * len(series))

@@ -56,6 +56,27 @@ def test_the_picture_is_an_svg_that_stands_alone(tmp_path):
     assert style.count("{") == style.count("}")
 
 
+def test_the_names_stand_beside_the_plot_whatever_the_lines_do(tmp_path):
+    """Long names, and more of them than the plot is high: each inside the picture, none on a line or another name."""
+    groups = ["a" * 30, *(f"group {number}" for number in range(14))]
+    rising = [{"group": group, "l0": l0, "fvu": 0.1 + l0 / 1000} for group in groups for l0 in (10, 900)]
+    path = tmp_path / "frontier.svg"
+    write_frontier_svg(path, rising)
+    tree, space = ET.parse(path).getroot(), "{http://www.w3.org/2000/svg}"
+    _, _, width, height = map(float, tree.attrib["viewBox"].split())
+    points = [float(dot.attrib["cx"]) for dot in tree.iter(f"{space}circle") if dot.find(f"{space}title") is not None]
+    names = {text.text: text for text in tree.iter(f"{space}text") if text.text in groups}
+    assert len(names) == len(groups)
+    assert len({text.attrib["y"] for text in names.values()}) == len(groups)
+    for name, text in names.items():
+        left = float(text.attrib["x"])
+        assert text.attrib["text-anchor"] == "start"
+        assert max(points) < left - 15
+        assert left + 6 * len(name) < width
+        assert float(text.attrib["y"]) < height
+    assert float(tree.attrib["width"]) / float(tree.attrib["height"]) == pytest.approx(width / height, rel=0.01)
+
+
 def test_nothing_to_draw_is_an_error(tmp_path):
     with pytest.raises(ValueError, match="nothing to draw"):
         write_frontier_svg(tmp_path / "x.svg", [RUNS[-1]])
