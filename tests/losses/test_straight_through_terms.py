@@ -3,17 +3,22 @@
 `test_twins.py` writes the two basic ones out; here they run through whole objectives, as the published recipes have them.
 """
 
+import inspect
+import itertools
+
 import numpy as np
 import pytest
 import torch
 
+from sae.formats.registry import ARCHITECTURES
 from sae.losses.dead_latents import AuxK, PreActivation
 from sae.losses.l0 import L0
 from sae.losses.lp import Lp
 from sae.losses.objective import Objective, StepInfo
 from sae.losses.reconstruction import NestedSquaredError, SquaredError
 from sae.losses.sparsity import L1, Tanh
-from tests.cases import D_SAE, Case, build, rows_for, target_for
+from tests import cases
+from tests.cases import D_SAE, Case, build, learns_threshold, rows_for, target_for
 from tests.reference import saes as twin
 
 ROWS, EPS, GROUPS = 9, 0.7, (4, 9)
@@ -23,43 +28,37 @@ INFO = StepInfo(progress=0.4, dead=DEAD)
 TOLERANCE = {"rtol": 1e-10, "atol": 1e-10}
 START = {"threshold_start": 0.3, "bandwidth": EPS}
 
-CASES = [
-    *(
-        Case(
-            f"{form}_{'through' if through else 'thresholds_alone'}",
-            "jumprelu",
-            {**START, "threshold_form": form, "through_pre_acts": through},
-        )
-        for form in ("raw", "log")
-        for through in (False, True)
-    ),
-    Case(
-        "without_input_bias",
-        "jumprelu",
-        {**START, "threshold_form": "log", "through_pre_acts": True, "apply_b_dec_to_input": False},
-    ),
-    Case("matryoshka", "matryoshka", {**START, "activation": "jumprelu", "k": None, "group_sizes": GROUPS}),
-    Case("transcoder", "transcoder", {**START, "activation": "jumprelu", "k": None, "skip": True}),
-    Case("crosscoder", "crosscoder", {**START, "activation": "jumprelu"}),
-    *(
-        Case(
-            f"{architecture}_raw_thresholds_alone",
-            architecture,
-            {**START, "activation": "jumprelu", "threshold_form": "raw", "through_pre_acts": False, **settings},
-        )
-        for architecture, settings in (
-            ("matryoshka", {"k": None, "group_sizes": GROUPS}),
-            ("transcoder", {"k": None}),
-            ("crosscoder", {}),
-        )
-    ),
-]
+# What makes thresholds learnt where an architecture has a choice, and what has a gradient of its own to it.
+SETTINGS = {"activation": "jumprelu", "k": None, "group_sizes": GROUPS, "skip": True}
+
+
+def cases_of(architecture):
+    """In each form, with gradients to pre-activations or not, and without the input's bias where that can be."""
+    taken = inspect.signature(ARCHITECTURES[architecture]).parameters
+    base = START | {name: value for name, value in SETTINGS.items() if name in taken}
+    for form, through in itertools.product(("raw", "log"), (False, True)):
+        name = f"{architecture}_{form}_{'through' if through else 'thresholds_alone'}"
+        yield Case(name, architecture, {**base, "threshold_form": form, "through_pre_acts": through})
+    if "apply_b_dec_to_input" in taken:
+        plain = {"threshold_form": "log", "through_pre_acts": True, "apply_b_dec_to_input": False}
+        yield Case(f"{architecture}_without_input_bias", architecture, base | plain)
+
+
+WITH_THRESHOLDS = [name for name, made in ARCHITECTURES.items() if "threshold_start" in inspect.signature(made).parameters]
+CASES = [case for name in WITH_THRESHOLDS for case in cases_of(name)]
 every_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+
+
+def test_no_architecture_with_learnt_thresholds_is_left_out():
+    known = {case.architecture for case in cases.CASES if learns_threshold(build(case))}
+    assert known <= set(WITH_THRESHOLDS), "a learnt threshold that does not start at `threshold_start`: write its cases here"
+    assert all(learns_threshold(build(case)) for case in CASES)
+    assert {"jumprelu", "matryoshka", "transcoder", "crosscoder"} <= set(WITH_THRESHOLDS)
 
 
 def passes(case, sae, p, x):
     """Pre-activations, latent activations, firings, thresholds and reconstructions from parameters that may be complex."""
-    through, log = case.settings.get("through_pre_acts", True), case.settings.get("threshold_form", "log") == "log"
+    through, log = case.settings["through_pre_acts"], case.settings["threshold_form"] == "log"
     theta = np.exp(p["threshold_parameter"]) if log else p["threshold_parameter"]
     pre = np.array([twin.pre_activations(p, row, sae.apply_b_dec_to_input) for row in x])
     acts = np.array([twin.jump(z, theta, EPS, through=through) for z in pre])
@@ -122,7 +121,7 @@ def test_gemma_scope_s_objective(case, aim):
 def test_l0_alone_moves_only_what_it_may(case):
     moved = check(case, [(L0(), 1.0)], lambda p, pre, acts, fired, theta, recon, target: fired.sum(axis=1))
     assert moved["threshold_parameter"].any()
-    through = case.settings.get("through_pre_acts", True)
+    through = case.settings["through_pre_acts"]
     for name in ("W_enc", "b_enc"):
         assert bool(moved[name].any()) == through, name
     assert not moved["W_dec"].any()
@@ -152,9 +151,10 @@ def test_powers_sums_and_dead_latents(case):
     check(case, terms, expected)
 
 
-def test_nested_prefixes():
+@pytest.mark.parametrize("case", [case for case in CASES if "group_sizes" in case.settings], ids=lambda case: case.name)
+def test_nested_prefixes(case):
     check(
-        next(case for case in CASES if case.name == "matryoshka"),
+        case,
         [(NestedSquaredError(empty_prefix=True), 1.0)],
         lambda p, pre, acts, fired, theta, recon, target: twin.nested(p, acts, target, GROUPS, empty=True, average=True),
     )
