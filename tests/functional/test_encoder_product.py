@@ -206,6 +206,8 @@ def test_the_buffer_of_inference_mode_serves_training(monkeypatch):
     with torch.inference_mode():
         EncoderProduct(x, weight, bias).above(0.0)
     EncoderProduct(x, weight, bias).above(0.0).values.sum().backward()
+    expected = x.T @ (x @ weight.detach() > 0).double()
+    torch.testing.assert_close(weight.grad, expected)
 
 
 def test_few_positive_entries_take_one_pass(monkeypatch):

@@ -340,7 +340,10 @@ def test_chosen_latents_are_forgotten_and_no_others(name, axis):
 
 def test_forgetting_before_the_first_step_is_nothing():
     weight = parameter()
-    reset_moments_(OptimizerSettings().build([weight], 0.1), [(weight, 0)], torch.tensor([True, True, False]))
+    before, optimizer = weight.detach().clone(), OptimizerSettings().build([weight], 0.1)
+    reset_moments_(optimizer, [(weight, 0)], torch.tensor([True, True, False]))
+    assert not optimizer.state
+    assert torch.equal(weight, before)
 
 
 def test_memory_that_is_not_known_is_not_passed_over():
