@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import final
 
+import torch
 from jaxtyping import Int
 from torch import Tensor
 
@@ -13,6 +14,8 @@ from sae.activations.order import plan_chunks, seeded_permutation
 from sae.activations.outliers import estimate_norm_limits, within_norm_limits
 from sae.activations.row_source import RowSource, read_rows
 from sae.errors import UserError
+from sae.functional import devices
+from sae.functional.devices import CPU
 from sae.tokens.windows import BlockWindows
 
 __all__ = ["Chunk", "ChunkReader", "norm_limits"]
@@ -27,17 +30,20 @@ class Chunk:
     Attributes:
         rows: all rows, in the order in which they were harvested; never permuted as a whole, which would copy them.
         order: the rows that are used, in the order in which they are used.
+        order_of_values: the same, where the values lie: no batch has to wait for its index.
         place: cursor of the chunk's beginning.
     """
 
     rows: ActivationRows
     order: Int[Tensor, " used"]
+    order_of_values: Int[Tensor, " used"]
     place: Cursor
 
     def batch(self, start: int, stop: int) -> ActivationRows:
         """Rows `start` to `stop` of the chunk's order, their values in float32."""
-        index = self.order[start:stop]
-        return self.rows.chosen(index, {name: take_rows(values, index).float() for name, values in self.rows.values.items()})
+        index = self.order_of_values[start:stop]
+        values = {name: take_rows(values, index).float() for name, values in self.rows.values.items()}
+        return self.rows.chosen(self.order[start:stop], values)
 
     def used_rows(self) -> ActivationRows:
         """The rows that are used, in the order of the harvest; a copy only where outliers are dropped."""
@@ -55,12 +61,20 @@ class ChunkReader:
         seed: seed of all permutations.
         max_norm_multiple: rows whose norm exceeds this multiple of the first chunk's median norm, of each layer by itself where
             layers are mixed, are dropped; None keeps all.
+        device: where the values of chunks lie. The order is made on the CPU, so that it is the same everywhere.
     """
 
     def __init__(
-        self, windows: BlockWindows, source: RowSource, *, chunk_rows: int, seed: int, max_norm_multiple: int | float | None
+        self,
+        windows: BlockWindows,
+        source: RowSource,
+        *,
+        chunk_rows: int,
+        seed: int,
+        max_norm_multiple: int | float | None,
+        device: torch.device = CPU,
     ) -> None:
-        self._windows, self._source = windows, source
+        self._windows, self._source, self._device = windows, source, device
         self._chunk_rows, self._seed, self._max_norm_multiple = chunk_rows, seed, max_norm_multiple
         self._plan: list[Tensor] | None = None
         self._chunk = 0
@@ -98,12 +112,13 @@ class ChunkReader:
         blocks, window = self._windows.current(), self._windows.index
         if self._plan is None:
             self._plan = self._make_plan()
-        rows = read_rows(self._source, blocks, self._plan[self._chunk], before_piece=before_piece)
+        index = self._plan[self._chunk]
+        rows = read_rows(self._source, blocks, index, before_piece=before_piece, device=self._device)
         if self._max_norm_multiple is not None and not self._limits:
             self._limits = estimate_norm_limits(rows, self._max_norm_multiple)
         used = within_norm_limits(rows, self._limits).nonzero().squeeze(1)
         order = used[seeded_permutation(len(used), self._seed, window, self._chunk)]
-        chunk = Chunk(rows=rows, order=order, place=self.place())
+        chunk = Chunk(rows=rows, order=order, order_of_values=devices.send(order, self._device), place=self.place())
         self._chunk += 1
         return chunk
 

@@ -63,7 +63,7 @@ def estimate_layer_units(rows: ActivationRows, law: LayerLaw) -> LayerUnits:
     values = rows.values[MIXED]
     units = LayerUnits.raw(rows.layers, values.shape[1])
     for number, name in enumerate(rows.layers):
-        found = _moments_of(values[rows.layer == number])
+        found = _moments_of(values[(rows.layer == number).nonzero().squeeze(1)])
         if law in ("centre", "both"):
             units.means[number] = found.mean
         if law in ("scale", "both"):

@@ -74,7 +74,10 @@ class MixedLayers:
     def rows(self, blocks: TokenBlocks, index: Int[Tensor, " chosen"]) -> ActivationRows:
         """Activations at the kept positions of `blocks[index]`, block by block in that order, the layers of each together."""
         found = self._source.rows(blocks, index)
-        result = rows_without_values(blocks.select(index), widths=self.widths, dtype=self.dtype, layers=self.layers)
+        device = found.values[self.layers[0]].device
+        result = rows_without_values(
+            blocks.select(index), widths=self.widths, dtype=self.dtype, layers=self.layers, device=device
+        )
         values = result.values[MIXED].view(len(found), self.rows_per_position, self._width)
         for number, name in enumerate(self.layers):
             values[:, number] = self.units.put(found.values[name], number)

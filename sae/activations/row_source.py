@@ -9,6 +9,7 @@ from torch import Tensor
 
 from sae.activations.batch import ActivationRows
 from sae.activations.memory import copy_rows_
+from sae.functional.devices import CPU
 from sae.tokens.blocks import TokenBlocks
 
 __all__ = ["RowSource", "read_rows", "rows_without_values"]
@@ -16,7 +17,7 @@ __all__ = ["RowSource", "read_rows", "rows_without_values"]
 
 @runtime_checkable
 class RowSource(Protocol):
-    """Gives the activations of token blocks, on the CPU."""
+    """Gives the activations of token blocks: values on the CPU or a device, all else on the CPU."""
 
     @property
     def widths(self) -> dict[str, int]:
@@ -52,7 +53,12 @@ class RowSource(Protocol):
 
 
 def rows_without_values(
-    blocks: TokenBlocks, *, widths: dict[str, int], dtype: torch.dtype, layers: tuple[str, ...] = ()
+    blocks: TokenBlocks,
+    *,
+    widths: dict[str, int],
+    dtype: torch.dtype,
+    layers: tuple[str, ...] = (),
+    device: torch.device = CPU,
 ) -> ActivationRows:
     """The kept positions of all blocks: token, position and document of each row, with room for the values.
 
@@ -61,6 +67,7 @@ def rows_without_values(
         widths: hook point name -> width.
         dtype: number format of the values.
         layers: hook points that are mixed: each position has a row for each of them, one after another; empty: one row.
+        device: where the values will lie.
 
     Returns:
         Rows whose values are yet to be filled in.
@@ -71,7 +78,7 @@ def rows_without_values(
         layer = torch.arange(len(layers), dtype=torch.int32).repeat(len(block))
         block, position = block.repeat_interleave(len(layers)), position.repeat_interleave(len(layers))
     return ActivationRows(
-        values={name: torch.empty(len(block), width, dtype=dtype) for name, width in widths.items()},
+        values={name: torch.empty(len(block), width, dtype=dtype, device=device) for name, width in widths.items()},
         token=blocks.ids[block, position],
         position=position.int(),
         document=blocks.document[block, position],
@@ -86,6 +93,7 @@ def read_rows(
     index: Int[Tensor, " chosen"],
     *,
     before_piece: Callable[[int], None] = lambda rows: None,
+    device: torch.device = CPU,
 ) -> ActivationRows:
     """Read rows piece by piece into one buffer, so that no second copy of them is ever held.
 
@@ -94,11 +102,14 @@ def read_rows(
         blocks: token blocks.
         index: blocks to read, in this order.
         before_piece: called before every piece with the number of rows read so far; what it raises ends the reading.
+        device: where the buffer lies. Nothing waits for a device on which the source has its rows too.
 
     Returns:
-        What `source.rows(blocks, index)` returns.
+        What `source.rows(blocks, index)` returns, the values on `device`.
     """
-    result = rows_without_values(blocks.select(index), widths=source.widths, dtype=source.dtype, layers=source.layers)
+    result = rows_without_values(
+        blocks.select(index), widths=source.widths, dtype=source.dtype, layers=source.layers, device=device
+    )
     done = 0
     for piece in index.split(source.piece_blocks):
         before_piece(done)

@@ -11,6 +11,7 @@ from sae.activations.batch import ActivationBatch, ActivationRows, Cursor
 from sae.activations.chunks import Chunk, ChunkReader, norm_limits
 from sae.activations.row_source import RowSource
 from sae.errors import UserError
+from sae.functional.devices import CPU
 from sae.tokens.windows import BlockWindows
 
 __all__ = ["ActivationStream"]
@@ -38,9 +39,12 @@ class ActivationStream:
             dropped; None keeps all. The limits become part of the state.
         total_rows: rows that will be taken in all, since the stream's very beginning: no chunk beyond them is harvested ahead.
             None harvests ahead always.
+        device: where the values of chunks and batches lie. Batches are the same on each, but for rows whose norms are equal to
+            a limit up to rounding.
 
     Attributes:
-        seconds_waiting: time for which whoever took batches was kept waiting for a chunk.
+        seconds_waiting: time for which whoever took batches was kept waiting for a chunk. A chunk on a device is there for the
+            host as soon as its work is given to the device, which is waited for in the steps.
 
     Raises:
         UserError: a number of rows is below 1.
@@ -56,11 +60,14 @@ class ActivationStream:
         seed: int,
         max_norm_multiple: int | float | None = None,
         total_rows: int | None = None,
+        device: torch.device = CPU,
     ) -> None:
         for key, rows in (("train.batch_tokens", batch_rows), ("activations.chunk_tokens", chunk_rows)):
             if rows < 1:
                 raise UserError(f"`{key}` is {rows}. Expected at least 1.")
-        self._reader = ChunkReader(windows, source, chunk_rows=chunk_rows, seed=seed, max_norm_multiple=max_norm_multiple)
+        self._reader = ChunkReader(
+            windows, source, chunk_rows=chunk_rows, seed=seed, max_norm_multiple=max_norm_multiple, device=device
+        )
         self._batch_rows, self._total_rows = batch_rows, total_rows
         self._cursor: Cursor = {**self._reader.place(), "row": 0, "rows_taken": 0}
         self._chunk: Chunk | None = None

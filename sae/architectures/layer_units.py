@@ -15,6 +15,7 @@ from torch import Tensor
 
 from sae.architectures.base import SparseAutoencoder
 from sae.errors import UserError
+from sae.functional import devices
 
 __all__ = ["LayerLaw", "LayerUnits", "layer_view"]
 
@@ -77,7 +78,8 @@ class LayerUnits:
         if self.are_raw:
             return x
         wide = torch.promote_types(x.dtype, torch.float32)
-        return ((x.to(wide) - self.means[layer].to(x.device, wide)) * self.scales[layer].to(x.device, wide)).to(x.dtype)
+        mean, scale = (devices.send(of_layers[layer].to(wide), x.device) for of_layers in (self.means, self.scales))
+        return ((x.to(wide) - mean) * scale).to(x.dtype)
 
     def take_back(self, x: Float[Tensor, "rows width"], layer: int) -> Float[Tensor, "rows width"]:
         """The raw rows of what `put` gave."""

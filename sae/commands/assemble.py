@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from sae.activations.cache import cached_rows
 from sae.activations.row_source import RowSource
 from sae.activations.store import store_bytes
@@ -12,6 +14,7 @@ from sae.activations.stored import StoredRows
 from sae.activations.texts import tokenisation_spec
 from sae.commands.origin import Origin, describe_store
 from sae.errors import UserError
+from sae.functional.devices import CPU
 from sae.tokens.blocks import TokenBlocks
 from sae.tokens.corpus import load_corpus, load_held_out
 from sae.tokens.windows import BlockWindows, FiniteWindows, StreamedWindows
@@ -135,15 +138,15 @@ def check_enough(origin: Origin, text: Text, train_tokens: int, *, setting: str 
     )
 
 
-def open_rows(origin: Origin, text: Text, *, cached: bool, say: Say, on_rows: OnRows) -> RowSource:
+def open_rows(origin: Origin, text: Text, *, cached: bool, say: Say, on_rows: OnRows, device: torch.device = CPU) -> RowSource:
     """Where training's rows come from: the store that was named, the cache (filled first if need be), or the model.
 
-    Hook points lie side by side in it, those that will be mixed too.
+    Hook points lie side by side in it, those that will be mixed too. Rows from the model are handed out on `device`.
     """
     if text.stored is not None:
         return text.stored
     if not cached or text.train is None:
-        return origin.harvester
+        return origin.harvester_to(device)
     size = store_bytes(text.train.num_rows, origin.harvester) / 1e9
     rows = origin.rows_of(text.train)
     say(f"The run passes over {rows:,} rows more than once: they are kept in {origin.cache} ({size:.2f} GB).")

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 from sae.commands.entry import command, leaves, say
 
 if TYPE_CHECKING:
+    import torch
+
     from sae.architectures.base import SparseAutoencoder
     from sae.architectures.relu import ReLUSAE
     from sae.commands.assemble import Text
@@ -43,6 +45,7 @@ MAY_CHANGE = (
     "factors.tokens",
     "factors.amortise",
     "data.repeat",
+    "activations.device",
     "pages",
     "evaluation",
     "resume",
@@ -97,7 +100,7 @@ def _resume(tree: dict[str, Any], overrides: Sequence[str]) -> int:
 
 def _fit(config: "FactorsConfig", path: Path, *, resume: bool) -> int:
     """Fit a dictionary in its folder and go on to its pages; gives the exit status."""
-    from sae.commands.assemble import check_enough, open_text
+    from sae.commands.assemble import caches, check_enough, open_text
     from sae.commands.dashboard_checks import check_place
     from sae.commands.factors_pages import check_asked
     from sae.commands.factors_plan import outlook, summary
@@ -116,7 +119,9 @@ def _fit(config: "FactorsConfig", path: Path, *, resume: bool) -> int:
     check_asked(config.pages, origin, d_sae=config.factors.d_sae)
     if config.show.out is not None:
         check_place(Path(config.show.out).expanduser())
-    say(summary(config, origin, text, outlook(config, origin, text)))
+    cached = caches(origin, text, config.factors.tokens)
+    found = outlook(config, origin, text, cached=cached)
+    say(summary(config, origin, text, found))
     if config.show.dry_run:
         import yaml
 
@@ -126,7 +131,8 @@ def _fit(config: "FactorsConfig", path: Path, *, resume: bool) -> int:
     signals.install()
     try:
         going_on = folder.open(config.tree, if_exists="resume" if resume else config.run.if_exists)
-        return _fit_in(config, folder, origin, text, signals, resume=going_on)
+        device = found.placement.device
+        return _fit_in(config, folder, origin, text, signals, cached=cached, device=device, resume=going_on)
     except Interrupted:
         say(f"Stopped; what was done is kept. Go on with: python scripts/factors.py resume={path}")
         return signals.exit_status
@@ -136,10 +142,18 @@ def _fit(config: "FactorsConfig", path: Path, *, resume: bool) -> int:
 
 
 def _fit_in(
-    config: "FactorsConfig", folder: "RunFolder", origin: "Origin", text: "Text", signals: "StopSignals", *, resume: bool
+    config: "FactorsConfig",
+    folder: "RunFolder",
+    origin: "Origin",
+    text: "Text",
+    signals: "StopSignals",
+    *,
+    cached: bool,
+    device: "torch.device",
+    resume: bool,
 ) -> int:
     from sae.activations.shuffle import ActivationStream
-    from sae.commands.assemble import caches, open_rows
+    from sae.commands.assemble import open_rows
     from sae.commands.factors_fit import fit_amortised, fit_dictionary
     from sae.commands.factors_plan import make_fit
     from sae.commands.factors_settings import ARCHITECTURE
@@ -150,8 +164,7 @@ def _fit_in(
 
     node, activations = config.factors, config.origin.activations
     on_rows = HarvestProgress(signals)
-    cached = caches(origin, text, node.tokens)
-    source = open_rows(origin, text, cached=cached, say=say, on_rows=on_rows)
+    source = open_rows(origin, text, cached=cached, say=say, on_rows=on_rows, device=device)
     mixed = mix_layers(origin, text, source, folder.path, on_rows=on_rows)
 
     def rows(*, total: int, seed: int) -> ActivationStream:
@@ -163,6 +176,7 @@ def _fit_in(
             seed=seed,
             max_norm_multiple=activations.max_norm_multiple,
             total_rows=total,
+            device=device,
         )
 
     begin, stream = text.windows.state_dict(), rows(total=node.steps * node.batch_tokens, seed=config.origin.seed)

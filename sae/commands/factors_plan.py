@@ -9,6 +9,7 @@ from torch import Tensor
 
 from sae.activations.layer_units import estimate_layer_units
 from sae.activations.mixed import MIXED, MixedLayers
+from sae.activations.placement import Placement
 from sae.activations.scaling import estimate_scale
 from sae.architectures.layer_units import LayerUnits
 from sae.commands.assemble import Text
@@ -30,6 +31,7 @@ class FactorsOutlook:
 
     Attributes:
         memory_bytes: at the peak.
+        placement: of the chunks of rows.
         disk_bytes: checkpoints, dictionary, codes and pages.
         harvest_seconds: running the model, for the fit and for the pages.
         fit_seconds: codes of the fit, and its steps.
@@ -39,6 +41,7 @@ class FactorsOutlook:
     """
 
     memory_bytes: int
+    placement: Placement
     disk_bytes: int
     harvest_seconds: float
     fit_seconds: float
@@ -84,13 +87,14 @@ def make_fit(config: FactorsConfig, origin: Origin, text: Text, *, start: Litera
     )
 
 
-def outlook(config: FactorsConfig, origin: Origin, text: Text) -> FactorsOutlook:
+def outlook(config: FactorsConfig, origin: Origin, text: Text, *, cached: bool) -> FactorsOutlook:
     """Read one piece of the text, fit a dictionary to it for two steps, and multiply.
 
     Times are rough: a dictionary codes its first rows in another time than its last.
 
     Raises:
-        UserError: no code of these rows is above zero: the coefficient is too large.
+        UserError: no code of these rows is above zero: the coefficient is too large; or rows were asked for on the model's
+            device and do not fit there.
     """
     node, layers = config.factors, len(origin.inputs)
     rows, tokens, harvest_rate = _piece(config, origin, text)
@@ -105,13 +109,22 @@ def outlook(config: FactorsConfig, origin: Origin, text: Text) -> FactorsOutlook
     weights = sum(one.numel() * one.element_size() for one in origin.model.module.parameters())
     dictionary = 4 * node.d_sae * origin.d_in
     state = 2 * dictionary + (4 * node.d_sae**2 if node.update == "online" else 0)
-    chunk = 2 * min(config.origin.activations.chunk_tokens, node.tokens) * origin.d_in * 4
+    fit_bytes = 3 * state + 4 * 2048 * 2 * node.d_sae
+    placement = Placement.choose(
+        config.origin.activations.device,
+        origin.model.device,
+        row_bytes=origin.d_in * origin.harvester.dtype.itemsize,
+        chunk_rows=min(config.origin.activations.chunk_tokens, node.tokens),
+        step_bytes=fit_bytes,
+        from_disk=cached or text.stored is not None,
+    )
     page_rows = config.pages.tokens * layers
     page_bytes = CODE_BYTES * active * page_rows + PAGE_BYTES * node.d_sae
     held_out = min(config.origin.evaluation.rows, origin.rows_of(text.held_out))
     passes = config.pages.saliency_settings(config.origin.seed).model_passes(config.pages.window)
     return FactorsOutlook(
-        memory_bytes=round(weights + 3 * state + chunk + 4 * 2048 * 2 * node.d_sae + config.pages.memory_gb * 1e9),
+        memory_bytes=round(weights + fit_bytes + placement.chunk_bytes + config.pages.memory_gb * 1e9),
+        placement=placement,
         disk_bytes=round((config.checkpoint.keep + 1) * state + dictionary + page_bytes),
         harvest_seconds=(node.tokens + held_out + page_rows) / harvest_rate,
         fit_seconds=node.tokens / rate,
@@ -157,7 +170,7 @@ def summary(config: FactorsConfig, origin: Origin, text: Text, found: FactorsOut
             f"{node.steps:,} steps of {node.batch_tokens:,} rows, {node.steps * node.batch_tokens:,} in all; {node.update}",
         ),
         ("pages", f"{config.pages.tokens:,} tokens at {len(origin.inputs)} layers"),
-        ("memory", f"about {found.memory_bytes / 1e9:.1f} GB at the peak"),
+        ("memory", f"about {found.memory_bytes / 1e9:.1f} GB at the peak, {found.placement}"),
         ("disk", f"about {found.disk_bytes / 1e9:.2f} GB"),
         (
             "time",

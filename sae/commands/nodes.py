@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from sae.activations.placement import RowsDevice
 from sae.tokens.packing import Packing
 from sae.training.run import TrainerSettings
 
@@ -88,6 +89,7 @@ class ActivationsNode:
     chunk_tokens: int = 131072
     forward_blocks: int = 16
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    device: RowsDevice = "auto"
     max_norm_multiple: float | None = None
     cache: bool | Literal["auto"] = "auto"
     cache_dir: str | None = None

@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from sae.activations.harvest import Harvester
 from sae.activations.joined import JoinedRows
 from sae.activations.mixed import MIXED, one_width
@@ -15,6 +17,7 @@ from sae.commands.hook_node import LISTED, OTHER_MODEL
 from sae.commands.sae_node import SAENode
 from sae.commands.source_config import SourceConfig
 from sae.errors import UserError
+from sae.functional.devices import CPU
 from sae.losses.objective import Objective
 from sae.models.conversion import default_cache_dir
 from sae.models.device import resolve_dtype
@@ -108,9 +111,17 @@ class Origin:
 
     @property
     def harvester(self) -> RowSource:
-        """Runs the model, or both, for rows: of all hook points side by side, mixed or not."""
+        """Runs the model, or both, for rows on the CPU: of all hook points side by side, mixed or not."""
+        return self.harvester_to(CPU)
+
+    def harvester_to(self, device: torch.device) -> RowSource:
+        """`harvester` with rows on the CPU, or on the models' own device."""
         node = self.config.activations
-        settings: dict[str, Any] = {"forward_blocks": node.forward_blocks, "dtype": resolve_dtype(node.dtype)}
+        settings: dict[str, Any] = {
+            "forward_blocks": node.forward_blocks,
+            "dtype": resolve_dtype(node.dtype),
+            "device": device,
+        }
         own = Harvester(self.model, self.points_of(self.model), **settings)
         if self.other_model is None:
             return own

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import torch
+
 from sae.activations.block_stream import BlockStream
 from sae.activations.layer_units import first_chunk_units
 from sae.activations.mixed import MixedLayers
@@ -66,7 +68,9 @@ def started_units(config: TrainConfig, origin: Origin) -> LayerUnits | None:
     return None if units is None else units.select([point.name for point in origin.inputs])
 
 
-def open_stream(config: TrainConfig, origin: Origin, text: Text, source: RowSource, objective: Objective) -> RowStream:
+def open_stream(
+    config: TrainConfig, origin: Origin, text: Text, source: RowSource, objective: Objective, *, device: torch.device
+) -> RowStream:
     """Batches for training, at their beginning.
 
     Args:
@@ -75,6 +79,7 @@ def open_stream(config: TrainConfig, origin: Origin, text: Text, source: RowSour
         text: what is read.
         source: where rows come from.
         objective: says whether the run goes on through the model.
+        device: where chunks of rows lie; where the run goes on through the model, its rows are there.
 
     Raises:
         UserError: it does, and the model predicts no next tokens.
@@ -88,6 +93,7 @@ def open_stream(config: TrainConfig, origin: Origin, text: Text, source: RowSour
             seed=config.origin.seed,
             max_norm_multiple=config.origin.activations.max_norm_multiple,
             total_rows=config.budget.steps * config.budget.batch_tokens,
+            device=device,
         )
     layers = [term.layers for term in objective.terms.values() if isinstance(term, DownstreamError)]
     return BlockStream(

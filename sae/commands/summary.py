@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
+from sae.activations.placement import Placement
 from sae.activations.row_source import RowSource
 from sae.activations.store import store_bytes
 from sae.commands.assemble import Text
@@ -26,6 +27,7 @@ class Estimate:
 
     Attributes:
         memory_bytes: at the peak, model, weights, moments and buffers together.
+        placement: of the chunks of rows.
         disk_bytes: cache, checkpoints and results.
         harvest_seconds: running the model over training and held-out text.
         step_seconds: the SAE's own arithmetic.
@@ -33,6 +35,7 @@ class Estimate:
     """
 
     memory_bytes: int
+    placement: Placement
     disk_bytes: int
     harvest_seconds: float
     step_seconds: float
@@ -48,6 +51,9 @@ def estimate(config: TrainConfig, origin: Origin, text: Text, *, cached: bool) -
     """Measure one forward pass and one matrix product, and multiply.
 
     Times are rough: they hold for an idle machine and know nothing of a cache that is filled already.
+
+    Raises:
+        UserError: rows were asked for on the model's device and do not fit there.
     """
     d_in = origin.d_in
     d_sae = config.sae.width(origin.hook_point.width)
@@ -59,9 +65,17 @@ def estimate(config: TrainConfig, origin: Origin, text: Text, *, cached: bool) -
     model_bytes = sum(p.numel() * p.element_size() for model in models for p in model.module.parameters())
     parameters = _parameters(config, origin)
     source: RowSource = origin.harvester
-    chunk_bytes = 2 * min(node.chunk_tokens, rows) * widths * source.dtype.itemsize
+    step_bytes = 16 * parameters + 5 * 4 * batch * d_sae
+    placement = Placement.choose(
+        "cpu" if config.sae.goes_downstream else node.device,
+        origin.model.device,
+        row_bytes=widths * source.dtype.itemsize,
+        chunk_rows=min(node.chunk_tokens, rows),
+        step_bytes=step_bytes,
+        from_disk=cached or text.stored is not None,
+    )
     held_out_rows = min(config.origin.evaluation.rows, origin.rows_of(text.held_out))
-    memory = model_bytes + 16 * parameters + 5 * 4 * batch * d_sae + chunk_bytes + 4 * held_out_rows * widths
+    memory = model_bytes + step_bytes + placement.chunk_bytes + 4 * held_out_rows * widths
     stored_rows = held_out_rows // per_position + (text.train.num_rows if text.train is not None else 0) if cached else 0
     disk = (config.checkpoint.keep + 1) * 12 * parameters + 4 * parameters + store_bytes(stored_rows, source)
     forward_rows_per_second = _forward_speed(origin, text)
@@ -73,6 +87,7 @@ def estimate(config: TrainConfig, origin: Origin, text: Text, *, cached: bool) -
     scored = config.origin.evaluation.ce_tokens if origin.model.has_lm_head else 0
     return Estimate(
         memory_bytes=memory,
+        placement=placement,
         disk_bytes=disk,
         harvest_seconds=(harvested + held_out_rows / per_position) / forward_rows_per_second,
         step_seconds=operations / _operations_per_second(batch, d_in, min(d_sae, 4096), origin.model.device),
@@ -103,7 +118,7 @@ def summary(config: TrainConfig, origin: Origin, text: Text, found: Estimate, *,
             "training",
             f"{budget.steps:,} steps of {budget.batch_tokens:,} tokens, {budget.steps * budget.batch_tokens:,} in all",
         ),
-        ("memory", f"about {found.memory_bytes / 1e9:.1f} GB at the peak"),
+        ("memory", f"about {found.memory_bytes / 1e9:.1f} GB at the peak, {found.placement}"),
         ("disk", f"about {found.disk_bytes / 1e9:.2f} GB" + (f", cache in {origin.cache}" if cached else "")),
         (
             "time",

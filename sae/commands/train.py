@@ -8,6 +8,8 @@ from sae.commands.entry import command, leaves, say
 from sae.errors import UserError
 
 if TYPE_CHECKING:
+    import torch
+
     from sae.architectures.base import SparseAutoencoder
     from sae.commands.assemble import Text
     from sae.commands.held_out import HeldOut
@@ -42,6 +44,7 @@ Any value of conf/ is an override: key=value, group=choice. Everything is counte
 MAY_CHANGE = (
     "train.tokens",
     "data.repeat",
+    "activations.device",
     "logger",
     "resume",
     "dry_run",
@@ -108,7 +111,8 @@ def _train(config: "TrainConfig", path: Path, *, resume: bool) -> int:
     check_enough(origin, text, config.budget.train_tokens)
     init_from = _start(config, origin)
     cached = caches(origin, text, config.budget.train_tokens)
-    say(summary(config, origin, text, estimate(config, origin, text, cached=cached), name=path.name, cached=cached))
+    found = estimate(config, origin, text, cached=cached)
+    say(summary(config, origin, text, found, name=path.name, cached=cached))
     if config.dry_run:
         import yaml
 
@@ -118,7 +122,8 @@ def _train(config: "TrainConfig", path: Path, *, resume: bool) -> int:
     signals.install()
     try:
         going_on = folder.open(config.tree, if_exists="resume" if resume else config.run.if_exists)
-        return _train_in(config, folder, origin, text, signals, init_from, cached=cached, resume=going_on)
+        device = found.placement.device
+        return _train_in(config, folder, origin, text, signals, init_from, cached=cached, device=device, resume=going_on)
     except Interrupted:
         say(f"Stopped while reading activations; what was read is kept. Go on with: python scripts/train.py resume={path}")
         return signals.exit_status
@@ -136,6 +141,7 @@ def _train_in(
     init_from: "SparseAutoencoder | None",
     *,
     cached: bool,
+    device: "torch.device",
     resume: bool,
 ) -> int:
     from sae.commands.assemble import open_rows
@@ -147,13 +153,13 @@ def _train_in(
 
     on_rows = HarvestProgress(signals)
     sae, objective = origin.build(config.sae)
-    source = open_rows(origin, text, cached=cached, say=say, on_rows=on_rows)
+    source = open_rows(origin, text, cached=cached, say=say, on_rows=on_rows, device=device)
     units = None
     if origin.is_mixed:
         started = started_units(config, origin)
         source = mix_layers(origin, text, source, folder.path, on_rows=on_rows, started=started)
         units = source.units
-    stream = open_stream(config, origin, text, source, objective)
+    stream = open_stream(config, origin, text, source, objective, device=device)
     held_out = HeldOut(
         origin, text.held_out, cached=cached, norm_limits=lambda: stream.norm_limits, on_rows=on_rows, units=units
     )

@@ -7,10 +7,21 @@ follows from the data saves work. Where the two ways differ the code asks `host_
 """
 
 import torch
+from torch import Tensor
 
-__all__ = ["host_runs_ahead"]
+__all__ = ["CPU", "host_runs_ahead", "send"]
+
+CPU = torch.device("cpu")
 
 
 def host_runs_ahead(device: torch.device) -> bool:
     """Whether a device is fed through a queue, so that sizes must not depend on the data."""
     return device.type != "cpu"
+
+
+def send(values: Tensor, device: torch.device) -> Tensor:
+    """The values on a device, the same where they lie there already; the host does not wait for the work of a GPU to end."""
+    # A copy from memory that may be paged out waits for all work that was given to the device before.
+    if device.type == "cuda" and values.device.type == "cpu":
+        values = values.pin_memory()
+    return values.to(device, non_blocking=device.type != "cpu")

@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from sae.errors import UserError
+from sae.functional import devices
 
 __all__ = ["LanguageModel"]
 
@@ -112,9 +113,9 @@ class LanguageModel:
             The output of the model below its head.
         """
         padded_right = not bool((attention[:, 1:] & ~attention[:, :-1]).any()) and bool(attention[:, 0].all())
-        mask = None if self.has_lm_head and padded_right else attention.to(self.device)
+        mask = None if self.has_lm_head and padded_right else devices.send(attention, self.device)
         base: nn.Module = self.module.base_model
-        return base(input_ids=ids.to(self.device, torch.long), attention_mask=mask)
+        return base(input_ids=devices.send(ids.long(), self.device), attention_mask=mask)
 
     def _token_id(self, token: str | None, key: str) -> int | None:
         if token is None:

@@ -8,6 +8,7 @@ import lightning as L
 import torch
 
 from sae.activations.batch import ActivationBatch, Cursor
+from sae.functional import devices
 from sae.training.row_stream import RowStream
 
 __all__ = ["ActivationLoader", "ActivationsDataModule"]
@@ -72,15 +73,7 @@ class ActivationsDataModule(L.LightningDataModule):
 
     def transfer_batch_to_device(self, batch: ActivationBatch, device: torch.device, dataloader_idx: int) -> ActivationBatch:
         """Move the rows' values; tokens and positions stay where they are."""
-        if device.type == "cpu":
-            return batch
-        # A copy from memory that may be paged out waits for all work that was given to the device before.
-        values = {
-            name: (value.pin_memory() if device.type == "cuda" and value.device.type == "cpu" else value).to(
-                device, non_blocking=True
-            )
-            for name, value in batch.rows.values.items()
-        }
+        values = {name: devices.send(value, device) for name, value in batch.rows.values.items()}
         return ActivationBatch(rows=replace(batch.rows, values=values), cursor=batch.cursor, downstream=batch.downstream)
 
     def completed(self, batch: ActivationBatch) -> None:

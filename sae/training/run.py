@@ -277,6 +277,7 @@ def _start(
         if signals.received is None:
             raise
         return False
+    values = {name: rows.cpu() for name, rows in first.values.items()}  # learners go to their device with Lightning's loop
     for learner in learners.values():
-        learner.start_from(first.values, trained=init_from)
+        learner.start_from(values, trained=init_from)
     return True

@@ -11,7 +11,7 @@ from sae.errors import UserError
 __all__ = ["check_same_run"]
 
 # What may differ between a run and its checkpoint: everything else would make it another run.
-MAY_DIFFER = ("train.tokens", "data.repeat", "logger", "checkpoint", "run", "resume", "dry_run")
+MAY_DIFFER = ("train.tokens", "data.repeat", "activations.device", "logger", "checkpoint", "run", "resume", "dry_run")
 SHOWN = 5
 
 
