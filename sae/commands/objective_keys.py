@@ -93,15 +93,11 @@ def aimless(
         keys = ", ".join(f"sae.{term}_coefficient" for term in reconstruction)
         problems.append(f"nothing asks for a reconstruction: set one of {keys} above 0 (sae.mse_coefficient=1.0)")
     if (k is None or rest.get("k", k.default) is None) and on.isdisjoint(penalties):
-        learns_thresholds = "threshold_start" in parameters_of(ARCHITECTURES[name])  # which `l0` is a penalty on
-        keys = ", ".join(f"sae.{term}_coefficient" for term in penalties if term != "l0" or learns_thresholds)
+        keys = _coefficients_of_penalties(name)
         beside = "" if k is None else ", or choose by number (sae.activation=topk sae.k=64)"
         problems.append(f"nothing makes latents few: set one of {keys} above 0{beside}")
     if rest.get("l0_target") is not None and "l0" not in terms:
-        problems.append(
-            f"sae.l0_target={rest['l0_target']} with sae.l0_coefficient=null steers nothing: set sae.l0_coefficient=1.0, or "
-            "sae.l0_target=null"
-        )
+        problems += _nothing_to_steer(name, rest, on, k=k)
     if issubclass(ARCHITECTURES[name], GatedSAE):
         if "gate" not in on:
             problems.append(
@@ -122,6 +118,26 @@ def aimless(
             "cannot be put back into the model. Take sae.scaling=variance"
         )
     return problems
+
+
+def _nothing_to_steer(name: str, rest: Mapping[str, Any], on: Container[str], *, k: inspect.Parameter | None) -> list[str]:
+    """Why there is no L0 to steer to without the term `l0`, if so: it is fixed, or no penalty is on."""
+    given, fixed = f"sae.l0_target={rest['l0_target']}", None if k is None else rest.get("k", k.default)
+    if fixed is not None:
+        return [
+            f"{given}: sae.k={fixed} fixes how many latents {name} keeps. Set sae.k to the L0 that is wanted, and "
+            "sae.l0_target=null"
+        ]
+    if all(term not in on for term in terms_for("sparsity")):
+        keys = _coefficients_of_penalties(name)
+        return [f"{given} steers nothing: no penalty is on. Set one of {keys} above 0, or sae.l0_target=null"]
+    return []
+
+
+def _coefficients_of_penalties(name: str) -> str:
+    """Their keys: of `l0` only where thresholds can be learnt."""
+    learns_thresholds = "threshold_start" in parameters_of(ARCHITECTURES[name])
+    return ", ".join(f"sae.{term}_coefficient" for term in terms_for("sparsity") if term != "l0" or learns_thresholds)
 
 
 def _term_settings(*, coefficient: float | None, warmup: float = 0.0) -> None:

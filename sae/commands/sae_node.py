@@ -13,6 +13,7 @@ from sae.commands.objective_keys import aimless, of_terms, read_terms, unused
 from sae.commands.overrides import conf_folder
 from sae.errors import UserError
 from sae.formats.registry import ARCHITECTURES, FITTED
+from sae.losses.control import CoefficientControl
 from sae.losses.objective import Objective, Particular
 from sae.losses.reconstruction import MultiTopK
 from sae.losses.registry import TERMS, terms_for
@@ -35,6 +36,7 @@ class SAENode:
         architecture_arguments: keywords of the architecture, beside the sizes.
         terms: term -> its constructor's keywords.
         coefficients: term -> (coefficient, warm-up as a fraction of the budget).
+        steered_to: L0 that the coefficients of sparsity are steered to; None: they keep to what they are.
         recipe: training settings.
     """
 
@@ -44,6 +46,7 @@ class SAENode:
     architecture_arguments: dict[str, Any]
     terms: dict[str, dict[str, Any]]
     coefficients: dict[str, tuple[float, float]]
+    steered_to: float | None
     recipe: Recipe
 
     @property
@@ -75,14 +78,22 @@ class SAENode:
         mistakes: list[str] = []
         sae = make(lambda: maker(**wanted, d_sae=d_sae, **self.architecture_arguments), mistakes)
         terms = {name: make(partial(TERMS[name], **arguments), mistakes) for name, arguments in self.terms.items()}
+        control = None if self.steered_to is None else make(self._control, mistakes)
         if sae is not None:
-            for term in terms.values():
-                if isinstance(term, Particular):
-                    make(partial(term.check, sae), mistakes)
+            for part in (*terms.values(), control):
+                if isinstance(part, Particular):
+                    make(partial(part.check, sae), mistakes)
             mistakes += self._misfits(sae)
         if sae is None or mistakes:
             raise UserError("\n".join(self._in_keys(mistake) for mistake in mistakes))
-        return sae, Objective({name: term for name, term in terms.items() if term is not None})
+        return sae, Objective({name: term for name, term in terms.items() if term is not None}, control=control)
+
+    def _control(self) -> CoefficientControl:
+        """Of the penalties' coefficients."""
+        assert self.steered_to is not None
+        steered = tuple(name for name in terms_for("sparsity") if name in self.terms)
+        ramped = max(self.coefficients[name][1] for name in steered)
+        return CoefficientControl(target=self.steered_to, terms=steered, ramped=ramped)
 
     def _misfits(self, sae: SparseAutoencoder) -> list[str]:
         """Training settings that the architecture cannot follow."""
@@ -173,6 +184,7 @@ def read_sae_node(node: Mapping[str, Any], problems: list[str]) -> SAENode | Non
         architecture_arguments=typed(architecture_arguments, of_architecture),
         terms=terms,
         coefficients=coefficients,
+        steered_to=None if "l0" in terms or rest.get("l0_target") is None else float(rest["l0_target"]),
         recipe=recipe,
     )
 

@@ -111,7 +111,7 @@ CURVES: dict[str, Definition] = {
     "loss_mse": Definition("Loss term: squared error", short="before its coefficient, in the scaled units of training"),
     "loss_l1": Definition("Loss term: L1", short="before its coefficient, in the scaled units of training"),
     "mse_coefficient": Definition("Coefficient of the squared error", short="after its ramp"),
-    "l1_coefficient": Definition("Coefficient of L1", short="after its ramp"),
+    "l1_coefficient": Definition("Coefficient of L1", short="after its ramp, and as it is steered"),
     "lr": Definition("Learning rate", short="after schedule"),
     "gradient_norm": Definition("Gradient norm", short="before clipping"),
     "never_fired_fraction": Definition("Never fired in training", short="share since the first step", kind="share"),

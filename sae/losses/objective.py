@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from sae.architectures.base import SparseAutoencoder
 from sae.architectures.output import SAEOutput, SparseSAEOutput
+from sae.functional.sparse import count_active
+from sae.losses.control import CoefficientControl
 
 __all__ = ["START", "Anneals", "LossParts", "NeedsDense", "Objective", "Particular", "Role", "StepInfo", "Term"]
 
@@ -29,6 +31,7 @@ class StepInfo:
 
     Attributes:
         progress: completed fraction of the training budget, in 0..1.
+        share: fraction of the budget that one step is.
         dead: latents that count as dead at this step [d_sae]; None: none does.
         candidates: gives latents among which all the dead ones are [some], so that nobody need wait for the device to say how
             many are dead; None: there is nobody to wait.
@@ -37,6 +40,7 @@ class StepInfo:
     """
 
     progress: float = 0.0
+    share: float = 0.0
     dead: Bool[Tensor, " d_sae"] | None = None
     candidates: Callable[[], Int[Tensor, " some"]] | None = None
     downstream: Callable[[Tensor], Mapping[str, Tensor]] | None = None
@@ -106,13 +110,17 @@ class LossParts(NamedTuple):
 
 @final
 class Objective(nn.Module):
-    """A sum of named terms; the coefficients come with each call, since they may follow a schedule."""
+    """A sum of named terms; the coefficients come with each call, since they may follow a schedule.
 
-    def __init__(self, terms: Mapping[str, Term]) -> None:
+    Attributes:
+        control: steers the coefficients of some terms to an L0; None: nothing does.
+    """
+
+    def __init__(self, terms: Mapping[str, Term], *, control: CoefficientControl | None = None) -> None:
         super().__init__()
         if not terms:
             raise ValueError("an objective needs at least one term")
-        self.terms = dict(terms)
+        self.terms, self.control = dict(terms), control
         self.remembering = nn.ModuleDict({name: term for name, term in terms.items() if isinstance(term, nn.Module)})
 
     def per_row(
@@ -125,7 +133,7 @@ class Objective(nn.Module):
     ) -> Float[Tensor, " batch"]:
         """The loss of each row: what resampling draws by."""
         self._check(coefficients)
-        weighted = [coefficients[name] * term(sae, output, target, info) for name, term in self.terms.items()]
+        weighted = [_times(coefficients[name], term(sae, output, target, info)) for name, term in self.terms.items()]
         return sum(weighted[1:], start=weighted[0])
 
     def forward(
@@ -153,7 +161,7 @@ class Objective(nn.Module):
         """
         self._check(coefficients)
         means = {name: term(sae, output, target, info).mean() for name, term in self.terms.items()}
-        weighted = [coefficients[name] * value for name, value in means.items()]
+        weighted = [_times(coefficients[name], value) for name, value in means.items()]
         total = sum(weighted[1:], start=weighted[0])
         return LossParts(total, {name: value.detach() for name, value in means.items()})
 
@@ -161,13 +169,25 @@ class Objective(nn.Module):
         """Whether a term asks for the dense pass."""
         return any(isinstance(term, NeedsDense) and term.needs_dense(sae) for term in self.terms.values())
 
+    def steered(self, coefficients: Mapping[str, float]) -> Mapping[str, float | int | Tensor]:
+        """Coefficients at a step by the clock alone, with what the control makes of them."""
+        return coefficients if self.control is None else self.control.steer(coefficients)
+
     @torch.no_grad()
     def advance(self, output: SAEOutput | SparseSAEOutput, info: StepInfo) -> None:
-        """Tell the terms that anneal of a completed step."""
+        """Tell the terms that anneal, and the control, of a completed step."""
         for term in self.terms.values():
             if isinstance(term, Anneals):
                 term.advance(output, info)
+        if self.control is not None:
+            active = count_active(output.latent_acts)
+            self.control.advance(active, rows=len(output.recon), progress=info.progress, share=info.share)
 
     def _check(self, coefficients: Mapping[str, float | int | Tensor]) -> None:
         if coefficients.keys() != self.terms.keys():
             raise ValueError(f"one coefficient for each term {sorted(self.terms)}, got coefficients for {sorted(coefficients)}")
+
+
+def _times(coefficient: float | int | Tensor, value: Tensor) -> Tensor:
+    """Their product in the value's dtype: a tensor of float64 would widen a number."""
+    return (coefficient.to(value.dtype) if isinstance(coefficient, Tensor) else coefficient) * value

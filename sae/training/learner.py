@@ -44,7 +44,7 @@ class Learner(nn.Module):
         course: rate, coefficients and k by the number of the step.
         spaces: units of inputs and targets.
         last: the last loss and its parts.
-        batch_metrics: of the last step that was measured.
+        batch_metrics: of the last step that was measured, its coefficients among them.
         gradient_norm: of the last step, before clipping, where it was measured or clipped.
     """
 
@@ -103,7 +103,7 @@ class Learner(nn.Module):
             sae, recipe, budget, spaces=self.spaces, dead=self.dead, average=self.average, generator=self.generator
         )
         self.last: LossParts | None = None
-        self.batch_metrics: dict[str, Tensor] = {}
+        self.batch_metrics: dict[str, float | Tensor] = {}
         self.gradient_norm: Tensor | None = None
         self._output: SAEOutput | SparseSAEOutput | None = None
 
@@ -147,12 +147,11 @@ class Learner(nn.Module):
         """
         x, target = self.spaces(values)
         output = self._forward(x, step)
-        self.last = parts = self.objective(
-            self.sae, output, target, self.course.coefficients_at(step), self._info(step, downstream)
-        )
+        coefficients = self._coefficients(step)
+        self.last = parts = self.objective(self.sae, output, target, coefficients, self._info(step, downstream))
         self._output = without_graph(output)
         if measure:
-            self.batch_metrics = _measured(output, target, parts)
+            self.batch_metrics = _measured(output, target, parts, coefficients)
         return parts.total
 
     def before_update(self, optimizer: Optimizer, *, measure: bool) -> None:
@@ -199,17 +198,21 @@ class Learner(nn.Module):
         """
 
         def loss_per_row(x: Tensor, target: Tensor) -> Tensor:
-            output, coefficients = self._forward(x, step), self.course.coefficients_at(step)
-            return self.objective.per_row(self.sae, output, target, coefficients, self._info(step))
+            output = self._forward(x, step)
+            return self.objective.per_row(self.sae, output, target, self._coefficients(step), self._info(step))
 
         return self._resampling(values, optimizer, loss_per_row)
 
     def _forward(self, x: Float[Tensor, "batch d_in"], step: int) -> SAEOutput | SparseSAEOutput:
         return self.passes.forward(self.sae, x, k=self.course.k_at(step, self.sae))
 
+    def _coefficients(self, step: int) -> Mapping[str, float | int | Tensor]:
+        return self.objective.steered(self.course.coefficients_at(step))
+
     def _info(self, step: int, downstream: Downstream | None = None) -> StepInfo:
         return StepInfo(
             progress=step / self.budget.steps,
+            share=1 / self.budget.steps,
             dead=self.dead.silent_for(self.recipe.revival_window(self.budget)),
             candidates=partial(self._candidates.at, step)
             if devices.host_runs_ahead(self.dead.rows_since_fired.device)
@@ -256,8 +259,11 @@ class Learner(nn.Module):
 
 @torch.no_grad()
 def _measured(
-    output: SAEOutput | SparseSAEOutput, target: Float[Tensor, "batch d_out"], loss: LossParts
-) -> dict[str, Float[Tensor, ""]]:
+    output: SAEOutput | SparseSAEOutput,
+    target: Float[Tensor, "batch d_out"],
+    loss: LossParts,
+    coefficients: Mapping[str, float | int | Tensor],
+) -> dict[str, float | Float[Tensor, ""]]:
     """What is logged of a batch."""
     residual = (output.recon - target).square().sum(dtype=torch.float64)
     return {
@@ -265,6 +271,7 @@ def _measured(
         **{f"loss_{name}": part.detach() for name, part in loss.parts.items()},
         "l0": count_active(output.latent_acts).double() / len(target),
         "fvu": residual / (target - target.mean(dim=0)).square().sum(dtype=torch.float64),
+        **{f"{name}_coefficient": value for name, value in coefficients.items()},
     }
 
 

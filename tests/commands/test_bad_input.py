@@ -168,8 +168,24 @@ def test_a_mistake_is_named(typed, said, job, refused):
         ),
         pytest.param(
             ["sae=jumprelu", "sae.l0_coefficient=null"],
-            "sae.l0_target=64 with sae.l0_coefficient=null steers",
+            "sae.l0_target=64 steers nothing: no penalty is on. Set one of sae.l0_coefficient, sae.l1_coefficient",
             id="no aim",
+        ),
+        pytest.param(["sae.l0_target=33"], "sae.l0_target=33 is more than sae.d_sae=32 latents", id="steered above all"),
+        pytest.param(["sae.l0_target=0"], "sae.l0_target must be positive and finite, or null, got 0", id="steered to none"),
+        pytest.param(["sae.l0_target=many"], "sae.l0_target: expected a finite number or null, got 'many'", id="target"),
+        pytest.param(
+            ["sae=topk", "sae.k=4", "sae.l0_target=4"], "sae.k=4 fixes how many latents topk keeps", id="steering a k"
+        ),
+        pytest.param(
+            ["sae=crosscoder", "sae.activation=batch_topk", "sae.k=4", "sae.l0_target=4"],
+            "sae.k=4 fixes how many latents crosscoder keeps. Set sae.k to the L0 that is wanted, and sae.l0_target=null",
+            id="steering a chosen k",
+        ),
+        pytest.param(
+            ["sae.l1_coefficient=0", "sae.l0_target=4"],
+            "sae.l0_target=4 steers nothing: no penalty is on. Set one of sae.l1_coefficient, sae.lp_coefficient, sae.tanh_c",
+            id="steering nothing",
         ),
         pytest.param(["sae=gated", "sae.gate_coefficient=null"], "sae.gate_coefficient=None: the gate learns", id="no gate"),
         pytest.param([*SHRINKING], "could shrink the gate's penalty", id="a penalty that shrinks"),
@@ -244,6 +260,11 @@ def test_settings_that_do_not_go_together_are_named(typed, said, job, refused):
         pytest.param([*END_TO_END, "hook.site=embeddings"], id="every block is later"),
         pytest.param([*END_TO_END, "sae.mse_coefficient=null", "hook.layer=2"], id="the last is later"),
         pytest.param(["sae=jumprelu", "sae.l0_coefficient=null", "sae.l0_target=null", "sae.tanh_coefficient=6"], id="no l0"),
+        pytest.param(["sae.l0_target=4", *END_TO_END], id="steered by what the model says"),
+        pytest.param(
+            ["sae=transcoder", "sae.activation=relu", "sae.k=null", "sae.l1_coefficient=2", "sae.l0_target=4"],
+            id="a transcoder of penalties is steered",
+        ),
     ],
 )
 def test_settings_that_go_together_are_taken(typed, job, train):

@@ -14,6 +14,7 @@ from sae.training.recipe import Budget, Recipe
 from sae.training.threshold import ThresholdEstimate, calibrated_threshold
 from tests.cases import learns_threshold
 from tests.training.nodes import (
+    NAMES,
     POINT,
     build_optimizer,
     every_node,
@@ -264,3 +265,22 @@ def test_l0_falls_as_the_setting_says(name):
     if key == "l0_target":
         for l0, target in zip(found, DIALS[key], strict=True):
             assert l0 == pytest.approx(target, rel=0.35)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if keys_of(name).get("l0_target", 0) is None])
+@pytest.mark.parametrize("coefficient", [0.3, 12.0])
+def test_a_steered_coefficient_lands_at_the_target(name, coefficient):
+    """From either side: the coefficient alone gives nearly half as many latents again, or more, or next to none."""
+    steps, target = 400, 6.0
+    found = {}
+    for aim in (None, target):
+        budget = Budget(train_tokens=steps * ROWS, batch_tokens=ROWS)
+        learner, _, values = trained(name, steps=steps, budget=budget, l1_coefficient=coefficient, l0_target=aim)
+        with torch.no_grad():
+            found[aim] = float((learner.export().encode(rows_of(name, values)[0]) > 0).sum(dim=1).double().mean())
+        learner.loss({point: rows[:ROWS] for point, rows in values.items()}, steps - 1, measure=True)
+        steered = float(learner.batch_metrics["l1_coefficient"])
+        assert (steered == coefficient) == (aim is None)
+        assert aim is None or (steered > coefficient) == (found[None] > target)
+    assert abs(found[None] / target - 1) > 0.4
+    assert found[target] == pytest.approx(target, rel=0.1)

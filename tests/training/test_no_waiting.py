@@ -100,6 +100,18 @@ def test_no_step_waits_on_a_gpu(name, kernels):
         torch.cuda.set_sync_debug_mode("default")
 
 
+@pytest.mark.parametrize("name", ["relu", "gated", "crosscoder"])
+def test_steering_to_an_l0_does_not_wait(name):
+    learner, optimizer, values = begun(name, l0_target=4)
+    step, control = BUDGET.step_at(0.5), learner.objective.control
+    assert control is not None
+    take(learner, optimizer, values, step)
+    before = float(control.integral)
+    with NoWaiting():
+        take(learner, optimizer, values, step + 1)
+    assert float(control.integral) != before
+
+
 @pytest.mark.parametrize("settings", [{"name": "signum"}, {"name": "muon"}, {"name": "adamw", "weight_decay": 0.1}], ids=str)
 def test_no_optimizer_waits(settings):
     learner, optimizer, values = begun("topk", kernels="sparse", settings=OptimizerSettings(**settings))

@@ -11,7 +11,7 @@ import torch
 
 from sae.training.learner import Learner
 from sae.training.optimizers import OptimizerSettings
-from tests.training.nodes import NAMES, names_of_those_that
+from tests.training.nodes import NAMES, keys_of, names_of_those_that
 from tests.training.tiny import STEPS, Run, same
 
 # What an architecture has to remember beside weights and moments is made to matter: k is annealed, weights are averaged, and
@@ -51,6 +51,9 @@ def stop_in_step(monkeypatch, number):
 
 
 PLAIN = {name: {} for name in NAMES}
+STEERED = {
+    name: {"l0_target": 3} for name in NAMES if keys_of(name).get("l0_target", 0) is None
+}  # a key that is there, and null
 
 
 @pytest.mark.parametrize(
@@ -59,8 +62,9 @@ PLAIN = {name: {} for name in NAMES}
         *((name, RECIPES, "adam") for name in NAMES),
         *((name, PLAIN, "adam") for name in NAMES),
         ("batch_topk", RECIPES, "signum"),
+        *((name, STEERED, "adam") for name in STEERED),
     ],
-    ids=[*NAMES, *(f"{name}-plain" for name in NAMES), "batch_topk-signum"],
+    ids=[*NAMES, *(f"{name}-plain" for name in NAMES), "batch_topk-signum", *(f"{name}-steered" for name in STEERED)],
 )
 def test_a_run_stopped_twice_is_the_run_that_was_not(name, recipes, optimizer, tmp_path, monkeypatch):
     settings = {"node": name, "recipe": recipes[name], "optimizer": OptimizerSettings(name=optimizer)}

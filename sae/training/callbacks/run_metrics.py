@@ -120,7 +120,6 @@ class RunMetrics(L.Callback):
     def _training_row(self, learner: Learner, step: int) -> dict[str, float]:
         row = {name: float(value) for name, value in learner.batch_metrics.items()}
         row["lr"] = learner.course.learning_rate_at(step - 1)
-        row.update({f"{name}_coefficient": value for name, value in learner.course.coefficients_at(step - 1).items()})
         if learner.gradient_norm is not None:
             row["gradient_norm"] = float(learner.gradient_norm)
         row["dead_fraction"] = learner.dead.dead_fraction(learner.recipe.dead_window(learner.budget))
