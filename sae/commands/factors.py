@@ -102,7 +102,7 @@ def _fit(config: "FactorsConfig", path: Path, *, resume: bool) -> int:
     """Fit a dictionary in its folder and go on to its pages; gives the exit status."""
     from sae.commands.assemble import caches, check_enough, open_text
     from sae.commands.dashboard_checks import check_place
-    from sae.commands.factors_pages import check_asked
+    from sae.commands.factors_job import check_asked
     from sae.commands.factors_plan import outlook, summary
     from sae.commands.origin import open_origin
     from sae.commands.progress import Interrupted

@@ -9,8 +9,10 @@ from sae.commands.binding import make
 from sae.commands.dashboard_checks import check_address
 from sae.commands.dashboard_plan import open_chosen_text
 from sae.commands.entry import say
+from sae.commands.factors_job import FactorsJob, factors_job
 from sae.commands.factors_node import PagesNode
-from sae.commands.factors_pages import FactorsJob, build_pages, factors_job, outlook_words
+from sae.commands.factors_outlook import outlook_words
+from sae.commands.factors_pages import build_pages
 from sae.commands.factors_settings import read_pages_node
 from sae.commands.origin import Origin, open_origin
 from sae.commands.progress import Interrupted

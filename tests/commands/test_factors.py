@@ -343,7 +343,7 @@ class TestPages:
         assert len(manifest["factors"]["layers"]) == 4
 
     def test_in_shards_they_are_the_same(self, run_folder, tmp_path, monkeypatch):
-        monkeypatch.setattr("sae.commands.factors_pages.CHUNK_ROWS", 256)
+        monkeypatch.setattr("sae.commands.factors_job.CHUNK_ROWS", 256)
         asked = [f"from={run_folder}", "pages.tokens=300", "pages.saliency=none"]
         assert main([*asked, f"out={tmp_path / 'whole'}"]) == 0
         for part in ("2/2", "1/2"):

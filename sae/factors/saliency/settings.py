@@ -52,6 +52,11 @@ class SaliencySettings:
         if min(self.lime_factors, default=0) < 0:
             raise UserError(f"lime_factors has {min(self.lime_factors)}: factors are numbered from 0.")
 
+    @property
+    def measures_any(self) -> bool:
+        """Whether saliency is measured at all."""
+        return (self.method != "none" and self.contexts > 0) or bool(self.lime_factors)
+
     def model_passes(self, window: int) -> int:
         """Forward passes over a block of text that it takes at most, a backward pass counted as two.
 
