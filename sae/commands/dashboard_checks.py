@@ -5,6 +5,7 @@ from pathlib import Path
 
 from sae.architectures.base import SparseAutoencoder
 from sae.commands.origin import Origin
+from sae.commands.places import check_can_be_made
 from sae.dashboards.collect.plan import MANIFEST
 from sae.dashboards.live.reader import COLLECTED
 from sae.dashboards.live.subject import Subject
@@ -19,7 +20,7 @@ OUR_FOLDERS = {DATA: "manifest.js", COLLECTED: MANIFEST}
 
 
 def check_place(out: Path) -> None:
-    """Refuse a folder of something else.
+    """Refuse a folder of something else, and one that cannot be made.
 
     Args:
         out: where a dashboard shall be written.
@@ -27,6 +28,7 @@ def check_place(out: Path) -> None:
     Raises:
         UserError: with the way on.
     """
+    check_can_be_made(out, remedy="out=FOLDER")
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return
     named = out.is_dir() and any((out / name).is_dir() for name in OUR_FOLDERS)

@@ -21,6 +21,7 @@ from sae.commands.dashboard_plan import (
 from sae.commands.entry import say
 from sae.commands.origin import Origin, open_origin
 from sae.commands.pages_folder import PagesFolder
+from sae.commands.places import check_room
 from sae.commands.saved_sae import check_fits, load_saved, settings_of
 from sae.commands.show_node import ShowNode, read_show
 from sae.commands.source_config import read_source_config
@@ -70,7 +71,8 @@ class Job:
         """
         found = outlook(self.origin, self.sae, self.blocks, self.node, self.keywords, self.folder.codes())
         if found.seconds is not None:
-            self.folder.check_room(found.disk_bytes, tokens_key="dashboard.tokens")
+            remedy = "choose another place with out=, or fewer dashboard.tokens"
+            check_room(self.folder.out, found.disk_bytes, what="the dashboard", remedy=remedy)
         return found
 
 

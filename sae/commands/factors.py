@@ -101,10 +101,10 @@ def _resume(tree: dict[str, Any], overrides: Sequence[str]) -> int:
 def _fit(config: "FactorsConfig", path: Path, *, resume: bool) -> int:
     """Fit a dictionary in its folder and go on to its pages; gives the exit status."""
     from sae.commands.assemble import caches, check_enough, open_text
-    from sae.commands.dashboard_checks import check_place
-    from sae.commands.factors_job import check_asked
+    from sae.commands.factors_job import check_texts
     from sae.commands.factors_plan import outlook, summary
     from sae.commands.origin import open_origin
+    from sae.commands.places import check_room
     from sae.commands.progress import Interrupted
     from sae.commands.run_folder import RunFolder
     from sae.training.callbacks.checkpoints import StopSignals
@@ -116,11 +116,12 @@ def _fit(config: "FactorsConfig", path: Path, *, resume: bool) -> int:
     origin = open_origin(config.origin)
     text = open_text(origin)
     check_enough(origin, text, config.factors.tokens, setting="factors.tokens")
-    check_asked(config.pages, origin, d_sae=config.factors.d_sae)
-    if config.show.out is not None:
-        check_place(Path(config.show.out).expanduser())
+    check_texts(config.pages, origin)
     cached = caches(origin, text, config.factors.tokens)
     found = outlook(config, origin, text, cached=cached)
+    if not resume:
+        remedy = "choose another place with run.folder=, or less factors.d_sae or pages.tokens"
+        check_room(path, found.disk_bytes, what="the run", remedy=remedy)
     say(summary(config, origin, text, found))
     if config.show.dry_run:
         import yaml

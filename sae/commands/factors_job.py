@@ -3,7 +3,6 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, final
 
@@ -19,14 +18,13 @@ from sae.commands.pages_folder import PagesFolder
 from sae.dashboards.collect.collector import plan_collection
 from sae.dashboards.latents.settings import PageSettings
 from sae.errors import UserError
-from sae.factors.occurrences import word_pattern
 from sae.factors.paths import path_blocks
 from sae.factors.saliency.settings import SaliencySettings
 from sae.factors.settings import FactorSettings
 from sae.factors.subject import FactorSubject
 from sae.tokens.blocks import TokenBlocks
 
-__all__ = ["FactorsJob", "check_asked", "factors_job"]
+__all__ = ["FactorsJob", "check_texts", "factors_job"]
 
 
 @final
@@ -114,7 +112,7 @@ def factors_job(
         units: of the layers.
 
     Raises:
-        UserError: the folder holds something else, or a factor, a word or a text is named that can have no page.
+        UserError: the folder holds something else, or a text is named that can have no page.
     """
     places = DashboardPlaces.of(path, out, command="factors")
     check_place(places.out)
@@ -143,30 +141,22 @@ def factors_job(
         blocks=blocks,
         keywords=keywords,
     )
-    check_asked(node, origin, d_sae=sae.d_sae)
+    check_texts(node, origin)
     return job
 
 
-def check_asked(node: PagesNode, origin: Origin, *, d_sae: int) -> None:
-    """Refuse what can have no page before anything that may take long.
+def check_texts(node: PagesNode, origin: Origin) -> None:
+    """Refuse texts that can have no page before anything that may take long.
 
     Args:
         node: what pages show.
         origin: model and layers.
-        d_sae: factors of the dictionary, which need not be there yet.
 
     Raises:
-        UserError: a factor, a word or a text.
+        UserError: a text is too long or has no token.
     """
-    wrong = [number for number in node.lime_factors if number >= d_sae]
-    if wrong:
-        raise UserError(f"pages.lime_factors={wrong}: the dictionary has {d_sae} factors, numbered from 0")
-    for key, asked, check in (
-        ("words", node.words, word_pattern),
-        ("texts", node.texts, partial(path_blocks, origin.model)),
-    ):
-        for number, one in enumerate(asked):
-            try:
-                check(one)
-            except UserError as error:
-                raise UserError(f"pages.{key}[{number}]: {error}") from None
+    for number, text in enumerate(node.texts):
+        try:
+            path_blocks(origin.model, text)
+        except UserError as error:
+            raise UserError(f"pages.texts[{number}]: {error}") from None

@@ -6,6 +6,8 @@ from typing import Literal
 
 from sae.activations.scaling import Scaling
 from sae.dashboards.latents.settings import LayoutMethod
+from sae.errors import UserError
+from sae.factors.occurrences import word_pattern
 from sae.factors.saliency.settings import SaliencySettings
 from sae.factors.updates import DiagonalHessianUpdate, DictionaryUpdate, OnlineUpdate
 from sae.functional.sparse_coding import CodingSettings
@@ -53,6 +55,11 @@ class FactorsNode:
             wrong.append(f"factors.l1_coefficient must be above 0, got {self.l1_coefficient:g}: without it nothing is sparse")
         if self.tokens < self.batch_tokens:
             wrong.append(f"factors.tokens={self.tokens} is less than one batch (factors.batch_tokens={self.batch_tokens})")
+        elif self.tokens < self.d_sae:
+            wrong.append(
+                f"factors.d_sae={self.d_sae}, and there are factors.tokens={self.tokens} rows: each factor could be one of "
+                f"them. Take more tokens, or at most {max(1, self.tokens // 10)} factors (ten rows for each)"
+            )
         if self.start == "rows" and self.batch_tokens < self.d_sae:
             wrong.append(
                 f"factors.start=rows takes {self.d_sae} different rows of the first batch, which has factors.batch_tokens="
@@ -122,11 +129,21 @@ class PagesNode:
             wrong.append(f"pages.lime_factors={list(self.lime_factors)}: factors are numbered from 0")
         if not 1e-3 <= self.memory_gb <= 1e6:
             wrong.append(f"pages.memory_gb must lie between 0.001 and 1e+06, got {self.memory_gb:g}")
+        for number, word in enumerate(self.words):
+            try:
+                word_pattern(word)
+            except UserError as error:
+                wrong.append(f"pages.words[{number}]: {error}")
         parts = SHARD.fullmatch(self.shard)
         if parts is None or not 1 <= int(parts[1]) <= int(parts[2]):
             wrong.append(f"pages.shard={self.shard}: expected a part and how many there are, as in 2/4: 1/4 to 4/4")
         if wrong:
             raise ValueError("; ".join(wrong))
+
+    def misfits(self, d_sae: int) -> list[str]:
+        """What is asked for and does not go with a dictionary of so many factors, a sentence each."""
+        beyond = [number for number in self.lime_factors if number >= d_sae]
+        return [f"pages.lime_factors={beyond}: the dictionary has {d_sae} factors, numbered from 0"] if beyond else []
 
     def saliency_settings(self, seed: int) -> SaliencySettings:
         """How much saliency is measured, and how.

@@ -13,16 +13,16 @@ from sae.activations.placement import Placement
 from sae.activations.scaling import estimate_scale
 from sae.architectures.layer_units import LayerUnits
 from sae.commands.assemble import Text
+from sae.commands.factors_outlook import pages_bytes
 from sae.commands.factors_settings import FactorsConfig
 from sae.commands.origin import Origin
 from sae.commands.summary import in_minutes, mixing_words, model_words, place_words
 from sae.factors.dictionary_fit import DictionaryFit
+from sae.functional.geometry import unit_rows_
 
 __all__ = ["FactorsOutlook", "make_fit", "outlook", "summary"]
 
 STEPS = 2  # of a fit that is thrown away: the first of a kind is slow, the second is timed
-CODE_BYTES = 8  # of an activation, its factor and its share of a row, in files of codes
-PAGE_BYTES = 60_000  # of a factor's pages: contexts at each of some six layers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +98,7 @@ def outlook(config: FactorsConfig, origin: Origin, text: Text, *, cached: bool) 
     """
     node, layers = config.factors, len(origin.inputs)
     rows, tokens, harvest_rate = _piece(config, origin, text)
-    fit = make_fit(config, origin, text, start="normal" if len(rows) < node.d_sae else node.start)
+    fit = _first_dictionary(config, origin, text, rows)
     seconds, batch = 0.0, min(len(rows), node.batch_tokens)
     for number in range(STEPS):
         part = torch.arange(number * batch, (number + 1) * batch) % len(rows)
@@ -119,7 +119,7 @@ def outlook(config: FactorsConfig, origin: Origin, text: Text, *, cached: bool) 
         from_disk=cached or text.stored is not None,
     )
     page_rows = config.pages.tokens * layers
-    page_bytes = CODE_BYTES * active * page_rows + PAGE_BYTES * node.d_sae
+    page_bytes = pages_bytes(config.pages, d_sae=node.d_sae, layers=layers, activations=active * page_rows)
     held_out = min(config.origin.evaluation.rows, origin.rows_of(text.held_out))
     passes = config.pages.saliency_settings(config.origin.seed).model_passes(config.pages.window)
     return FactorsOutlook(
@@ -132,6 +132,19 @@ def outlook(config: FactorsConfig, origin: Origin, text: Text, *, cached: bool) 
         pages_seconds=page_rows / rate,
         saliency_seconds=passes * text.held_out.context_length * layers / harvest_rate,
     )
+
+
+def _first_dictionary(config: FactorsConfig, origin: Origin, text: Text, rows: Tensor) -> DictionaryFit:
+    """A dictionary as the fit will begin it, as far as a piece of the text goes.
+
+    Where it starts from rows, the piece may have fewer of them than there are atoms: the others are random then. A row fits
+    itself better than any random direction, so that without it a coefficient would seem too large that is not.
+    """
+    wanted = config.factors.start
+    fit = make_fit(config, origin, text, start="normal" if len(rows) < config.factors.d_sae else wanted)
+    if wanted == "rows" and len(rows) < config.factors.d_sae:
+        fit.dictionary[: len(rows)] = unit_rows_(rows.to(fit.dictionary, copy=True))
+    return fit
 
 
 def _piece(config: FactorsConfig, origin: Origin, text: Text) -> tuple[Tensor, Tensor, float]:
@@ -158,13 +171,14 @@ def summary(config: FactorsConfig, origin: Origin, text: Text, found: FactorsOut
     if text.train is not None:
         there = origin.rows_of(text.train)
         words = f"{there:,} rows of all layers, {node.tokens / there:.2g} of them a pass" if there else "no rows"
+    few = ", fewer than dimensions: much will stay unexplained" if node.d_sae < origin.d_in else ""
     lines = [
         ("run", config.folder.name),
         ("model", model_words(origin.model)),
         *(("layer", place_words(point)) for point in origin.inputs),
         ("mixed", mixing_words(origin)),
         ("text", f"{source.name}: {words}; {origin.rows_of(text.held_out):,} held-out rows of other documents"),
-        ("dictionary", f"{node.d_sae:,} factors of {origin.d_in} dimensions, l1_coefficient {node.l1_coefficient:g}"),
+        ("dictionary", f"{node.d_sae:,} factors of {origin.d_in} dimensions{few}, l1_coefficient {node.l1_coefficient:g}"),
         (
             "fit",
             f"{node.steps:,} steps of {node.batch_tokens:,} rows, {node.steps * node.batch_tokens:,} in all; {node.update}",

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from sae.commands.binding import bound, make
-from sae.commands.dashboard_checks import check_address
+from sae.commands.dashboard_checks import check_address, check_place
 from sae.commands.factors_node import FactorsNode, PagesNode
 from sae.commands.nodes import RunNode
 from sae.commands.run_name import default_name
@@ -68,6 +68,8 @@ def read_factors_config(tree: dict[str, Any]) -> FactorsConfig:
     show = read_show(tree, problems)
     if pages is not None and pages.part[1] > 1 and tree["from"] is None:
         problems.append(f"pages.shard={pages.shard} is for the codes of a dictionary that is there: name it by from=runs/NAME")
+    if factors is not None and pages is not None:
+        problems += pages.misfits(factors.d_sae)
     if factors is not None:
         for maker in (factors.make_update, factors.make_coding):
             mistakes: list[str] = []
@@ -78,6 +80,9 @@ def read_factors_config(tree: dict[str, Any]) -> FactorsConfig:
                 "factors.frequency_weights=true counts the tokens of the text, and this one is an endless stream: set it to "
                 "false, or data.streaming=false"
             )
+    if show is not None and show.out is not None:
+        out = Path(show.out).expanduser()
+        make(lambda: check_place(out), problems)
     if show is not None and show.serve and not show.dry_run:
         make(lambda: check_address(show.host, show.port), problems)
     if problems:

@@ -1,26 +1,30 @@
 """The pages of a dictionary that is there: read from its folder, made, opened or served."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from sae.architectures.layer_units import LayerUnits
 from sae.commands.assemble import Text
 from sae.commands.binding import make
-from sae.commands.dashboard_checks import check_address
-from sae.commands.dashboard_plan import open_chosen_text
+from sae.commands.dashboard_checks import check_address, check_place
+from sae.commands.dashboard_plan import DashboardPlaces, open_chosen_text
 from sae.commands.entry import say
 from sae.commands.factors_job import FactorsJob, factors_job
 from sae.commands.factors_node import PagesNode
-from sae.commands.factors_outlook import outlook_words
+from sae.commands.factors_outlook import pages_outlook
 from sae.commands.factors_pages import build_pages
 from sae.commands.factors_settings import read_pages_node
 from sae.commands.origin import Origin, open_origin
+from sae.commands.places import check_room
 from sae.commands.progress import Interrupted
 from sae.commands.saved_sae import check_fits, load_saved, settings_of
 from sae.commands.show_node import ShowNode, read_show
-from sae.commands.source_config import read_source_config
+from sae.commands.source_config import SourceConfig, read_source_config
 from sae.errors import UserError
 from sae.formats.native import load_layer_units, read_cfg
+from sae.models.hook_points import known_name
 from sae.training.callbacks.checkpoints import StopSignals
 
 __all__ = ["pages_of", "show_pages"]
@@ -37,6 +41,13 @@ def pages_of(tree: dict[str, Any], overrides: Sequence[str]) -> int:
         )
     config = read_source_config(settings_of(tree, cfg, overrides), problems, architecture=cfg["architecture"])
     pages, show = read_pages_node(tree, problems), read_show(tree, problems)
+    if config is not None:
+        problems += _misfits(config, cfg, units)
+    if pages is not None:
+        problems += pages.misfits(cfg["d_sae"])
+    places = make(lambda: DashboardPlaces.of(path, None if show is None else show.out, command="factors"), problems)
+    if places is not None:
+        make(lambda: check_place(places.out), problems)
     if show is not None and show.serve and not show.dry_run:
         make(lambda: check_address(show.host, show.port), problems)
     if problems or config is None or pages is None or show is None:
@@ -44,7 +55,7 @@ def pages_of(tree: dict[str, Any], overrides: Sequence[str]) -> int:
     signals = StopSignals()
     origin = open_origin(config)
     for point in origin.inputs:
-        units.number(point.name)
+        units.number(point.name)  # of modules the names are known now
     text = open_chosen_text(origin, split=pages.split)
     signals.install()
     try:
@@ -55,6 +66,24 @@ def pages_of(tree: dict[str, Any], overrides: Sequence[str]) -> int:
         return signals.exit_status
     finally:
         signals.restore()
+
+
+def _misfits(config: SourceConfig, cfg: Mapping[str, Any], units: LayerUnits) -> list[str]:
+    """What does not go with the dictionary, as far as it shows before there is a model."""
+    if not config.places.mix:
+        return [
+            "these pages are of several layers: name them by hook.layers=. Pages of one layer: scripts/dashboard.py with from= "
+            "and hook.layer="
+        ]
+    problems: list[str] = []
+    for place in config.places.inputs:
+        name = known_name(**place)
+        if name is not None:
+            make(partial(units.number, name), problems)
+    (width,), _ = config.places.widths(config.d_model)
+    if width is not None and width != cfg["d_in"]:
+        problems.append(f"the dictionary reads {cfg['d_in']} dimensions, the layers of this model have {width}")
+    return list(dict.fromkeys(problems))
 
 
 def show_pages(
@@ -91,7 +120,10 @@ def show_pages(
         say(f"{job.folder.out} is built already, and served as it is.")
         return _serve(job, show, signals)
     words = f"{job.blocks.num_rows:,} tokens of {origin.config.source.name} at {len(units.layers)} layers"
-    say(f"{job.folder.places.title}: pages of {sae.d_sae:,} factors on {words}\n  {outlook_words(job)}")
+    found = pages_outlook(job)
+    remedy = "choose another place with out=, or fewer pages.tokens"
+    check_room(job.folder.out, found.disk_bytes, what="the dashboard", remedy=remedy)
+    say(f"{job.folder.places.title}: pages of {sae.d_sae:,} factors on {words}\n  {found.in_words()}")
     if show.dry_run:
         return 0
     if not build_pages(job, signals):

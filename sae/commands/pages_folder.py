@@ -63,24 +63,6 @@ class PagesFolder:
         except UserError:
             return False
 
-    def check_room(self, needed: int, *, tokens_key: str) -> None:
-        """Refuse to begin what the disk has no room for.
-
-        Args:
-            needed: bytes.
-            tokens_key: of the configuration, that makes it less.
-
-        Raises:
-            UserError: with both sizes.
-        """
-        above = next(folder for folder in self.out.absolute().parents if folder.exists())
-        free = shutil.disk_usage(above).free
-        if needed > free:
-            raise UserError(
-                f"the dashboard takes about {needed / 1e9:.2f} GB, {above} has {free / 1e9:.2f} GB free: choose another place "
-                f"with out=, or fewer {tokens_key}"
-            )
-
     @contextmanager
     def hold(self) -> Iterator[None]:
         """Keep other processes out of the folder.

@@ -1,7 +1,6 @@
 """A run's folder: its name, whether it may be written, what is in it."""
 
 import json
-import os
 import secrets
 import shutil
 import sys
@@ -11,6 +10,7 @@ from typing import Any, final
 import yaml
 from filelock import FileLock, Timeout
 
+from sae.commands.places import check_can_be_made
 from sae.errors import UserError
 from sae.functional.files import write_whole
 
@@ -63,12 +63,7 @@ class RunFolder:
         Raises:
             UserError: with the ways on.
         """
-        above = next(folder for folder in self.path.absolute().parents if folder.exists())
-        if not above.is_dir() or not os.access(above, os.W_OK):
-            raise UserError(
-                f"{self.path} cannot be made: {above} is {'not writable' if above.is_dir() else 'a file'}. "
-                "Choose another place: run.folder=FOLDER"
-            )
+        check_can_be_made(self.path, remedy="run.folder=FOLDER")
         if not self.path.exists() or (self.path.is_dir() and not any(self.path.iterdir())):
             return
         if not (self.path / CONFIG).exists():

@@ -38,6 +38,7 @@ __all__ = [
     "HookPoint",
     "default_layer",
     "hook_mistakes",
+    "known_name",
     "resolve_hook_point",
     "resolve_hook_points",
 ]
@@ -82,6 +83,22 @@ class HookPoint:
 def default_layer(num_layers: int) -> int:
     """The last block of the first three tenths of a model: 8 of 30, 2 of 12, 0 of 6."""
     return max(0, num_layers * 3 // 10 - 1)
+
+
+def known_name(
+    *, site: str | None = None, layer: int | None = None, module: str | None = None, tensor: str | None = None
+) -> str | None:
+    """What the hook point of such settings is called; None where only the model tells: for modules and for the default layer.
+
+    Args:
+        site: as in `resolve_hook_points`.
+        layer: likewise.
+        module: likewise.
+        tensor: likewise.
+    """
+    if module is not None or (layer is None and site != "embeddings"):
+        return None
+    return site if layer is None or site == "embeddings" else _block_name(str(site), layer)
 
 
 def hook_mistakes(
@@ -199,8 +216,12 @@ def _site(model: LanguageModel, plan: BlockPlan, site: str, layer: int) -> HookP
     if place is None:
         raise UserError(f"hook.site={site} hook.layer={layer}: {_why_missing(model, plan, site)}")
     skip = plan.block if site == "resid_mid" and plan.wiring == "pre-norm" else None
-    name = f"layers.{layer}.{site}"
+    name = _block_name(site, layer)
     return HookPoint(name=name, module=place.module, tensor=place.side, width=place.width, site=site, layer=layer, skip=skip)
+
+
+def _block_name(site: str, layer: int) -> str:
+    return f"layers.{layer}.{site}"
 
 
 def _why_missing(model: LanguageModel, plan: BlockPlan, site: str) -> str:

@@ -246,60 +246,6 @@ class TestResume:
         assert report_of(run_folder)["tokens_trained"] == 512
 
 
-@pytest.mark.parametrize(
-    ("changes", "said"),
-    [
-        (["factors.d_sea=3"], "factors.d_sea: there is no such key. Did you mean 'factors.d_sae'?"),
-        (["l1_coefficient=3"], "Did you mean 'factors.l1_coefficient'?"),
-        (["pages.wrods=[a]"], "Did you mean 'pages.words'?"),
-        (["factors.update=newton"], "factors.update: expected one of 'online', 'diagonal_hessian', got 'newton'"),
-        (["factors.l1_coefficient=0"], "factors.l1_coefficient must be above 0, got 0"),
-        (["factors.tokens=10"], "factors.tokens=10 is less than one batch (factors.batch_tokens=256)"),
-        (["factors.d_sae=300"], "factors.start=rows takes 300 different rows of the first batch"),
-        (["factors.tolerance=null"], "factors: method=working_sets stops by the duality gap"),
-        (["factors.sweeps=0"], "factors: forgetting=10.0, sweeps=0"),
-        (["hook.mix=false"], "hook.mix=false: factors are of a dictionary over several layers"),
-        (["hook.layers=[1,9]"], "hook.layers=[1, 9]: the model has 4 layers, numbered 0 to 3"),
-        (["hook.layers=[1,1]"], "expected different layers"),
-        (["hook.layers=[2]"], "is one layer: name several"),
-        (["pages.shard=5/4"], "pages.shard=5/4: expected a part"),
-        (["pages.importance_top=0"], "pages.importance_top must be at least 1, got 0"),
-        (["port=70000"], "port must lie between 0 and 65535"),
-        (["sae=relu"], "sae: there is no such key"),
-    ],
-)
-def test_mistakes_are_told_before_a_model_is_loaded(changes, said, job, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("sae.commands.origin.load_model", lambda **_: pytest.fail("a model was loaded"))
-    assert main(job(*changes)) == 2
-    printed = capsys.readouterr()
-    assert said in printed.err
-    assert printed.out == ""
-    assert not (tmp_path / "runs").exists()
-
-
-@pytest.mark.parametrize(
-    ("changes", "said"),
-    [
-        (["hook.module=model.layers.*.mlp.*_proj", "hook.site=null"], "Layers of different widths cannot be mixed"),
-        (["factors.l1_coefficient=1000"], r"kills every code: density 0 on the first 256 rows. Their largest fit"),
-        (
-            ["factors.d_sae=20000", "factors.start=normal", "factors.tokens=12000"],
-            "d_sae=20000, and there are 12000 rows: each atom could be one of them",
-        ),
-        (["pages.words=[w3,'']"], "pages.words[1]: The word has 0 characters"),
-        (["pages.texts=['']"], "pages.texts[0]: "),
-        (["pages.texts=['" + "w1 " * 9000 + "']"], "pages.texts[0]: The text has 27,000 characters"),
-        (["pages.lime_factors=[48]"], "pages.lime_factors=[48]: the dictionary has 48 factors"),
-        (["out=."], "is no dashboard's folder: choose another place with out="),
-        (["factors.tokens=10000000", "data.repeat=false"], "factors.tokens=10000000 is more than the text has"),
-    ],
-)
-def test_mistakes_that_only_the_model_tells_leave_nothing_either(changes, said, job, tmp_path, capsys):
-    assert main(job(*changes)) == 2
-    assert said in capsys.readouterr().err
-    assert not (tmp_path / "runs").exists()
-
-
 def test_help_names_the_ways_to_call_it(capsys):
     assert main(["--help"]) == 0
     said = capsys.readouterr().out
@@ -378,28 +324,3 @@ class TestPages:
         assert main([f"from={run_folder}", "serve=true", "port=0"]) == 0
         assert served == [run_folder / "dashboard"]
         assert snapshot(run_folder) == before
-
-    @pytest.mark.parametrize(
-        ("changes", "said"),
-        [
-            (["hook.layers=[2,7]"], "hook.layers=[2, 7]: the model has 4 layers"),
-            (
-                ["hook.site=resid_post"],
-                "there is no layer 'layers.0.resid_post': the dictionary was trained on layers.0.resid_pre",
-            ),
-            (["pages.lime_factors=[3,48]"], "pages.lime_factors=[48]: the dictionary has 48 factors"),
-            (["pages.wrods=[a]"], "Did you mean 'pages.words'?"),
-            (['pages.texts=[""]'], "text"),
-        ],
-    )
-    def test_mistakes(self, changes, said, run_folder, capsys):
-        before = snapshot(run_folder)
-        assert main([f"from={run_folder}", *changes]) == 2
-        assert said in capsys.readouterr().err
-        assert snapshot(run_folder) == before
-
-    def test_an_sae_of_one_place_has_no_factors(self, finished_run, capsys):
-        assert main([f"from={finished_run}"]) == 2
-        said = capsys.readouterr().err
-        assert "reads one place" in said
-        assert f"python scripts/dashboard.py from={finished_run}" in said
