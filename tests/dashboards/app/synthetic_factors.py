@@ -208,11 +208,14 @@ def word_page(word: str, occurrences: int = 40) -> WordPage:
     return {"word": word, "strings": texts, "total": 312, "occurrences": found, "groups": groups}
 
 
+MANY_FACTORS = 1  # the token with more of them than a screen shows
+
+
 def path_token(draw: np.random.Generator, number: int, text: str) -> PathToken:
     """Some factors stay, some come and some go; the first token is a special one."""
     lives = [
         (int(factor), *sorted(draw.integers(0, len(LAYERS), 2).tolist()))
-        for factor in draw.choice(NUM_FACTORS, 8, replace=False)
+        for factor in draw.choice(NUM_FACTORS, 20 if number == MANY_FACTORS else 8, replace=False)
     ]
     lives[0] = (lives[0][0], 0, len(LAYERS) - 1)
     layers: list[list[FactorActivation]] = []

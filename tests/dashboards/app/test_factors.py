@@ -194,6 +194,14 @@ def test_tokens_are_coloured_by_the_way_that_is_said(open_factors: Open):
     assert looks(page) == [by_activation(one, largest) for one in contexts]
 
 
+def test_a_factor_without_saliency_says_how_to_get_it(open_factors: Open):
+    page = open_factors(f"#/factor/{WITHOUT}")
+    expect(page.locator(".unmeasured")).to_contain_text("scripts/factors.py from=RUN serve=true")
+    page.goto(page.url.split("#")[0] + f"#/factor/{WITH_TWO}")
+    expect(page.locator("h1")).to_have_text(f"Factor {WITH_TWO}")
+    assert page.locator(".unmeasured").count() == 0
+
+
 def by_activation(one: Context, largest: float) -> list[str]:
     acts = dict(zip(one["places"], one["acts"], strict=True))
     steps = [f"t a{int(np.ceil(10 * acts.get(offset, 0.0) / largest - 1e-12))}" for offset in range(len(one["tokens"]))]

@@ -3,11 +3,11 @@
 from itertools import pairwise
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Locator, expect
 
 from tests.dashboards.app.conftest import Open
 from tests.dashboards.app.synthetic import HOSTILE
-from tests.dashboards.app.synthetic_factors import LAYERS, path_page, word_page
+from tests.dashboards.app.synthetic_factors import LAYERS, MANY_FACTORS, path_page, word_page
 
 pytestmark = pytest.mark.slow
 WORD = word_page("bank")
@@ -104,6 +104,23 @@ def test_a_tokens_path(open_factors: Open):
     assert page.locator(".text-tokens .t:not(.a0)").count() >= 1
     lanes.first.click()
     expect(page.locator("h1")).to_have_text(f"Factor {found[0]}")
+
+
+def top_of(element: Locator) -> float:
+    box = element.bounding_box()
+    assert box is not None
+    return box["y"]
+
+
+def test_many_lanes_name_the_layers_above_them_too(open_factors: Open):
+    for number, axes in ((MANY_FACTORS, 2), (5, 1)):
+        page = open_factors(f"#/path/0?token={number}")
+        expect(page.locator("article h2")).to_contain_text(f"position {number}")
+        expect(page.locator("svg.lanes").get_by_text("layer", exact=True)).to_have_count(axes)
+        words = [top_of(axis) for axis in page.locator("svg.lanes").get_by_text("layer", exact=True).all()]
+        lanes = [top_of(lane) for lane in page.locator("svg.lanes .lane-ground").all()]
+        assert max(words) > max(lanes)
+        assert (min(words) < min(lanes)) == (axes == 2)
 
 
 def test_tokens_are_chosen_by_click_and_keyboard(open_factors: Open):

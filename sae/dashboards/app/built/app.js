@@ -1369,6 +1369,7 @@ var dashboard = (() => {
         { class: "examples contexts", "aria-labelledby": "contexts-title" },
         h("div", { class: "bar-title" }, this.title, group("Layers shown", this.sides)),
         h("div", { class: "bar-title" }, group("Colour of tokens", this.ways), layout.buttons(this.body, "Layout of contexts")),
+        this.unmeasured(),
         this.legend,
         this.body
       );
@@ -1384,6 +1385,19 @@ var dashboard = (() => {
     body = h("div", {});
     ways;
     sides;
+    /** How to get saliency, where no way but the activation can be chosen. */
+    unmeasured() {
+      if (this.ways.length > 1 || this.record.fired === 0) return null;
+      return h(
+        "p",
+        { class: "quiet unmeasured" },
+        "Saliency, which tokens make the factor fire, was not measured for this factor. Served pages measure it on request: ",
+        h("code", {}, "python scripts/factors.py from=RUN serve=true"),
+        ". Pages are made with more of it by ",
+        h("code", {}, "pages.saliency_contexts="),
+        "."
+      );
+    }
     /** The way that is shown: the chosen one, else the one that was used for most of the contexts that are shown. */
     way(chosen, layers) {
       const contexts = layers.flatMap((layer) => layer.contexts);
@@ -1523,6 +1537,7 @@ var dashboard = (() => {
   var THICKEST = 19;
   var INSIDE2 = 16;
   var TAPER = 0.4;
+  var MANY = 15;
   function lanesOf(layers) {
     const lanes = /* @__PURE__ */ new Map();
     layers.forEach((factors, layer) => {
@@ -1547,7 +1562,8 @@ var dashboard = (() => {
   }
   function lanesChart(title, layers, lanes, link, address, gist, point) {
     const axis2 = new LayerAxis(layers);
-    const bottom = TOP3 + lanes.length * LANE;
+    const top = lanes.length > MANY ? FOOT : TOP3;
+    const bottom = top + lanes.length * LANE;
     const height = bottom + FOOT;
     const largest = Math.max(1e-12, ...lanes.flatMap(({ acts }) => acts));
     const chart = s("svg", { class: "lanes", role: "group", height, "aria-label": `${title}: ${lanes.length} factors over ${layers.length} layers` });
@@ -1573,7 +1589,7 @@ var dashboard = (() => {
       return stretches.map((points) => `M${edge(-1, points)}L${edge(1, [...points].reverse())}Z`).join("");
     }
     function lane({ factor: factor2, acts }, row) {
-      const middle = TOP3 + (row + 0.5) * LANE;
+      const middle = top + (row + 0.5) * LANE;
       const peak = acts.indexOf(Math.max(...acts));
       const words2 = acts.flatMap((act, layer) => act > 0 ? [`${layers[layer].name} ${short(act)}`] : []).join(", ");
       const read = () => {
@@ -1587,8 +1603,8 @@ var dashboard = (() => {
       return s(
         "a",
         { class: "lane", href: address(factor2), "aria-label": `Factor ${factor2} ${gist(factor2)}: ${words2}`, onpointerenter: read, onpointerleave: leave, onfocus: read, onblur: leave },
-        s("rect", { class: "lane-ground", "data-control": true, x: 0, y: TOP3 + row * LANE, width, height: LANE }),
-        s("text", { y: middle + 4 }, s("tspan", { class: "lane-number", x: 52, "text-anchor": "end" }, factor2), " ", s("tspan", { class: "lane-gist", x: 60 }, gist(factor2))),
+        s("rect", { class: "lane-ground", "data-control": true, x: 0, y: top + row * LANE, width, height: LANE }),
+        s("text", { y: middle + 4 }, s("tspan", { class: "lane-number", x: 52, "text-anchor": "end" }, factor2), s("tspan", { class: "lane-gist", x: 60 }, gist(factor2))),
         s("path", { class: "grid", d: `M${NAME} ${middle}H${width - RIGHT3}` }),
         s("path", { class: `stream f${layerShade(peak, layers.length)}`, d: outline(acts, middle) })
       );
@@ -1600,8 +1616,9 @@ var dashboard = (() => {
       replace(
         chart,
         lanes.map(lane),
-        layers.map((_, i) => s("path", { class: "layer-line", d: `M${pixel(axis2.x(i))} ${TOP3}V${bottom}` })),
-        axis2.draw(bottom + 4, null)
+        layers.map((_, i) => s("path", { class: "layer-line", d: `M${pixel(axis2.x(i))} ${top}V${bottom}` })),
+        axis2.draw(bottom + 4, null),
+        lanes.length > MANY && axis2.draw(0, null)
       );
     });
     const rows = lanes.map(({ factor: factor2, acts }) => [link(factor2), ...acts.map((_, layer) => fate(acts, layer))]);

@@ -12,6 +12,7 @@ const [NAME, RIGHT, TOP, LANE, FOOT] = [132, 24, 10, 26, 36];
 const THICKEST = 19;
 const INSIDE = 16; // pixels from the names to the first layer
 const TAPER = 0.4; // of the way between two layers
+const MANY = 15; // lanes below whose foot the layers' names would be out of sight
 
 /** A factor on a token: its activation at each layer, zero where it is not among the strongest. */
 export interface Lane {
@@ -54,7 +55,8 @@ export function lanesChart(
   point: (factor: number | null) => void,
 ): HTMLElement {
   const axis = new LayerAxis(layers);
-  const bottom = TOP + lanes.length * LANE;
+  const top = lanes.length > MANY ? FOOT : TOP;
+  const bottom = top + lanes.length * LANE;
   const height = bottom + FOOT;
   const largest = Math.max(1e-12, ...lanes.flatMap(({ acts }) => acts));
   const chart = s("svg", { class: "lanes", role: "group", height, "aria-label": `${title}: ${lanes.length} factors over ${layers.length} layers` });
@@ -83,7 +85,7 @@ export function lanesChart(
   }
 
   function lane({ factor, acts }: Lane, row: number): Child {
-    const middle = TOP + (row + 0.5) * LANE;
+    const middle = top + (row + 0.5) * LANE;
     const peak = acts.indexOf(Math.max(...acts));
     const words = acts.flatMap((act, layer) => (act > 0 ? [`${layers[layer]!.name} ${short(act)}`] : [])).join(", ");
     const read = (): void => {
@@ -95,8 +97,8 @@ export function lanesChart(
       point(null);
     };
     return s("a", { class: "lane", href: address(factor), "aria-label": `Factor ${factor} ${gist(factor)}: ${words}`, onpointerenter: read, onpointerleave: leave, onfocus: read, onblur: leave },
-      s("rect", { class: "lane-ground", "data-control": true, x: 0, y: TOP + row * LANE, width, height: LANE }),
-      s("text", { y: middle + 4 }, s("tspan", { class: "lane-number", x: 52, "text-anchor": "end" }, factor), " ", s("tspan", { class: "lane-gist", x: 60 }, gist(factor))),
+      s("rect", { class: "lane-ground", "data-control": true, x: 0, y: top + row * LANE, width, height: LANE }),
+      s("text", { y: middle + 4 }, s("tspan", { class: "lane-number", x: 52, "text-anchor": "end" }, factor), s("tspan", { class: "lane-gist", x: 60 }, gist(factor))),
       s("path", { class: "grid", d: `M${NAME} ${middle}H${width - RIGHT}` }),
       s("path", { class: `stream f${layerShade(peak, layers.length)}`, d: outline(acts, middle) }));
   }
@@ -108,8 +110,9 @@ export function lanesChart(
     replace(
       chart,
       lanes.map(lane),
-      layers.map((_, i) => s("path", { class: "layer-line", d: `M${pixel(axis.x(i))} ${TOP}V${bottom}` })),
+      layers.map((_, i) => s("path", { class: "layer-line", d: `M${pixel(axis.x(i))} ${top}V${bottom}` })),
       axis.draw(bottom + 4, null),
+      lanes.length > MANY && axis.draw(0, null),
     );
   });
   const rows = lanes.map(({ factor, acts }) => [link(factor), ...acts.map((_, layer) => fate(acts, layer))]);

@@ -45,7 +45,14 @@ export class ContextsView {
     this.element = h("section", { class: "examples contexts", "aria-labelledby": "contexts-title" },
       h("div", { class: "bar-title" }, this.title, group("Layers shown", this.sides)),
       h("div", { class: "bar-title" }, group("Colour of tokens", this.ways), layout.buttons(this.body, "Layout of contexts")),
-      this.legend, this.body);
+      this.unmeasured(), this.legend, this.body);
+  }
+
+  /** How to get saliency, where no way but the activation can be chosen. */
+  private unmeasured(): HTMLElement | null {
+    if (this.ways.length > 1 || this.record.fired === 0) return null;
+    return h("p", { class: "quiet unmeasured" }, "Saliency, which tokens make the factor fire, was not measured for this factor. Served pages measure it on request: ",
+      h("code", {}, "python scripts/factors.py from=RUN serve=true"), ". Pages are made with more of it by ", h("code", {}, "pages.saliency_contexts="), ".");
   }
 
   /** The way that is shown: the chosen one, else the one that was used for most of the contexts that are shown. */
