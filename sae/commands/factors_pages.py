@@ -9,7 +9,7 @@ from sae.commands.progress import HarvestProgress
 from sae.commands.summary import in_minutes
 from sae.dashboards.collect.codes import CollectedCodes
 from sae.dashboards.collect.collector import collect
-from sae.dashboards.pages.display import displayed, displayed_together
+from sae.dashboards.pages.display import displayed, displayed_text, displayed_together
 from sae.factors.layers import Layer
 from sae.factors.write import FactorAbout, write_factor_dashboard
 from sae.training.callbacks.checkpoints import StopSignals
@@ -65,6 +65,7 @@ def _write(job: FactorsJob, codes: CollectedCodes, signals: StopSignals, began: 
         unembedding=unembedding_of(job.origin),
         text_of=displayed(job.origin.model.tokenizer),
         texts_of=displayed_together(job.origin.model.tokenizer),
+        read_as=displayed_text(job.origin.model.tokenizer),
         words=job.node.words,
         texts=job.node.texts,
         subject=job.subject,

@@ -13,7 +13,7 @@ from sae.dashboards.live.messages import HelloAnswer, Limits
 from sae.dashboards.live.reader import COLLECTED
 from sae.dashboards.live.requests import LIMITS, defaults, read_text
 from sae.dashboards.live.server import serve_answers
-from sae.dashboards.pages.display import displayed, displayed_together
+from sae.dashboards.pages.display import displayed, displayed_text, displayed_together
 from sae.errors import UserError
 from sae.factors.paths import PathReader
 from sae.factors.saliency.measure import saliency_of
@@ -36,6 +36,7 @@ class FactorAnswers:
         subject: model, dictionary and layers.
         text_of: what a token is shown as, from its id.
         texts_of: what the tokens of a text are shown as, from their ids in order.
+        read_as: what a text is shown as once it is tokens.
         settings: what pages show.
         saliency: how it is measured.
         limits: of requests.
@@ -48,13 +49,14 @@ class FactorAnswers:
         *,
         text_of: Callable[[int], str],
         texts_of: Callable[[Sequence[int]], list[str]],
+        read_as: Callable[[str], str],
         settings: FactorSettings,
         saliency: SaliencySettings,
         limits: Limits,
         collected: Path,
     ) -> None:
         self.subject, self.limits = subject, limits
-        self._text_of, self._texts_of = text_of, texts_of
+        self._text_of, self._texts_of, self._read_as = text_of, texts_of, read_as
         self._settings, self._saliency, self._collected = settings, saliency, collected
         self._reader = ActivationReader(subject, batch_tokens=saliency.batch_tokens)
         self._paths = PathReader(
@@ -110,6 +112,7 @@ class FactorAnswers:
             settings=self._settings,
             text_of=self._text_of,
             texts_of=self._texts_of,
+            read_as=self._read_as,
         )
         if page["total"] == 0:
             raise UserError(f"{page['word']!r} is nowhere in the dashboard's text as a whole word. Try another word.")
@@ -189,6 +192,7 @@ def serve_factors(
             subject,
             text_of=displayed(subject.model.tokenizer),
             texts_of=displayed_together(subject.model.tokenizer),
+            read_as=displayed_text(subject.model.tokenizer),
             settings=settings,
             saliency=saliency,
             limits=LIMITS,

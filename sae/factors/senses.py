@@ -12,7 +12,6 @@ from jaxtyping import Float, Int
 __all__ = ["LEAST_SILHOUETTE", "MOST_GROUPS", "sense_groups", "silhouette"]
 
 MOST_GROUPS = 6
-FEWEST = 4  # occurrences that are grouped at all
 LEAST_SILHOUETTE = 0.15
 STARTS, STEPS = 8, 50
 
@@ -29,7 +28,7 @@ def sense_groups(codes: Float[np.ndarray, "occurrences factors"], *, seed: int) 
     unit = codes / np.where(lengths > 0, lengths, 1)
     distances = 1 - unit @ unit.T
     best, size = np.zeros(count, dtype=np.int64), LEAST_SILHOUETTE
-    for groups in range(2, min(MOST_GROUPS, count // 2) + 1 if count >= FEWEST else 0):
+    for groups in range(2, min(MOST_GROUPS, count // 2) + 1):
         labels = _spherical_means(unit, groups, seed)
         found = silhouette(distances, labels) if len(np.unique(labels)) > 1 else 0.0  # all may point one way
         if found > size:

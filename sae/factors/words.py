@@ -53,6 +53,7 @@ def word_pages(
     settings: FactorSettings,
     text_of: Callable[[int], str],
     texts_of: Callable[[Sequence[int]], list[str]],
+    read_as: Callable[[str], str],
 ) -> list[WordPage]:
     """The pages of some words: the codes are read twice, once to find the words and once for their factors.
 
@@ -66,11 +67,12 @@ def word_pages(
         settings: how many occurrences and factors are shown.
         text_of: a token as people read it.
         texts_of: the tokens of a text as people read them, from their ids in order.
+        read_as: what a text is read as once it is tokens: an uncased vocabulary has no accents, say.
 
     Raises:
         UserError: a word is empty or too long.
     """
-    places = _places(codes, [word_pattern(word) for word in words], texts_of)
+    places = _places(codes, [word_pattern(read_as(word).strip() or word) for word in words], texts_of)
     shown = [_drawn(own, word, settings) for own, word in zip(places, words, strict=True)]
     found = _read(codes, places, shown, num_layers)
     return [

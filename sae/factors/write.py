@@ -74,6 +74,7 @@ def write_factor_dashboard(
     unembedding: Float[Tensor, "vocab d_stream"] | None,
     text_of: Callable[[int], str],
     texts_of: Callable[[Sequence[int]], list[str]],
+    read_as: Callable[[str], str],
     words: Sequence[str],
     texts: Sequence[str],
     subject: FactorSubject | None,
@@ -94,6 +95,7 @@ def write_factor_dashboard(
         unembedding: what each dimension of the residual stream adds to each logit; None where there is none.
         text_of: a token as people read it.
         texts_of: the tokens of a text as people read them, from their ids in order.
+        read_as: what a text is read as once it is tokens.
         words: that get a page each; one that is nowhere in the text gets a page that says so.
         texts: that get a page each, with the paths of their tokens.
         subject: what texts are read with and saliency is measured with; needed for these alone.
@@ -140,7 +142,7 @@ def write_factor_dashboard(
             contexts=settings.pages.top,
             level_rule=LEVEL_RULE,
             size=settings.pages.latents_size,
-            words=_write_words(pages, codes, factors, words, settings, text_of, texts_of),
+            words=_write_words(pages, codes, factors, words, settings, text_of, texts_of, read_as),
             paths=_write_paths(pages, subject, texts, settings, texts_of),
             method=about.method,
             agreement=agreement,
@@ -158,6 +160,7 @@ def _write_words(
     settings: FactorSettings,
     text_of: Callable[[int], str],
     texts_of: Callable[[Sequence[int]], list[str]],
+    read_as: Callable[[str], str],
 ) -> list[str]:
     """The pages of words; gives their titles."""
     found = word_pages(
@@ -168,6 +171,7 @@ def _write_words(
         settings=settings,
         text_of=text_of,
         texts_of=texts_of,
+        read_as=read_as,
     )
     for number, page in enumerate(found):
         pages.put(f"words/{number}", page)

@@ -3,7 +3,7 @@
 import hashlib
 import inspect
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,15 @@ from jaxtyping import Int32
 from sae.errors import UserError
 from sae.tokens.documents import Document
 
-__all__ = ["TokenisationSpec", "TokenisedDocument", "Tokenizer", "tokenise", "tokenizer_fingerprint", "whole_characters"]
+__all__ = [
+    "TokenisationSpec",
+    "TokenisedDocument",
+    "Tokenizer",
+    "bare_ids",
+    "tokenise",
+    "tokenizer_fingerprint",
+    "whole_characters",
+]
 
 # A Hugging Face tokenizer, or anything that takes a list of texts and gives a mapping with `input_ids`.
 Tokenizer = Callable[..., Any]
@@ -69,7 +77,7 @@ def tokenise(
     size = spec.vocabulary_size if spec.vocabulary_size is not None else _size_of(tokenizer)
     for batch in _batches(numbered):
         texts = [whole_characters(document.text) for _, document in batch if document.text is not None]
-        encoded = iter(tokenizer(texts, **_options(tokenizer))["input_ids"] if texts else [])
+        encoded = iter(bare_ids(texts, tokenizer))
         for index, document in batch:
             ids = np.asarray(next(encoded) if document.ids is None else document.ids, dtype=np.int64)
             outside = ids[(ids < 0) | (ids >= size)]
@@ -80,6 +88,16 @@ def tokenise(
                 )
             ids = ids.astype(np.int32)
             yield TokenisedDocument(index=index, key=document.key, ids=_bare(ids, spec) if document.ids is not None else ids)
+
+
+def bare_ids(texts: Sequence[str], tokenizer: Tokenizer) -> list[Sequence[int]]:
+    """Token ids of texts without special tokens; text that spells one stays text.
+
+    Args:
+        texts: of whole characters.
+        tokenizer: any.
+    """
+    return list(tokenizer(list(texts), **_options(tokenizer))["input_ids"]) if texts else []
 
 
 def tokenizer_fingerprint(tokenizer: Any) -> str:

@@ -30,6 +30,7 @@ def address(built, tmp_path: Path) -> Iterator[str]:  # noqa: F811
         subject,
         text_of=hostile,
         texts_of=hostile_text,
+        read_as=str,
         settings=SETTINGS,
         saliency=SALIENCY,
         limits=LIMITS,

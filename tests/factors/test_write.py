@@ -2,21 +2,19 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
-from starlette.testclient import TestClient
 
 from sae.activations.texts import token_blocks
 from sae.dashboards.collect.collector import collect
 from sae.dashboards.latents.settings import PageSettings
-from sae.dashboards.live.requests import LIMITS
-from sae.dashboards.live.server import application
 from sae.dashboards.pages.folder import Dashboard
 from sae.dashboards.pages.shards import read_script
 from sae.factors.layers import Layer
 from sae.factors.levels import LEVEL_RULE
-from sae.factors.live import FactorAnswers
 from sae.factors.paths import PathReader
+from sae.factors.saliency.agreement import mean_or_none, rank_correlation, same_top
 from sae.factors.saliency.cheap import leave_one_out
 from sae.factors.saliency.reader import ActivationReader
 from sae.factors.saliency.settings import SaliencySettings
@@ -75,6 +73,7 @@ def built(tmp_path_factory):
         unembedding=None,
         text_of=hostile,
         texts_of=hostile_text,
+        read_as=str,
         words=[f"t{WORD}", "nowhere"],
         texts=[TEXT],
         subject=subject,
@@ -100,11 +99,16 @@ def test_every_file_that_the_manifest_names_is_there(built):
     assert (manifest["num_latents"], manifest["rows"], manifest["context"]) == (LATENTS, blocks.num_rows, 16)
     assert manifest["documents"] == blocks.num_documents
     assert [layer["name"] for layer in info["layers"]] == list(LAYERS)
+    assert (manifest["title"], manifest["sae"], manifest["model"]) == (ABOUT.title, ABOUT.sae, ABOUT.model)
+    assert (manifest["source"], info["method"], manifest["hook_point"]) == (ABOUT.source, ABOUT.method, ", ".join(LAYERS))
+    assert (manifest["blocks"], manifest["window"], manifest["run_page"]) == (len(blocks), [3, 2], None)
     assert sum(layer["l0"] * layer["rows"] for layer in info["layers"]) == pytest.approx(codes.num_entries)
     assert (info["importance_top"], info["contexts"], info["size"], info["level_rule"]) == (5, 3, 4, LEVEL_RULE)
     assert (info["words"], len(info["paths"])) == ([f"t{WORD}", "nowhere"], 1)
     shards = [read(folder, f"factors/{number}") for number in range(4)]
-    assert [record["factor"] for shard in shards for record in shard["factors"]] == list(range(LATENTS))
+    records = [record for shard in shards for record in shard["factors"]]
+    assert [record["factor"] for record in records] == list(range(LATENTS))
+    assert manifest["dead"] == sum(record["fired"] == 0 for record in records)
     for kind in ("index/0", "search/0", "words/0", "words/1", "paths/0"):
         assert read(folder, kind)
     assert written.size == sum(path.stat().st_size for path in (folder / "data").rglob("*.js"))
@@ -150,12 +154,32 @@ def check_weights(context, factor, layer, reader, blocks):
 
 
 def test_ways_are_compared_where_several_were_used(built):
-    agreement = built[4].manifest["factors"]["agreement"]
+    folder, _, blocks, _, written, _ = built
+    agreement = written.manifest["factors"]["agreement"]
     pairs = {(one["first"], one["second"]): one for one in agreement}
     assert set(pairs) == {tuple(CHEAP), ("leave_one_out", "lime"), ("integrated_gradients", "lime")}
     assert pairs["leave_one_out", "lime"]["contexts"] == 2
-    assert pairs[tuple(CHEAP)]["contexts"] in (4, 5, 6)
-    assert all(one["same_top"] is None or 0 <= one["same_top"] <= 1 for one in agreement)
+    shown = {
+        (rank, layer != record["peak_layer"], record["factor"], layer): context
+        for number in range(4)
+        for record in read(folder, f"factors/{number}")["factors"]
+        for layer, page in enumerate(record["layers"])
+        for rank, context in enumerate(page["contexts"])
+    }
+    named = {place for place, context in shown.items() if "lime" in [way["method"] for way in context["saliency"]]}
+    compared = {place for place, context in shown.items() if len(context["saliency"]) > 1}
+    assert compared == {*sorted(shown)[: SALIENCY.compared], *named}
+    assert pairs[tuple(CHEAP)]["contexts"] == len(compared)
+    correlations, tops = zip(*(agree(shown[place], blocks.keep[shown[place]["block"]]) for place in compared), strict=True)
+    assert pairs[tuple(CHEAP)]["correlation"] == pytest.approx(mean_or_none(correlations), abs=0.01)
+    assert pairs[tuple(CHEAP)]["same_top"] == pytest.approx(mean_or_none(tops))
+
+
+def agree(context, keep):
+    """How two ways agree on the tokens that are shown, not special and not after the one that fires."""
+    places = [place for place in range(context["peak"] + 1) if keep[context["start"] + place]]
+    one, two = (np.array(way["weights"])[places] for way in context["saliency"][:2])
+    return rank_correlation(one, two), same_top(one, two, places.index(context["peak"]))
 
 
 def test_a_text_s_path_lists_the_factors_of_each_layer(built):
@@ -190,6 +214,7 @@ def test_texts_and_saliency_need_a_subject(built, tmp_path):
             unembedding=None,
             text_of=str,
             texts_of=hostile_text,
+            read_as=str,
             words=[],
             texts=["a"],
             subject=None,
@@ -197,81 +222,3 @@ def test_texts_and_saliency_need_a_subject(built, tmp_path):
             on_factors=lambda done, total: None,
         )
     assert not list(tmp_path.iterdir())
-
-
-# -- the server ----------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def client(built):
-    folder, subject, *_ = built
-    answers = FactorAnswers(
-        subject,
-        text_of=hostile,
-        texts_of=hostile_text,
-        settings=SETTINGS,
-        saliency=SALIENCY,
-        limits={**LIMITS, "characters": 200},
-        collected=folder / "collected",
-    )
-    app = application(folder, answers, host="127.0.0.1")
-    return TestClient(app, base_url="http://127.0.0.1:8000", raise_server_exceptions=False)
-
-
-def test_the_server_says_the_same_as_the_folder(client, built):
-    folder, *_ = built
-    hello = client.get("/api/hello").json()
-    assert (hello["steer"], hello["ablate"], hello["d_sae"]) == (False, False, LATENTS)
-    assert hello["hook_point"] == ", ".join(LAYERS)
-    assert client.post("/api/path", json={"text": TEXT}).json() == read(folder, "paths/0")
-    assert client.post("/api/word", json={"word": f"t{WORD}"}).json() == read(folder, "words/0")
-    record = next(r for n in range(4) for r in read(folder, f"factors/{n}")["factors"] if r["factor"] == 2)
-    layer = record["peak_layer"]
-    context = record["layers"][layer]["contexts"][0]
-    for known in context["saliency"]:
-        asked = {"factor": 2, "layer": layer, "block": context["block"], "position": context["start"] + context["peak"]}
-        answer = client.post("/api/saliency", json={**asked, "method": known["method"]}).json()
-        assert len(answer["weights"]) == 16
-        shown = answer["weights"][context["start"] : context["start"] + len(context["tokens"])]
-        assert shown == pytest.approx(known["weights"], rel=1e-3, abs=1e-6)
-
-
-@pytest.mark.parametrize(
-    ("name", "fields", "words"),
-    [
-        ("path", {"text": ""}, "holds no token"),
-        ("path", {"text": 3}, "text is a number"),
-        ("path", {"txt": "a"}, "Did you mean 'text'"),
-        ("word", {"word": " "}, "0 characters"),
-        ("word", {"word": "nowhere"}, "is nowhere in the dashboard's text"),
-        ("word", {"word": ["a"]}, "word is a list"),
-        ("saliency", {"factor": LATENTS, "layer": 0, "block": 0, "position": 1, "method": "lime"}, "from 0 to 12"),
-        ("saliency", {"factor": 0, "layer": 3, "block": 0, "position": 1, "method": "lime"}, "layer is 3"),
-        ("saliency", {"factor": 0, "layer": 0, "block": 7, "position": 1, "method": "lime"}, "block is 7"),
-        ("saliency", {"factor": 0, "layer": 0, "block": 0, "position": 0, "method": "lime"}, "holds a special token"),
-        ("saliency", {"factor": 0, "layer": 0, "block": 0, "position": 1, "method": "shap"}, "method is 'shap'. Expected one"),
-        ("saliency", {"factor": 0, "layer": 0, "block": 0, "position": 1}, "method is missing"),
-    ],
-)
-def test_a_request_that_is_wrong_is_refused_in_words(client, name, fields, words):
-    response = client.post(f"/api/{name}", json=fields)
-    assert response.status_code == 400, response.text
-    assert words in response.json()["error"]
-
-
-def test_a_long_text_another_site_and_a_dashboard_without_its_text_are_refused(client, built, tmp_path):
-    folder, subject, *_ = built
-    assert client.post("/api/path", json={"text": "w3 " * 90}).status_code == 413
-    assert client.post("/api/word", json={"word": f"t{WORD}"}, headers={"origin": "http://elsewhere"}).status_code == 403
-    assert client.post("/api/steer", json={"text": TEXT}).status_code in (404, 405)
-    gone = FactorAnswers(
-        subject,
-        text_of=hostile,
-        texts_of=hostile_text,
-        settings=SETTINGS,
-        saliency=SALIENCY,
-        limits=LIMITS,
-        collected=tmp_path / "none",
-    )
-    other = TestClient(application(folder, gone, host="127.0.0.1"), base_url="http://127.0.0.1:8000")
-    assert "no longer in its folder" in other.post("/api/word", json={"word": f"t{WORD}"}).json()["error"]

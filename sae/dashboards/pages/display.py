@@ -11,7 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Literal
 
-__all__ = ["displayed", "displayed_together"]
+from sae.tokens.tokenisation import bare_ids, whole_characters
+
+__all__ = ["displayed", "displayed_text", "displayed_together"]
 
 MOST_CHARACTERS = 256
 """Characters of a token that are shown; of what is longer the beginning, with its length."""
@@ -81,6 +83,28 @@ def displayed_together(tokenizer: Any) -> Callable[[Sequence[int]], list[str]]:
                 first, before = place, own
             begun = rest
         return texts
+
+    return shown
+
+
+def displayed_text(tokenizer: Any) -> Callable[[str], str]:
+    """What a text is shown as, once it is tokens.
+
+    Vocabularies differ in what they keep: an uncased one shows `Café` as ` cafe`, one of wordpieces parts Chinese characters.
+
+    Args:
+        tokenizer: as in `displayed`.
+
+    Returns:
+        A function of a text. One that the vocabulary does not hold is shown as it is.
+    """
+    if tokenizer is None:
+        return str
+    together, unknown = displayed_together(tokenizer), getattr(tokenizer, "unk_token_id", None)
+
+    def shown(text: str) -> str:
+        (ids,) = bare_ids([whole_characters(text)], tokenizer)
+        return text if unknown in ids else "".join(together(ids))
 
     return shown
 
