@@ -61,6 +61,11 @@ def test_importance_counts_zeros_where_too_few_tokens_fire():
     assert importance(entries, strongest(entries), top=500, rows=10).tolist() == [1.0, 0.6, 0.0]
 
 
+def test_importance_is_summed_in_double_precision():
+    entries = entries_of([[2.0**24, 1.0, 1.0]], [[0, 1, 2]])
+    assert importance(entries, strongest(entries), top=3, rows=3).tolist() == [(2**24 + 2) / 3]
+
+
 def test_activations_are_parted_by_layer_and_keep_their_order():
     # factor 0 on rows 0, 4, 5 of three layers: position 0 at layer 0, position 1 at layers 1 and 2; factor 1 on row 3
     entries = entries_of([[1.0, 2.0, 3.0], [4.0]], [[0, 4, 5], [3]])

@@ -25,7 +25,7 @@ from tests.reference import factors as twin
 
 PAGES = PageSettings(top=4, window_before=3, window_after=2, bins=7, tokens=3, latents_size=4, neighbours=3, logits=2)
 SETTINGS = FactorSettings(pages=PAGES, importance_top=6)
-NAMES = [Layer(name=f"layer {number}", number=number or None) for number in range(LAYERS)]
+NAMES = [Layer(name=f"layer {number}", number=number or None, fvu=0.1 * number) for number in range(LAYERS)]
 
 
 def pages(codes, settings=SETTINGS, *, layers=NAMES, sae=None, unembedding=None):
@@ -160,6 +160,8 @@ def test_the_index_repeats_the_pages():
         assert near(record["density"], float(columns["density"][i]))
         assert (columns["top_token"][i] >= 0) == fires
         assert (search["snippets"][i] != "") == fires
+        assert np.isfinite([columns["x"][i], columns["y"][i]]).all() == fires
+    assert {columns[name].dtype.kind for name in ("level", "peak_layer")} == {"i"}
     record = seen[3]
     context = record["layers"][record["peak_layer"]]["contexts"][0]
     words = search["snippets"][3].split(" … ")[0]
@@ -172,7 +174,7 @@ def test_layers_say_how_much_is_active_there():
     for number, info in enumerate(infos):
         active = sum(len(own[number]) for own in found)
         assert (info["name"], info["number"]) == (f"layer {number}", number or None)
-        assert info["rows"] == codes.blocks.num_rows
+        assert (info["rows"], info["fvu"]) == (codes.blocks.num_rows, 0.1 * number)
         assert info["l0"] == pytest.approx(active / codes.blocks.num_rows)
 
 

@@ -10,6 +10,7 @@ from sklearn.linear_model import Ridge
 
 from sae.errors import UserError
 from sae.factors.saliency import lime as lime_module
+from sae.factors.saliency import methods
 from sae.factors.saliency.agreement import mean_or_none, rank_correlation, same_top
 from sae.factors.saliency.cheap import integrated_gradients, leave_one_out
 from sae.factors.saliency.lime import kept_tokens, lime, ridge, weights_of_tokens
@@ -233,6 +234,22 @@ def test_costs_are_estimated_for_each_way():
     reader, settings = ActivationReader(subject), SaliencySettings(copies=100, steps=2)
     for method in ("leave_one_out", "integrated_gradients", "lime"):
         assert 0 < seconds_per_context(reader, blocks, method, settings, window=(3, 3)) < 60
+
+
+def test_an_estimate_is_the_time_of_a_few_contexts_multiplied(monkeypatch):
+    """By a clock that counts the copies that are read."""
+    measured = []
+
+    def counts(reader, targets, method, settings):
+        measured.append(len(targets) * {"lime": settings.copies, "leave_one_out": 7}[method])
+
+    monkeypatch.setattr(methods, "measured", counts)
+    monkeypatch.setattr(methods.time, "perf_counter", lambda: float(sum(measured)))
+    reader, settings = ActivationReader(subject_of("bert")), SaliencySettings(copies=1000)
+    estimates = [
+        seconds_per_context(reader, make_blocks(), method, settings, window=(3, 3)) for method in ("leave_one_out", "lime")
+    ]
+    assert estimates == [7, 1000]
 
 
 @pytest.mark.parametrize(
