@@ -31,6 +31,11 @@ def test_planted_senses_are_found_and_the_largest_comes_first(counts):
     assert (sense_groups(codes, seed=0) == labels).all()
 
 
+def test_senses_that_lie_close_are_told_apart():
+    codes, sense = planted((12, 8), common=1.5, noise=3)  # their silhouette is 0.29
+    assert len(set(zip(sense_groups(codes, seed=0).tolist(), sense.tolist(), strict=True))) == 2
+
+
 @pytest.mark.parametrize("count", [1, 2, 3, 30])
 def test_one_sense_is_one_group(count):
     codes, _ = planted((count,), common=1.5, noise=0.8)
