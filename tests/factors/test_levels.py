@@ -24,6 +24,8 @@ from tests.reference import factors as twin
         ([0, 0, 1, 2, 6, 8], "high", 5),
         ([0, 0, 0, 0, 6, 1], "high", 4),
         ([0, 0, 0, 4, 6, 8], "mid", 5),  # half of the largest stands at 3/5
+        ([1, 5, 0, 0], "mid", 1),  # 1/3 is not before 1/3
+        ([0, 0, 4, 8], "mid", 3),  # nor is 2/3 after 2/3
         ([0, 0, 0, 0, 0, 0], None, -1),
         ([1, 2], "mid", 1),
         ([0, 2], "high", 1),
