@@ -168,6 +168,7 @@ def test_ways_are_compared_where_several_were_used(built):
     }
     named = {place for place, context in shown.items() if "lime" in [way["method"] for way in context["saliency"]]}
     compared = {place for place, context in shown.items() if len(context["saliency"]) > 1}
+    assert {place[:3] for place in named} == {(0, False, 2), (1, False, 2)}  # the strongest two at the layer of its peak
     assert compared == {*sorted(shown)[: SALIENCY.compared], *named}
     assert pairs[tuple(CHEAP)]["contexts"] == len(compared)
     correlations, tops = zip(*(agree(shown[place], blocks.keep[shown[place]["block"]]) for place in compared), strict=True)
