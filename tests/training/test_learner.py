@@ -105,6 +105,8 @@ def test_training_steps_equal_those_on_paper(recipe, weighting):
             "loss_l1": pytest.approx(result.l1, rel=1e-10),
             "l0": pytest.approx((result.latent_acts > 0).sum() / len(rows)),
             "fvu": pytest.approx(fvu(rows.numpy() * scale, result.recon), rel=1e-10),
+            "mse_coefficient": 1.0,
+            "l1_coefficient": COEFFICIENT,
         }
         assert learner.gradient_norm is not None
         assert float(learner.gradient_norm) == pytest.approx(norm, rel=1e-10)
