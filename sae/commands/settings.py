@@ -14,6 +14,8 @@ from sae.commands.sae_node import SAENode, read_sae_node
 from sae.commands.source_config import SourceConfig, read_source_config
 from sae.commands.start_sizes import check_start
 from sae.errors import UserError
+from sae.models.device import resolve_device
+from sae.training.compiled import check_compiler
 from sae.training.kernels import PassChoice
 from sae.training.loggers.settings import LoggerSettings
 from sae.training.optimizers import OptimizerSettings
@@ -66,6 +68,9 @@ def read_train_config(tree: dict[str, Any]) -> TrainConfig:
             problems.append(f"{key}: expected {expected}, got {tree[key]!r}")
     if origin is not None and sae is not None:
         _check_build(sae, origin, problems)
+    if origin is not None and origin.trainer.compile:
+        device = resolve_device(origin.trainer.device)
+        make(lambda: check_compiler(device), problems)
     if sae is not None:
         problems += _together(sae, optimizer, origin)
     init_from = str(Path(tree["init_from"]).expanduser()) if isinstance(tree["init_from"], str) else None

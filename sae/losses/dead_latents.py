@@ -113,6 +113,11 @@ class PreActivation:
     def __init__(self, *, dead_only: bool = False) -> None:
         self.dead_only = dead_only
 
+    @property
+    def compiles(self) -> bool:
+        """Where it is of all latents: how many are dead follows from the data."""
+        return not self.dead_only
+
     def needs_dense(self, sae: SparseAutoencoder) -> bool:
         """Nearly every latent is below its threshold on nearly every row."""
         return not self.dead_only

@@ -32,6 +32,7 @@ class L0(nn.Module):
     """
 
     role: ClassVar[Role] = "sparsity"
+    compiles: ClassVar[bool] = True
 
     price: Float[Tensor, ""]
 

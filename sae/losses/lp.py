@@ -63,6 +63,11 @@ class Lp(nn.Module):
         self._weights: Tensor | None = None  # of the last penalty, for `advance`, which follows it in each step
         self._known: tuple[float, int] | None = (float(p), 0)  # p_now and moves: no step reads them from the device
 
+    @property
+    def compiles(self) -> bool:
+        """Where p stays: each move of it would be compiled anew."""
+        return self.p_end is None
+
     def check(self, sae: SparseAutoencoder) -> None:
         """Refuse a weighting by parts where there are none."""
         check_parts("lp", self.weighting, sae)

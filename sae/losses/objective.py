@@ -16,7 +16,7 @@ from sae.architectures.output import SAEOutput, SparseSAEOutput
 from sae.functional.sparse import count_active
 from sae.losses.control import CoefficientControl
 
-__all__ = ["START", "Anneals", "LossParts", "NeedsDense", "Objective", "Particular", "Role", "StepInfo", "Term"]
+__all__ = ["START", "Anneals", "Compiles", "LossParts", "NeedsDense", "Objective", "Particular", "Role", "StepInfo", "Term"]
 
 
 # What a term is for: every term's class says it in `role`. `reconstruction` and `end_to_end`: it can be the only reason to
@@ -95,6 +95,20 @@ class NeedsDense(Protocol):
         ...
 
 
+@runtime_checkable
+class Compiles(Protocol):
+    """A term that may say that `torch.compile` can take it.
+
+    It can where the term's value follows from SAE, output and target alone, not from `StepInfo` nor from numbers of Python that
+    move as training goes on, and no size in it from the data. A term that says nothing is computed outside of the graph.
+    """
+
+    @property
+    def compiles(self) -> bool:
+        """Whether it can, with these settings."""
+        ...
+
+
 class LossParts(NamedTuple):
     """A loss and what it is made of.
 
@@ -159,8 +173,15 @@ class Objective(nn.Module):
         Raises:
             ValueError: coefficients and terms do not have the same names.
         """
+        return self.weigh({name: term(sae, output, target, info).mean() for name, term in self.terms.items()}, coefficients)
+
+    def weigh(self, means: Mapping[str, Float[Tensor, ""]], coefficients: Mapping[str, float | int | Tensor]) -> LossParts:
+        """The loss from each term's mean over rows, in the order of the terms.
+
+        Raises:
+            ValueError: coefficients and terms do not have the same names.
+        """
         self._check(coefficients)
-        means = {name: term(sae, output, target, info).mean() for name, term in self.terms.items()}
         weighted = [_times(coefficients[name], value) for name, value in means.items()]
         total = sum(weighted[1:], start=weighted[0])
         return LossParts(total, {name: value.detach() for name, value in means.items()})

@@ -29,6 +29,7 @@ class SquaredError:
     """
 
     role: ClassVar[Role] = "reconstruction"
+    compiles: ClassVar[bool] = True
 
     def __init__(self, *, reduction: Literal["sum", "mean"] = "sum") -> None:
         if reduction not in ("sum", "mean"):
@@ -56,6 +57,7 @@ class NestedSquaredError:
     """
 
     role: ClassVar[Role] = "reconstruction"
+    compiles: ClassVar[bool] = True
 
     def __init__(self, *, reduction: Literal["sum", "mean"] = "mean", empty_prefix: bool = False) -> None:
         if reduction not in ("sum", "mean"):
@@ -101,6 +103,7 @@ class MultiTopK:
     """
 
     role: ClassVar[Role] = "auxiliary"
+    compiles: ClassVar[bool] = True
 
     def __init__(self, *, multiple: int = 4) -> None:
         if multiple < 2:
@@ -150,6 +153,7 @@ class GateReconstruction:
     """
 
     role: ClassVar[Role] = "auxiliary"
+    compiles: ClassVar[bool] = True
 
     def __init__(self, *, through_decoder: bool = False) -> None:
         self.through_decoder = through_decoder

@@ -32,6 +32,7 @@ class L1:
     """
 
     role: ClassVar[Role] = "sparsity"
+    compiles: ClassVar[bool] = True
 
     def __init__(self, *, weighting: Weighting = "none", on: Literal["latent_acts", "pre_acts"] = "latent_acts") -> None:
         self.weighting: Weighting = checked_weighting("l1", weighting)
@@ -70,6 +71,7 @@ class Tanh:
     """
 
     role: ClassVar[Role] = "sparsity"
+    compiles: ClassVar[bool] = True
 
     def __init__(self, *, scale: float | int = 4.0, weighting: Weighting = "decoder_norm") -> None:
         if not 0 < scale < math.inf:

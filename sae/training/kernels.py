@@ -38,14 +38,18 @@ class KernelSettings:
         encoder_dtype: of the encoder's product while the active latents are chosen, in the sparse pass: `float32`, or
             `bfloat16`, which is several times as fast on processors made for it and may choose other latents near the border;
             the activations of those chosen are computed in float32. Matching pursuit chooses in the type of its weights.
+        compile: dense passes and their losses by `torch.compile` (`sae.training.compiled`).
     """
 
     kernels: Literal["dense", "sparse", "auto"] = "auto"
     encoder_dtype: Literal["float32", "bfloat16"] = "float32"
+    compile: bool = False
 
     def __post_init__(self) -> None:
         if self.kernels == "dense" and self.encoder_dtype != "float32":
             raise ValueError("trainer.encoder_dtype=bfloat16 belongs to the sparse pass: set trainer.kernels=auto or sparse")
+        if self.kernels == "sparse" and self.compile:
+            raise ValueError("trainer.compile=true compiles dense passes, and trainer.kernels=sparse makes none: change one")
 
     @property
     def dtype(self) -> torch.dtype | None:

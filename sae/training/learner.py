@@ -15,6 +15,7 @@ from sae.architectures.output import SAEOutput, SparseSAEOutput, without_graph
 from sae.functional import devices
 from sae.functional.sparse import count_active, which_fired
 from sae.losses.objective import LossParts, Objective, StepInfo
+from sae.training.compiled import CompiledPass
 from sae.training.constraint import Constraint
 from sae.training.course import Course
 from sae.training.dead_candidates import DeadCandidates
@@ -80,7 +81,7 @@ class Learner(nn.Module):
             seed: of the run; this SAE's own generator is seeded by (seed, name).
             targets: names of the activations that it reconstructs; None: those that it reads.
             rate_factor: of the optimizer (`OptimizerSettings.rate_factor`); the default rate is multiplied by it.
-            kernels: dense or sparse products; None: the default.
+            kernels: dense or sparse products, compiled or not; None: the default.
         """
         super().__init__()
         self.name, self.sae, self.objective, self.recipe, self.budget = name, sae, objective, recipe, budget
@@ -89,6 +90,7 @@ class Learner(nn.Module):
         self.passes = PassChoice(kernels or KernelSettings(), sae, objective)
         self.generator = torch.Generator().manual_seed(_seed_of(seed, name))
         self.dead = DeadLatents(sae.d_sae)
+        self._compiled = CompiledPass() if self.passes.settings.compile else None
         self._candidates = DeadCandidates(self.dead, window=recipe.revival_window(budget), batch_rows=budget.batch_tokens)
         self.spaces = RowSpaces(sae, recipe, inputs=inputs, targets=targets)
         self.input_space, self.target_space = self.spaces.inputs, self.spaces.own_targets
@@ -146,10 +148,9 @@ class Learner(nn.Module):
             downstream: what a reconstruction in raw units costs further down the model, where the objective asks.
         """
         x, target = self.spaces(values)
-        output = self._forward(x, step)
         coefficients = self._coefficients(step)
-        self.last = parts = self.objective(self.sae, output, target, coefficients, self._info(step, downstream))
-        self._output = without_graph(output)
+        output, parts = self._loss(x, target, step, coefficients, self._info(step, downstream))
+        self.last, self._output = parts, without_graph(output)
         if measure:
             self.batch_metrics = _measured(output, target, parts, coefficients)
         return parts.total
@@ -202,6 +203,21 @@ class Learner(nn.Module):
             return self.objective.per_row(self.sae, output, target, self._coefficients(step), self._info(step))
 
         return self._resampling(values, optimizer, loss_per_row)
+
+    def _loss(
+        self,
+        x: Float[Tensor, "batch d_in"],
+        target: Float[Tensor, "batch d_out"],
+        step: int,
+        coefficients: Mapping[str, float | int | Tensor],
+        info: StepInfo,
+    ) -> tuple[SAEOutput | SparseSAEOutput, LossParts]:
+        k = self.course.k_at(step, self.sae)
+        if self._compiled is None or self.passes.takes_sparse(x.device, k, rows=len(x)):
+            output = self._forward(x, step)
+            return output, self.objective(self.sae, output, target, coefficients, info)
+        output, means = self._compiled(self.sae, self.objective, x, target, k=k, info=info)
+        return output, self.objective.weigh(means, coefficients)
 
     def _forward(self, x: Float[Tensor, "batch d_in"], step: int) -> SAEOutput | SparseSAEOutput:
         return self.passes.forward(self.sae, x, k=self.course.k_at(step, self.sae))

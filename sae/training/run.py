@@ -65,6 +65,7 @@ class TrainerSettings:
             makes products in bfloat16 (autocast; weights, moments and sums stay float32).
         kernels: `dense`, `sparse` or `auto`: see `sae.training.kernels.KernelSettings`.
         encoder_dtype: `float32` or `bfloat16`: see there.
+        compile: dense passes and their losses by `torch.compile`; see `sae.training.compiled` for what is left out of it.
         log_every_steps: steps between two rows of training metrics; null takes a hundredth of the run.
     """
 
@@ -72,6 +73,7 @@ class TrainerSettings:
     precision: Literal["32", "tf32", "bf16"] = "32"
     kernels: Literal["dense", "sparse", "auto"] = "auto"
     encoder_dtype: Literal["float32", "bfloat16"] = "float32"
+    compile: bool = False
     log_every_steps: int | None = None
 
     def __post_init__(self) -> None:
@@ -82,7 +84,7 @@ class TrainerSettings:
     @property
     def passes(self) -> KernelSettings:
         """How products with sparse latent activations are made."""
-        return KernelSettings(kernels=self.kernels, encoder_dtype=self.encoder_dtype)
+        return KernelSettings(kernels=self.kernels, encoder_dtype=self.encoder_dtype, compile=self.compile)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,6 +19,7 @@ from sae.tokens.blocks import TokenBlocks
 from sae.tokens.windows import FiniteWindows
 from sae.training.callbacks.checkpoints import StopSignals, latest_checkpoint, read_checkpoint
 from sae.training.callbacks.run_metrics import HeldOutEvaluation, HeldOutNumbers
+from sae.training.kernels import KernelSettings
 from sae.training.learner import Learner
 from sae.training.loggers.settings import LoggerSettings
 from sae.training.optimizers import OptimizerSettings
@@ -76,7 +77,9 @@ class TableSource:
         return result
 
 
-def make_learner(*, name="relu", seed=0, budget=None, schedule=None, coefficient=4.0, l1_warmup=0.1, **recipe) -> Learner:
+def make_learner(
+    *, name="relu", seed=0, budget=None, schedule=None, coefficient=4.0, l1_warmup=0.1, kernels=None, **recipe
+) -> Learner:
     return Learner(
         name=name,
         inputs=[HOOK],
@@ -87,6 +90,7 @@ def make_learner(*, name="relu", seed=0, budget=None, schedule=None, coefficient
         schedule=schedule or ScheduleSettings(),
         budget=budget or Budget(train_tokens=STEPS * BATCH, batch_tokens=BATCH),
         seed=seed,
+        kernels=kernels,
     )
 
 
@@ -133,6 +137,7 @@ class Run:
     log_every_steps: int = 3
     init_from: Any = None
     precision: Literal["32", "tf32", "bf16"] = "32"
+    kernels: KernelSettings | None = None
     node: str | None = None  # a file of conf/sae, in place of the ReLU SAE above
 
     def go(self, *, resume: bool = False) -> TrainedRun:
@@ -169,11 +174,10 @@ class Run:
         return TableSource(widths=None if self.node is None else nodes.widths_of(self.node, D_IN))
 
     def learner(self, name: str, budget: Budget) -> Learner:
+        own = {"seed": self.seed, "budget": budget, "kernels": self.kernels, **self.recipe}
         if self.node is not None:
-            return nodes.learner_of(self.node, d_in=D_IN, d_sae=D_SAE, budget=budget, seed=self.seed, lr=0.02, **self.recipe)
-        return make_learner(
-            name=name, seed=self.seed, budget=budget, schedule=self.schedule, l1_warmup=self.l1_warmup, **self.recipe
-        )
+            return nodes.learner_of(self.node, d_in=D_IN, d_sae=D_SAE, lr=0.02, **own)
+        return make_learner(name=name, schedule=self.schedule, l1_warmup=self.l1_warmup, **own)
 
     @property
     def metrics(self) -> bytes:
