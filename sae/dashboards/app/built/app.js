@@ -1604,7 +1604,7 @@ var dashboard = (() => {
         "a",
         { class: "lane", href: address(factor2), "aria-label": `Factor ${factor2} ${gist(factor2)}: ${words2}`, onpointerenter: read, onpointerleave: leave, onfocus: read, onblur: leave },
         s("rect", { class: "lane-ground", "data-control": true, x: 0, y: top + row * LANE, width, height: LANE }),
-        s("text", { y: middle + 4 }, s("tspan", { class: "lane-number", x: 52, "text-anchor": "end" }, factor2), s("tspan", { class: "lane-gist", x: 60 }, gist(factor2))),
+        s("text", { y: middle + 4 }, s("tspan", { class: "lane-number", x: 52, "text-anchor": "end" }, factor2), s("tspan", { class: "lane-gist", x: 56 }, ` ${gist(factor2)}`)),
         s("path", { class: "grid", d: `M${NAME} ${middle}H${width - RIGHT3}` }),
         s("path", { class: `stream f${layerShade(peak, layers.length)}`, d: outline(acts, middle) })
       );

@@ -98,7 +98,7 @@ export function lanesChart(
     };
     return s("a", { class: "lane", href: address(factor), "aria-label": `Factor ${factor} ${gist(factor)}: ${words}`, onpointerenter: read, onpointerleave: leave, onfocus: read, onblur: leave },
       s("rect", { class: "lane-ground", "data-control": true, x: 0, y: top + row * LANE, width, height: LANE }),
-      s("text", { y: middle + 4 }, s("tspan", { class: "lane-number", x: 52, "text-anchor": "end" }, factor), s("tspan", { class: "lane-gist", x: 60 }, gist(factor))),
+      s("text", { y: middle + 4 }, s("tspan", { class: "lane-number", x: 52, "text-anchor": "end" }, factor), s("tspan", { class: "lane-gist", x: 56 }, ` ${gist(factor)}`)),
       s("path", { class: "grid", d: `M${NAME} ${middle}H${width - RIGHT}` }),
       s("path", { class: `stream f${layerShade(peak, layers.length)}`, d: outline(acts, middle) }));
   }
