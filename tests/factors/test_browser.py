@@ -10,13 +10,11 @@ import pytest
 import uvicorn
 from playwright.sync_api import expect
 
-from sae.dashboards.live.requests import LIMITS
 from sae.dashboards.live.server import application
-from sae.factors.live import FactorAnswers
 from tests.browser import Watch
 from tests.dashboards.app.synthetic import BUILT
 from tests.dashboards.live.subjects import TEXT
-from tests.factors.test_write import HOSTILE, LAYERS, SALIENCY, SETTINGS, WORD, built, hostile, hostile_text  # noqa: F401
+from tests.factors.test_write import HOSTILE, LAYERS, WORD, answers_of, built  # noqa: F401
 
 pytestmark = pytest.mark.slow
 
@@ -26,16 +24,7 @@ def address(built, tmp_path: Path) -> Iterator[str]:  # noqa: F811
     folder, subject, *_ = built
     served = shutil.copytree(folder, tmp_path / "served")
     shutil.copytree(BUILT, served, dirs_exist_ok=True)
-    answers = FactorAnswers(
-        subject,
-        text_of=hostile,
-        texts_of=hostile_text,
-        read_as=str,
-        settings=SETTINGS,
-        saliency=SALIENCY,
-        limits=LIMITS,
-        collected=served / "collected",
-    )
+    answers = answers_of(subject, served / "collected")
     server = uvicorn.Server(uvicorn.Config(application(served, answers, host="127.0.0.1"), log_level="error"))
     with socket.create_server(("127.0.0.1", 0)) as listening:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})

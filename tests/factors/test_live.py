@@ -5,26 +5,16 @@ from starlette.testclient import TestClient
 
 from sae.dashboards.live.requests import LIMITS
 from sae.dashboards.live.server import application
-from sae.factors.live import FactorAnswers
 from tests.dashboards.collect.mixed import LAYERS
 from tests.dashboards.collect.texts import LATENTS
 from tests.dashboards.live.subjects import TEXT
-from tests.factors.test_write import SALIENCY, SETTINGS, WORD, built, hostile, hostile_text, read  # noqa: F401
+from tests.factors.test_write import WORD, answers_of, built, read  # noqa: F401
 
 
 @pytest.fixture
 def client(built):  # noqa: F811
     folder, subject, *_ = built
-    answers = FactorAnswers(
-        subject,
-        text_of=hostile,
-        texts_of=hostile_text,
-        read_as=str,
-        settings=SETTINGS,
-        saliency=SALIENCY,
-        limits={**LIMITS, "characters": 200},
-        collected=folder / "collected",
-    )
+    answers = answers_of(subject, folder / "collected", limits={**LIMITS, "characters": 200})
     app = application(folder, answers, host="127.0.0.1")
     return TestClient(app, base_url="http://127.0.0.1:8000", raise_server_exceptions=False)
 
@@ -75,15 +65,6 @@ def test_a_long_text_another_site_and_a_dashboard_without_its_text_are_refused(c
     assert client.post("/api/path", json={"text": "w3 " * 90}).status_code == 413
     assert client.post("/api/word", json={"word": f"t{WORD}"}, headers={"origin": "http://elsewhere"}).status_code == 403
     assert client.post("/api/steer", json={"text": TEXT}).status_code in (404, 405)
-    gone = FactorAnswers(
-        subject,
-        text_of=hostile,
-        texts_of=hostile_text,
-        read_as=str,
-        settings=SETTINGS,
-        saliency=SALIENCY,
-        limits=LIMITS,
-        collected=tmp_path / "none",
-    )
+    gone = answers_of(subject, tmp_path / "none")
     other = TestClient(application(folder, gone, host="127.0.0.1"), base_url="http://127.0.0.1:8000")
     assert "no longer in its folder" in other.post("/api/word", json={"word": f"t{WORD}"}).json()["error"]

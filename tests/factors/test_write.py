@@ -9,10 +9,12 @@ import torch
 from sae.activations.texts import token_blocks
 from sae.dashboards.collect.collector import collect
 from sae.dashboards.latents.settings import PageSettings
+from sae.dashboards.live.requests import LIMITS
 from sae.dashboards.pages.folder import Dashboard
 from sae.dashboards.pages.shards import read_script
 from sae.factors.layers import Layer
 from sae.factors.levels import LEVEL_RULE
+from sae.factors.live import FactorAnswers
 from sae.factors.paths import PathReader
 from sae.factors.saliency.agreement import mean_or_none, rank_correlation, same_top
 from sae.factors.saliency.cheap import leave_one_out
@@ -83,6 +85,20 @@ def built(tmp_path_factory):
         on_contexts=lambda done, total: told.append((done, total)),
     )
     return folder, subject, blocks, codes, written, told
+
+
+def answers_of(subject, collected, limits=LIMITS):
+    """What a server of these pages answers with."""
+    return FactorAnswers(
+        subject,
+        text_of=hostile,
+        texts_of=hostile_text,
+        read_as=str,
+        settings=SETTINGS,
+        saliency=SALIENCY,
+        limits=limits,
+        collected=collected,
+    )
 
 
 def read(folder, key):
