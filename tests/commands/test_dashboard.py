@@ -26,7 +26,7 @@ from sae.dashboards.pages.shards import column_values
 from sae.functional.ranks import rank_correlation
 from tests.commands.conftest import DECODER_SPECIAL, SIZES, WORDS, save_model
 from tests.commands.paused import CHUNK_ROWS
-from tests.commands.test_kill import kill, start
+from tests.commands.test_kill import kill_and_reap, start
 
 # What is killed when; each begins where the one before was killed.
 KILLS = [
@@ -506,12 +506,7 @@ def test_processes_that_are_killed_again_and_again_end_the_same_to_the_byte(fini
     for number, (moment, call, sent, status) in enumerate(KILLS):
         signs = tmp_path / f"signs-{number}"
         signs.mkdir()
-        process = start(arguments, log, moment, call, signs)
-        try:
-            assert kill(process, sent, signs) == status, (moment, log.read_text()[-3000:])
-        finally:
-            process.kill()
-            process.wait()
+        kill_and_reap(start(arguments, log, moment, call, signs), sent, signs, status=status, log=log)
         assert not (out / "data").exists()
     assert main(arguments) == 0
     assert content(out) == content(built)
@@ -523,12 +518,7 @@ def test_between_two_renames_the_old_pages_are_kept(finished_run, built, tmp_pat
     out, log, signs = Path(shutil.copytree(built, tmp_path / "dashboard")), tmp_path / "log", tmp_path / "signs"
     signs.mkdir()
     arguments = [f"from={finished_run}", f"out={out}"]
-    process = start(arguments, log, "between two renames", 1, signs)
-    try:
-        assert kill(process, signal.SIGKILL, signs) == -9, log.read_text()[-3000:]
-    finally:
-        process.kill()
-        process.wait()
+    kill_and_reap(start(arguments, log, "between two renames", 1, signs), signal.SIGKILL, signs, status=-9, log=log)
     assert not (out / "data").exists()
     assert Dashboard(out).manifest == Dashboard(built).manifest  # put back by whoever reads
     assert main(arguments) == 0

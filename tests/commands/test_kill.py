@@ -64,6 +64,15 @@ def kill(process, number, signs):
     return process.wait(timeout=60)
 
 
+def kill_and_reap(process, sent, signs, *, status, log):
+    """`kill`, after which the process is gone whatever happened."""
+    try:
+        assert kill(process, sent, signs) == status, (signs.name, log.read_text()[-3000:])
+    finally:
+        process.kill()
+        process.wait()
+
+
 def kill_in_turn(
     arguments: list[str], kills: Sequence[tuple[str, int, int, int]], folder: Path, log: Path, *, batch: int
 ) -> list[int]:
@@ -72,12 +81,7 @@ def kill_in_turn(
     for number, (moment, call, sent, status) in enumerate(kills):
         signs = folder.parent / f"signs-{number}"
         signs.mkdir(parents=True)
-        process = start(arguments, log, moment, call, signs)
-        try:
-            assert kill(process, sent, signs) == status, (moment, log.read_text()[-3000:])
-        finally:
-            process.kill()
-            process.wait()
+        kill_and_reap(start(arguments, log, moment, call, signs), sent, signs, status=status, log=log)
         arguments = [f"resume={folder}"]
         saved = sorted((folder / "checkpoints").glob("tokens-*.ckpt"))
         steps.append(int(saved[-1].stem.split("-")[1]) // batch if saved else 0)
