@@ -23,9 +23,11 @@ from sae.models.taps import ForwardStopped, tap
 
 __all__ = [
     "NextTokenScores",
+    "answering",
     "compare_next_tokens",
     "final_states",
-    "loss_gradients",
+    "log_probabilities",
+    "logits_of",
     "next_token_divergence",
     "score_next_tokens",
     "scored_positions",
@@ -33,7 +35,6 @@ __all__ = [
 
 CLEAN = "clean"
 SLICE_LOGITS = 2**24  # logits held at once for one run: 64 MiB in float32
-SLICE_GRADIENTS = 3 * 2**21  # the same with gradients: below 32 MiB, above which every tensor gets fresh pages from the system
 
 
 @dataclass(frozen=True)
@@ -197,44 +198,6 @@ def next_token_divergence(
     return torch.cat(parts)
 
 
-def loss_gradients(
-    model: LanguageModel,
-    states: Float[Tensor, "blocks context d_final"],
-    ids: Int[Tensor, "blocks context"],
-    keep: Bool[Tensor, "blocks context"],
-) -> tuple[Float[Tensor, " scored"], Float[Tensor, "blocks context d_final"]]:
-    """Cross-entropy of every scored prediction, and the gradient of their sum with respect to the final states.
-
-    Forward and backward a slice of positions at a time, so that logits of all positions never exist together and none are made
-    twice. The gradient can be handed on to what the states were made of.
-
-    Args:
-        model: a model with a language modelling head.
-        states: final states.
-        ids: token ids.
-        keep: positions that are neither special tokens nor padding; see `scored_positions`.
-
-    Returns:
-        Losses in nats, row-major, in float32; and the gradient, zero where nothing is scored.
-
-    Raises:
-        ValueError: the model has no language modelling head, or its head does not read the trunk's output.
-    """
-    scored = scored_positions(keep).to(states.device)
-    targets = ids.to(states.device, torch.long)[:, 1:][scored]
-    rows = states.detach()[:, :-1][scored]
-    step = max(1, SLICE_GRADIENTS // model.vocabulary_size)
-    losses, gradients = [targets.new_zeros(0, dtype=torch.float32)], [rows[:0]]
-    with model.lock, torch.enable_grad():
-        for leaf, target in zip(rows.split(step), targets.split(step), strict=True):
-            loss = -log_probabilities(model, leaf.requires_grad_()).gather(1, target[:, None])[:, 0]
-            gradients += torch.autograd.grad(loss.sum(), leaf)
-            losses.append(loss.detach())
-    gradient = torch.zeros_like(states)
-    gradient[:, :-1][scored] = torch.cat(gradients)
-    return torch.cat(losses), gradient
-
-
 @final
 class TrunkAnswer(tuple[Tensor]):
     """Stands for any family's output class: it has the final states, and None for whatever else a head may look at."""
@@ -245,13 +208,18 @@ class TrunkAnswer(tuple[Tensor]):
 
 
 def log_probabilities(model: LanguageModel, rows: Float[Tensor, "positions d_final"]) -> Float[Tensor, "positions vocabulary"]:
-    """Float32 log probabilities from the model's own code after its trunk, soft caps and scales of some families included."""
+    """Float32 log probabilities of `logits_of`."""
+    return torch.log_softmax(logits_of(model, rows).float(), dim=-1)
+
+
+def logits_of(model: LanguageModel, rows: Float[Tensor, "positions d_final"]) -> Float[Tensor, "positions vocabulary"]:
+    """Logits from the model's own code after its trunk, soft caps and scales of some families included."""
     dummy = torch.zeros(1, rows.shape[0], dtype=torch.long, device=rows.device)
-    with _answering(_trunk(model), TrunkAnswer((rows[None],))) as asked:
+    with answering(_trunk(model), TrunkAnswer((rows[None],))) as asked:
         logits: Tensor = model.module(input_ids=dummy).logits[0]
     if not asked:
         raise ValueError(f"The head of {type(model.module).__name__} does not read the output of the module above its blocks.")
-    return torch.log_softmax(logits.float(), dim=-1)
+    return logits
 
 
 def _trunk(model: LanguageModel) -> nn.Module:
@@ -262,12 +230,12 @@ def _trunk(model: LanguageModel) -> nn.Module:
 
 
 @contextmanager
-def _answering(module: nn.Module, answer: Any) -> Iterator[list[bool]]:
-    """Let a module give `answer` without running; the list yielded is filled when it is asked."""
-    asked: list[bool] = []
+def answering(module: nn.Module, answer: Any) -> Iterator[list[tuple[Any, ...]]]:
+    """Let a module give `answer` without running; the list yielded gets the positional arguments of every call."""
+    asked: list[tuple[Any, ...]] = []
 
-    def forward(*_: Any, **__: Any) -> Any:
-        asked.append(True)
+    def forward(*args: Any, **_: Any) -> Any:
+        asked.append(args)
         return answer
 
     before = vars(module).get("forward")

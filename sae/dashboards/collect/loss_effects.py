@@ -26,7 +26,8 @@ from sae.functional.geometry import normal_rows
 from sae.functional.sparse import SparseActs, SparsePattern, gathered_dots
 from sae.models.hook_points import HookPoint
 from sae.models.language_model import LanguageModel
-from sae.models.next_token import SLICE_GRADIENTS, final_states, loss_gradients, score_next_tokens, scored_positions
+from sae.models.loss_gradients import SLICE_BYTES, loss_gradients
+from sae.models.next_token import final_states, score_next_tokens, scored_positions
 from sae.models.quick_products import QuickProducts
 from sae.models.splice import splice
 from sae.models.structure import blocks_path
@@ -123,7 +124,7 @@ class LossEffects:
         share = 1 - first / self.model.num_layers
         held = sum(sum(weight.shape) for weight in matrices) * rows * share * self.model.dtype.itemsize
         copies = 0 if self.dtype is None else sum(weight.numel() for weight in matrices) * share * self.dtype.itemsize
-        return round(held + copies) + 4 * SLICE_GRADIENTS * 4
+        return round(held + copies) + 4 * SLICE_BYTES
 
     # -- to first order ------------------------------------------------------------------------------------------------
 
@@ -146,7 +147,7 @@ class LossEffects:
             for point in self.targets:
                 stack.enter_context(splice(self.model, point, partial(add_leaf, point), blocks.keep, gradients=True))
             states = final_states(self.model, blocks.ids, blocks.attention, gradients=True)
-            losses, gradient = loss_gradients(self.model, states, blocks.ids, blocks.keep)
+            losses, gradient = loss_gradients(self.model, states, blocks.ids, blocks.keep, self._products)
             parts = torch.autograd.grad(states, [leaves[point.name] for point in self.targets], gradient)
         return EffectsPass(values=values, gradients=torch.cat(parts, dim=1), losses=losses)
 

@@ -11,7 +11,7 @@ from sae.architectures.transcoder import TranscoderSAE
 from sae.dashboards.collect.encode import encode_positive, join_rows
 from sae.dashboards.collect.loss_effects import LossEffects, no_effects_reason
 from sae.errors import UserError
-from sae.models import next_token
+from sae.models import loss_gradients, next_token
 from sae.models.capture import capture
 from sae.models.hook_points import resolve_hook_point
 from sae.models.splice import splice
@@ -89,7 +89,7 @@ class Opened:
 
 @pytest.mark.parametrize("place", PLACES)
 def test_gradients_equal_finite_differences(place, monkeypatch):
-    monkeypatch.setattr(next_token, "SLICE_GRADIENTS", 97 * 4)  # several slices
+    monkeypatch.setattr(loss_gradients, "SLICE_BYTES", 97 * 8 * 4)  # several slices
     opened = Opened(place)
     seen = opened.effects.run(opened.blocks)
     rows = opened.blocks.num_rows
