@@ -98,7 +98,7 @@ class LanguageModel:
         """What identifies the weights, as JSON-able values for `cfg.json` and manifests."""
         return {"architecture": type(self.module).__name__, "dtype": str(self.dtype).removeprefix("torch."), **self._provenance}
 
-    def run(self, ids: Int[Tensor, "blocks context"], attention: Bool[Tensor, "blocks context"]) -> Any:
+    def run(self, ids: Int[Tensor, "blocks context"], attention: Bool[Tensor, "blocks positions"], past: Any = None) -> Any:
         """Run the model without its head; what callers want of it, they take by hooks.
 
         Blocks padded on the right need no mask in a causal model, since no token sees a later one. The mask is then left out,
@@ -107,7 +107,9 @@ class LanguageModel:
 
         Args:
             ids: token ids.
-            attention: positions that may be attended to.
+            attention: positions that may be attended to: those of `ids`, and before them those of `past`.
+            past: keys and values of positions before these, a cache of transformers, to which these are added; None: nothing
+                lies before, and none are kept.
 
         Returns:
             The output of the model below its head.
@@ -115,7 +117,8 @@ class LanguageModel:
         padded_right = not bool((attention[:, 1:] & ~attention[:, :-1]).any()) and bool(attention[:, 0].all())
         mask = None if self.has_lm_head and padded_right else devices.send(attention, self.device)
         base: nn.Module = self.module.base_model
-        return base(input_ids=devices.send(ids.long(), self.device), attention_mask=mask)
+        kept = {} if past is None else {"past_key_values": past, "use_cache": True}
+        return base(input_ids=devices.send(ids.long(), self.device), attention_mask=mask, **kept)
 
     def _token_id(self, token: str | None, key: str) -> int | None:
         if token is None:

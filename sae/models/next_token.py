@@ -99,9 +99,10 @@ def compare_next_tokens(
 def final_states(
     model: LanguageModel,
     ids: Int[Tensor, "blocks context"],
-    attention: Bool[Tensor, "blocks context"],
+    attention: Bool[Tensor, "blocks positions"],
     *,
     gradients: bool = False,
+    past: Any = None,
 ) -> Float[Tensor, "blocks context d_final"]:
     """What the language modelling head reads: the residual stream after the last block and the final norm.
 
@@ -110,6 +111,7 @@ def final_states(
         ids: token ids.
         attention: positions that may be attended to.
         gradients: keep the graph, for a pass inside a `splice` with gradients.
+        past: keys and values of positions before these; `attention` has them too.
 
     Returns:
         The final states, in the model's number format.
@@ -127,7 +129,7 @@ def final_states(
         handle = tap(_trunk(model), "output", take)
         try:
             with suppress(ForwardStopped):
-                model.run(ids, attention)
+                model.run(ids, attention, past)
         finally:
             handle.remove()
     return seen[0]

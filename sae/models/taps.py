@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-__all__ = ["ForwardStopped", "Side", "as_blocks", "tap"]
+__all__ = ["ForwardStopped", "Side", "as_blocks", "changed", "tap"]
 
 Side = Literal["input", "output"]
 
@@ -73,6 +73,11 @@ def _before(
 
 
 def _after(see: Callable[[Tensor], Tensor | None], _: nn.Module, __: tuple[Any, ...], output: Any) -> Any:
+    return changed(output, see)
+
+
+def changed(output: Any, see: Callable[[Tensor], Tensor | None]) -> Any:
+    """A module's output with what `see` makes of its hidden states in their place; None where it makes nothing of them."""
     if isinstance(output, Tensor):
         return see(output)
     place, hidden = _first_tensor(output)

@@ -20,14 +20,13 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from sae.architectures.base import SparseAutoencoder
-from sae.dashboards.collect.encode import encode_positive, join_rows
+from sae.dashboards.collect.removals import Removals, deviation
 from sae.errors import UserError
-from sae.functional.geometry import normal_rows
 from sae.functional.sparse import SparseActs, SparsePattern, gathered_dots
 from sae.models.hook_points import HookPoint
 from sae.models.language_model import LanguageModel
 from sae.models.loss_gradients import SLICE_BYTES, loss_gradients
-from sae.models.next_token import final_states, score_next_tokens, scored_positions
+from sae.models.next_token import final_states
 from sae.models.quick_products import QuickProducts
 from sae.models.splice import splice
 from sae.models.structure import blocks_path
@@ -98,6 +97,7 @@ class LossEffects:
         self.model, self.sae, self.inputs, self.targets = model, sae, tuple(inputs), tuple(targets)
         self.forward_blocks, self.dtype = forward_blocks, dtype
         self._products = None if dtype is None else QuickProducts(dtype)
+        self._removals = Removals(model, sae, inputs=self.inputs, targets=self.targets, forward_blocks=forward_blocks)
 
     @property
     def widths(self) -> dict[str, int]:
@@ -176,18 +176,13 @@ class LossEffects:
             return torch.zeros(0)
         effects = -acts.values.to(table) * gathered_dots(gradients.to(table), table, pattern)
         if self.sae.layer_norm:
-            effects = effects * self._deviation(x)[pattern.rows]
+            if x is None:
+                raise ValueError("this SAE normalises rows: give x, what the encoder read")
+            effects = effects * deviation(self.sae, x)[pattern.rows]
         return effects.float().cpu()
-
-    def _deviation(self, x: Tensor | None) -> Float[Tensor, " rows"]:
-        """What the decoder's output of each row is multiplied by."""
-        if x is None:
-            raise ValueError("this SAE normalises rows: give x, what the encoder read")
-        return normal_rows(x.to(self.sae.W_dec))[2][:, 0]
 
     # -- by removing it ------------------------------------------------------------------------------------------------
 
-    @torch.no_grad()
     def exact(
         self,
         blocks: TokenBlocks,
@@ -195,7 +190,7 @@ class LossEffects:
         position: Int[Tensor, " n"],
         latent: Int[Tensor, " n"],
     ) -> Float[Tensor, " n"]:
-        """Effect of removing a latent at one position, by running the model without it: one row of a pass for each.
+        """Effect of removing a latent at one position, by running the model without it, one by one.
 
         Args:
             blocks: the text.
@@ -214,62 +209,7 @@ class LossEffects:
             raise ValueError("a latent is removed at a position that holds a special token or padding")
         if len(block) == 0:
             return torch.zeros(0, dtype=torch.float64)
-        used, place = block.unique(return_inverse=True)
-        before, x = self._clean(blocks.select(used), place, position)
-        removed = self._written(x, latent)
-        after = []
-        for piece in torch.arange(len(block)).split(self.forward_blocks):
-            filled = self._filled(piece)
-            chosen = blocks.select(block[filled])
-            mask = torch.nn.functional.one_hot(position[filled], blocks.context_length).bool()
-            with ExitStack() as stack:
-                first = 0
-                for point in self.targets:
-                    part = removed[filled, first : first + point.width]
-                    stack.enter_context(splice(self.model, point, partial(torch.sub, other=part), mask))
-                    first += point.width
-                after.append(self._losses(chosen)[: len(piece)])
-        return torch.cat(after) - before[place]
-
-    def _clean(
-        self, blocks: TokenBlocks, place: Int[Tensor, " n"], position: Int[Tensor, " n"]
-    ) -> tuple[Float[Tensor, " blocks"], Float[Tensor, "n d_in"]]:
-        """Loss of each untouched block, and what the encoder reads at some places of them."""
-        losses, rows = [], []
-        everywhere = torch.ones(self.forward_blocks, blocks.context_length, dtype=torch.bool, device=self.model.device)
-        for piece in torch.arange(len(blocks)).split(self.forward_blocks):
-            values: dict[str, Tensor] = {}
-            chosen = blocks.select(self._filled(piece))
-            with self.model.lock, ExitStack() as stack:
-                for point in self.inputs:
-                    module = self.model.module.get_submodule(point.module)
-                    stack.callback(tap(module, point.tensor, partial(_take, values, point, chosen, everywhere)).remove)
-                losses.append(self._losses(chosen)[: len(piece)])
-            x = join_rows(values, list(self.widths)).unflatten(0, chosen.ids.shape)
-            here = (place >= piece[0]) & (place <= piece[-1])
-            rows.append((here.nonzero()[:, 0], x[place[here] - piece[0], position[here]]))
-        order = torch.cat([which for which, _ in rows]).argsort()
-        return torch.cat(losses), torch.cat([x for _, x in rows])[order]
-
-    def _written(self, x: Float[Tensor, "n d_in"], latent: Int[Tensor, " n"]) -> Float[Tensor, "n d_out"]:
-        """What the decoder writes for one latent of each row."""
-        acts = encode_positive(self.sae, x)
-        mine = acts.where(acts.indices == latent[acts.pattern.rows.long()])
-        value = mine.row_sums().to(self.sae.W_dec)
-        if self.sae.layer_norm:
-            value = value * self._deviation(x)
-        return (value[:, None] * self.sae.W_dec[latent.to(value.device)]).to(self.model.device)
-
-    def _losses(self, blocks: TokenBlocks) -> Float[Tensor, " blocks"]:
-        """Summed cross-entropy of each block, float64."""
-        states = final_states(self.model, blocks.ids, blocks.attention)
-        scores = score_next_tokens(self.model, {"clean": states}, blocks.ids, blocks.keep)["clean"].cross_entropy
-        which = scored_positions(blocks.keep).nonzero()[:, 0]
-        return torch.zeros(len(blocks), dtype=torch.float64).index_add(0, which, scores.cpu().double())
-
-    def _filled(self, piece: Int[Tensor, " some"]) -> Int[Tensor, " forward_blocks"]:
-        """A piece filled up with copies, so that all passes have one shape and differ by what is removed alone."""
-        return torch.cat([piece, piece[-1:].expand(self.forward_blocks - len(piece))])
+        return self._removals.effects(blocks, block, position, latent)
 
 
 def _take(values: dict[str, Tensor], point: HookPoint, blocks: TokenBlocks, chosen: Tensor, hidden: Tensor) -> None:

@@ -13,6 +13,7 @@ from sae.dashboards.collect.loss_effects import LossEffects, no_effects_reason
 from sae.errors import UserError
 from sae.models import loss_gradients, next_token
 from sae.models.capture import capture
+from sae.models.clean_pass import CleanPass
 from sae.models.hook_points import resolve_hook_point
 from sae.models.splice import splice
 from tests.cases import ramp
@@ -134,9 +135,14 @@ def test_estimates_equal_products_of_what_is_written_and_the_gradient(place):
             assert float(found[entry]) == pytest.approx(expected, rel=1e-5, abs=1e-7)
 
 
-@pytest.mark.parametrize("place", PLACES)
-def test_removals_equal_the_model_run_by_hand(place):
-    opened = Opened(place, forward_blocks=3)
+@pytest.mark.parametrize("whole", [False, True])
+@pytest.mark.parametrize(
+    ("place", "family"), [*((place, "gpt2") for place in PLACES), ("resid_post", "llama"), ("mlp_out", "mistral")]
+)
+def test_removals_equal_the_model_run_by_hand(place, family, whole, monkeypatch):
+    if whole:  # as where a model cannot go on from a clean pass
+        monkeypatch.setattr(CleanPass, "_comes_out_the_same", lambda _: False)
+    opened = Opened(place, family, forward_blocks=3)
     block, position = (part[::4] for part in opened.blocks.keep.nonzero(as_tuple=True))
     row = torch.arange(opened.blocks.num_rows)[::4]
     latent = torch.arange(len(block)) % LATENTS
@@ -159,6 +165,18 @@ def test_removals_equal_the_model_run_by_hand(place):
             assert float(found[number]) == 0
     assert 0 < silent < len(block)
     assert float(found.abs().max()) > 1e-2
+
+
+def test_removals_together_are_as_each_alone():
+    opened = Opened("mlp_out", "llama", forward_blocks=3)
+    block, position = opened.blocks.keep.nonzero(as_tuple=True)
+    latent = opened.sae.encode(opened.reads()).argmax(dim=1)  # active nearly everywhere
+    order = torch.randperm(len(block), generator=torch.Generator().manual_seed(1))[:20]
+    firings = block[order], position[order], latent[order]
+    together = opened.effects.exact(opened.blocks, *firings)
+    alone = [opened.effects.exact(opened.blocks, *(part[number : number + 1] for part in firings)) for number in range(20)]
+    assert_close(together, torch.cat(alone), rtol=1e-5, atol=1e-6)
+    assert int((together != 0).sum()) > 12
 
 
 @pytest.mark.parametrize("place", PLACES)
