@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from sae.architectures.checks import check_flag, check_size
@@ -97,6 +97,21 @@ class SparseAutoencoder(Trainable, ChangesUnits, ABC):
     def encode_sparse(self, x: Float[Tensor, "batch {self.d_in}"]) -> SparseActs:
         """`encode` without the zeros: equal in values and gradients."""
         return self.encode_sparse_rows(self._normal(x)[0])
+
+    def encode_sparse_near(
+        self, x: Float[Tensor, "batch {self.d_in}"], near: SparseActs, of: Int[Tensor, " batch"]
+    ) -> SparseActs:
+        """`encode_sparse` without a gradient, of rows much like others whose activations are known.
+
+        Only an encoder that searches makes use of them: the result is the same.
+
+        Args:
+            x: rows.
+            near: activations of the others.
+            of: which of them each row is like.
+        """
+        with torch.no_grad():
+            return self.encode_sparse(x)
 
     def encoder_input(self, x: Float[Tensor, "*batch {self.d_in}"]) -> Float[Tensor, "*batch {self.d_in}"]:
         """What the encoder's weights multiply: x, less b_dec where `apply_b_dec_to_input` says so."""

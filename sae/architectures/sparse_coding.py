@@ -14,13 +14,13 @@ Differs from the paper:
 from typing import final
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from sae.architectures.base import SparseAutoencoder
 from sae.functional.code_gradient import with_gradient
 from sae.functional.sparse import SparseActs
-from sae.functional.sparse_coding import CodingSettings, sparse_code
+from sae.functional.sparse_coding import CodingSettings, select_rows, sparse_code
 
 __all__ = ["SparseCodingSAE"]
 
@@ -68,6 +68,18 @@ class SparseCodingSAE(SparseAutoencoder):
         if torch.is_grad_enabled() and (rows.requires_grad or unit.requires_grad):
             codes = with_gradient(codes, rows, unit)
         return codes.map(lambda values: values / norms.index_select(0, codes.indices))
+
+    @torch.no_grad()
+    def encode_sparse_near(
+        self, x: Float[Tensor, "batch {self.d_in}"], near: SparseActs, of: Int[Tensor, " batch"]
+    ) -> SparseActs:
+        """The codes, found from those of rows like these; certified by the same gap, and without a gradient."""
+        rows, norms = self.encoder_input(x), self._norms()
+        start = select_rows(near, of)
+        start = start.map(lambda values: values * norms.index_select(0, start.indices))
+        settings = CodingSettings(tolerance=self.tolerance)
+        codes = sparse_code(rows, self.W_dec / norms[:, None], self.l1_coefficient, settings=settings, start=start).acts
+        return codes.map(lambda values: values.to(x.dtype) / norms.index_select(0, codes.indices))
 
     def _norms(self) -> Float[Tensor, " d_sae"]:
         """Norms of the decoder's rows; 1 for a row of zeros, which is never used."""

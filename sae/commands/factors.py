@@ -25,13 +25,14 @@ HELP = """
 Fit one sparse dictionary to all layers of a language model, and write pages of its factors: at which layers each is active, in
 which contexts, and why.
 
-  python scripts/factors.py                                          the default: MiniLM, its six layers, some minutes
+  python scripts/factors.py                                          the default: MiniLM, its six layers, a quarter of an hour
   python scripts/factors.py model=smollm2-135m-instruct-q4 'hook.layers=[2,8,14,20,26]'   another model, some of its layers
   python scripts/factors.py data=text data.path=my.txt               your own text
   python scripts/factors.py factors.d_sae=4000 factors.l1_coefficient=1.5   more factors, more of them on a token
   python scripts/factors.py experiment=transformer_factors_bert      the paper's values, with BERT from the hub
   python scripts/factors.py 'pages.words=[apple,left]' 'pages.texts=["Paris is in"]'   with pages of words and texts
   python scripts/factors.py from=runs/NAME pages.tokens=100000       pages again, of a dictionary that is there
+  python scripts/factors.py from=runs/NAME pages.saliency_minutes=90 likewise, with more saliency where 20 were too few
   python scripts/factors.py from=runs/NAME serve=true                type any text and see its factors layer by layer
   python scripts/factors.py resume=runs/NAME                         go on after a stop; a larger factors.tokens= extends a run
   python scripts/factors.py dry_run=true                             what would be done: rows, memory, disk, time

@@ -97,7 +97,8 @@ class PagesNode:
     strongest: int = 10
     occurrences: int = 200
     saliency: Literal["leave_one_out", "integrated_gradients", "none"] = "leave_one_out"
-    saliency_contexts: int = 150
+    saliency_contexts: int | None = None
+    saliency_minutes: float | int = 20
     lime_factors: tuple[int, ...] = ()
     lime_contexts: int = 3
     lime_copies: int = 2001
@@ -121,12 +122,16 @@ class PagesNode:
             "window": 0,
         }
         wrong = [
-            f"pages.{key} must be at least {least}, got {getattr(self, key)}"
+            f"pages.{key} must be at least {least}, got {value}"
             for key, least in leasts.items()
-            if getattr(self, key) < least
+            if (value := getattr(self, key)) is not None and value < least
         ]
         if min(self.lime_factors, default=0) < 0:
             wrong.append(f"pages.lime_factors={list(self.lime_factors)}: factors are numbered from 0")
+        if not self.saliency_minutes > 0:
+            wrong.append(
+                f"pages.saliency_minutes must be above 0, got {self.saliency_minutes:g}; pages.saliency=none measures none"
+            )
         if not 1e-3 <= self.memory_gb <= 1e6:
             wrong.append(f"pages.memory_gb must lie between 0.001 and 1e+06, got {self.memory_gb:g}")
         for number, word in enumerate(self.words):
@@ -154,6 +159,7 @@ class PagesNode:
         return SaliencySettings(
             method=self.saliency,
             contexts=self.saliency_contexts,
+            minutes=self.saliency_minutes,
             lime_factors=self.lime_factors,
             lime_contexts=self.lime_contexts,
             copies=self.lime_copies,

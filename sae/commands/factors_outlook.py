@@ -10,15 +10,37 @@ from sae.commands.factors_job import FactorsJob
 from sae.commands.factors_node import PagesNode
 from sae.commands.summary import in_minutes
 from sae.dashboards.collect.encode import encode_positive
-from sae.dashboards.factor_schema import SaliencyMethod
-from sae.factors.saliency.methods import seconds_per_context
+from sae.factors.saliency.plan import measured_rates
 from sae.factors.saliency.reader import ActivationReader
+from sae.factors.saliency.work import expected_work
 
-__all__ = ["PagesOutlook", "pages_bytes", "pages_outlook"]
+__all__ = ["PagesOutlook", "SaliencyOutlook", "pages_bytes", "pages_outlook"]
 
 CODE_BYTES = 8  # of an activation, its factor and its share of a row, in files of codes
 CONTEXT_BYTES = 150  # of a context of 41 tokens, packed; 106 and 99 were measured, with all that stands beside contexts
 SHOWN_TOKENS = 41
+
+
+@dataclass(frozen=True, kw_only=True)
+class SaliencyOutlook:
+    """What saliency takes.
+
+    Attributes:
+        seconds: of all contexts that are wanted by a cheap way.
+        lime_seconds: of those that are wanted by LIME.
+        minutes: that the cheap ways may take; then the strongest contexts are measured.
+    """
+
+    seconds: float | int
+    lime_seconds: float | int
+    minutes: float | int
+
+    def in_words(self) -> str:
+        """For the line before the work begins."""
+        words = f"about {in_minutes(min(self.seconds, 60 * self.minutes))} for saliency"
+        if self.seconds > 60 * self.minutes:
+            words += f" of the strongest contexts (pages.saliency_minutes; all would take about {in_minutes(self.seconds)})"
+        return words + (f", about {in_minutes(self.lime_seconds)} for LIME" if self.lime_seconds else "")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,21 +50,18 @@ class PagesOutlook:
     Attributes:
         disk_bytes: codes that are not there yet, and pages.
         reading_seconds: of the text; None: its codes are there.
-        saliency: each way, the contexts that it is measured of, and the seconds that it takes at most.
+        saliency: None: none is measured.
     """
 
     disk_bytes: int
     reading_seconds: float | None
-    saliency: list[tuple[SaliencyMethod, int, float]]
+    saliency: SaliencyOutlook | None
 
     def in_words(self) -> str:
         """For the line before the work begins."""
         reading = "already read" if self.reading_seconds is None else f"about {in_minutes(self.reading_seconds)} to read"
-        ways = [
-            f"at most {in_minutes(seconds)} for saliency by {method} of {contexts:,} contexts"
-            for method, contexts, seconds in self.saliency
-        ]
-        return ", ".join([reading, *ways, f"about {self.disk_bytes / 1e9:.2f} GB of disk"])
+        saliency = [] if self.saliency is None else [self.saliency.in_words()]
+        return ", ".join([reading, *saliency, f"about {self.disk_bytes / 1e9:.2f} GB of disk"])
 
 
 def pages_bytes(node: PagesNode, *, d_sae: int, layers: int, activations: float) -> float:
@@ -82,17 +101,22 @@ def _read(job: FactorsJob, blocks: int) -> tuple[int, int]:
     return codes.pattern.num_rows, len(codes.values)
 
 
-def _saliency(job: FactorsJob) -> list[tuple[SaliencyMethod, int, float]]:
-    settings = job.saliency
+def _saliency(job: FactorsJob) -> SaliencyOutlook | None:
+    settings, node = job.saliency, job.node
     if not settings.measures_any:
-        return []
-    reader = ActivationReader(job.subject, batch_tokens=settings.batch_tokens)
-    window = (job.node.window, job.node.window)
-    ways: list[tuple[SaliencyMethod, int]] = [("lime", len(settings.lime_factors) * settings.lime_contexts)]
-    if settings.method != "none":
-        ways.insert(0, (settings.method, settings.contexts))
-    return [
-        (method, contexts, contexts * seconds_per_context(reader, job.blocks, method, settings, window=window))
-        for method, contexts in ways
-        if contexts > 0
-    ]
+        return None
+    reader, layers = ActivationReader(job.subject, batch_tokens=settings.batch_tokens), len(job.units.layers)
+    work = expected_work(
+        settings,
+        contexts=job.sae.d_sae * layers * node.top,
+        tokens=job.blocks.num_rows,
+        layers=layers,
+        context_length=job.blocks.context_length,
+        window=node.window,
+        causal=job.origin.model.has_lm_head,
+    )
+    longest = int(job.blocks.keep.sum(dim=1).argmax())
+    block = job.blocks.select(torch.tensor([longest]))
+    rates = measured_rates(reader, block, settings, work, window=(node.window, node.window))
+    lime = rates.lime * work.lime
+    return SaliencyOutlook(seconds=rates.seconds(work) - lime, lime_seconds=lime, minutes=settings.minutes)

@@ -9,6 +9,7 @@ from sae.commands.progress import HarvestProgress
 from sae.commands.summary import in_minutes
 from sae.dashboards.collect.codes import CollectedCodes
 from sae.dashboards.collect.collector import collect
+from sae.dashboards.factor_schema import SaliencyShare
 from sae.dashboards.pages.display import displayed, displayed_text, displayed_together
 from sae.factors.layers import Layer
 from sae.factors.write import FactorAbout, write_factor_dashboard
@@ -72,6 +73,7 @@ def _write(job: FactorsJob, codes: CollectedCodes, signals: StopSignals, began: 
         beside=app_files() | found,
         saliency=job.saliency if job.saliency.measures_any else None,
         on_factors=HarvestProgress(signals, what="pages", unit="factor"),
+        on_chosen=_say_chosen,
         on_contexts=HarvestProgress(signals, what="saliency", unit="context"),
     )
     job.folder.settle()
@@ -80,9 +82,25 @@ def _write(job: FactorsJob, codes: CollectedCodes, signals: StopSignals, began: 
     print(
         f"Pages of {manifest['title']}: {manifest['num_latents']:,} factors ({manifest['dead']:,} silent) on "
         f"{manifest['rows']:,} tokens at {len(job.units.layers)} layers\n"
+        f"  saliency     {_saliency_words(manifest['factors']['saliency'])}\n"
         f"  page         {job.folder.out / 'index.html'} (open it in a browser; {written.size / 1e6:.0f} MB of data)\n"
         f"  next         {places.serving}"
     )
+
+
+def _say_chosen(measured: int, shown: int, seconds: float | int) -> None:
+    what = f"all {shown:,} contexts" if measured == shown else f"{measured:,} of {shown:,} contexts, the strongest first"
+    say(f"Saliency of {what}: about {in_minutes(seconds)}.")
+
+
+def _saliency_words(share: SaliencyShare) -> str:
+    """How many contexts have it, and how the others get it."""
+    if share["method"] is None:
+        return "not measured (pages.saliency=leave_one_out)"
+    words = f"of {share['measured']:,} of the {share['shown']:,} contexts shown"
+    if share["measured"] == share["shown"]:
+        return words
+    return f"{words}, the strongest; of more: a larger pages.saliency_minutes or pages.saliency_contexts, or serve=true"
 
 
 def _layers(job: FactorsJob) -> list[Layer]:

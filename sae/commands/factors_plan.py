@@ -1,7 +1,7 @@
 """What the fit of a dictionary and its pages will take, before it is done: measured on a piece of the text, and multiplied."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -18,10 +18,12 @@ from sae.commands.factors_settings import FactorsConfig
 from sae.commands.origin import Origin
 from sae.commands.summary import in_minutes, mixing_words, model_words, place_words
 from sae.factors.dictionary_fit import DictionaryFit
+from sae.factors.saliency.work import Rates, expected_work
 from sae.functional.geometry import unit_rows_
 
 __all__ = ["FactorsOutlook", "make_fit", "outlook", "summary"]
 
+KNOWN_NEAR = 2  # times as many rows are coded in a time, where codes of rows like them are known
 STEPS = 2  # of a fit that is thrown away: the first of a kind is slow, the second is timed
 
 
@@ -37,7 +39,7 @@ class FactorsOutlook:
         fit_seconds: codes of the fit, and its steps.
         evaluation_seconds: codes of held-out rows.
         pages_seconds: codes of the text that pages are made from.
-        saliency_seconds: running the model for the saliency of contexts, at most.
+        saliency_seconds: of contexts, no more than the settings allow.
     """
 
     memory_bytes: int
@@ -47,7 +49,7 @@ class FactorsOutlook:
     fit_seconds: float
     evaluation_seconds: float
     pages_seconds: float
-    saliency_seconds: float
+    saliency_seconds: float | int
 
     @property
     def seconds(self) -> float:
@@ -121,7 +123,7 @@ def outlook(config: FactorsConfig, origin: Origin, text: Text, *, cached: bool) 
     page_rows = config.pages.tokens * layers
     page_bytes = pages_bytes(config.pages, d_sae=node.d_sae, layers=layers, activations=active * page_rows)
     held_out = min(config.origin.evaluation.rows, origin.rows_of(text.held_out))
-    passes = config.pages.saliency_settings(config.origin.seed).model_passes(config.pages.window)
+    saliency = _saliency_seconds(config, origin, text, harvest_rate=harvest_rate, coding_rate=rate)
     return FactorsOutlook(
         memory_bytes=round(weights + fit_bytes + placement.chunk_bytes + config.pages.memory_gb * 1e9),
         placement=placement,
@@ -130,8 +132,35 @@ def outlook(config: FactorsConfig, origin: Origin, text: Text, *, cached: bool) 
         fit_seconds=node.tokens / rate,
         evaluation_seconds=2 * held_out / rate,  # all layers together, then each by itself
         pages_seconds=page_rows / rate,
-        saliency_seconds=passes * text.held_out.context_length * layers / harvest_rate,
+        saliency_seconds=saliency,
     )
+
+
+def _saliency_seconds(
+    config: FactorsConfig, origin: Origin, text: Text, *, harvest_rate: float, coding_rate: float
+) -> float | int:
+    """From the rows that the model gives and the fit takes a second."""
+    node, layers, length = config.pages, len(origin.inputs), text.held_out.context_length
+    settings, causal = node.saliency_settings(config.origin.seed), origin.model.has_lm_head
+    if not settings.measures_any:
+        return 0.0
+    work = expected_work(
+        settings,
+        contexts=config.factors.d_sae * layers * node.top,
+        tokens=node.tokens,
+        layers=layers,
+        context_length=length,
+        window=node.window,
+        causal=causal,
+    )
+    block = length * layers / harvest_rate
+    rates = Rates(
+        copies=block * (min(1.0, 1.5 * (node.window + 1) / length) if causal else 1.0),
+        rows=1 / (KNOWN_NEAR * coding_rate),
+        gradients=3 * settings.steps * block,  # a backward pass counts as two
+        lime=settings.copies * block,
+    )
+    return min(60 * settings.minutes, rates.seconds(replace(work, lime=0))) + rates.lime * work.lime
 
 
 def _first_dictionary(config: FactorsConfig, origin: Origin, text: Text, rows: Tensor) -> DictionaryFit:
@@ -191,7 +220,7 @@ def summary(config: FactorsConfig, origin: Origin, text: Text, found: FactorsOut
             f"about {in_minutes(found.seconds)}: {in_minutes(found.harvest_seconds)} for activations, "
             f"{in_minutes(found.fit_seconds)} for the fit, {in_minutes(found.evaluation_seconds)} for the evaluation, "
             f"{in_minutes(found.pages_seconds)} for the pages' codes, "
-            f"at most {in_minutes(found.saliency_seconds)} for saliency",
+            f"about {in_minutes(found.saliency_seconds)} for saliency",
         ),
     ]
     return "\n".join(f"  {label:<12} {value}" for label, value in lines)

@@ -27,6 +27,7 @@ __all__ = [
     "PathToken",
     "Saliency",
     "SaliencyRequest",
+    "SaliencyShare",
     "SenseGroup",
     "WordOccurrence",
     "WordPage",
@@ -57,6 +58,14 @@ class Agreement(TypedDict):
     same_top: float | None  # share of contexts whose most salient token, apart from the one that fires, is the same
 
 
+class SaliencyShare(TypedDict):
+    """How many of the contexts that pages show have saliency by the way that they are measured by."""
+
+    method: SaliencyMethod | None  # None: none was asked for
+    measured: int  # contexts
+    shown: int  # contexts, on all pages
+
+
 class FactorsInfo(TypedDict):
     """What a dashboard of factors says beside what one of latents says."""
 
@@ -68,6 +77,7 @@ class FactorsInfo(TypedDict):
     words: list[str]  # titles of the files words/N
     paths: list[str]  # titles of the files paths/N
     method: str  # sparse coding, or the architecture of the SAE
+    saliency: SaliencyShare
     agreement: list[Agreement]  # of the ways to measure saliency, over the contexts on which several were used
 
 

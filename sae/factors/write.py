@@ -12,15 +12,17 @@ from torch import Tensor
 
 from sae.architectures.base import SparseAutoencoder
 from sae.dashboards.collect.codes import CollectedCodes
-from sae.dashboards.factor_schema import Agreement, FactorManifest, FactorsInfo
+from sae.dashboards.factor_schema import Agreement, FactorManifest, FactorsInfo, SaliencyShare
 from sae.dashboards.pages.folder import Pages, new_pages
 from sae.factors.layers import Layer
 from sae.factors.levels import LEVEL_RULE
 from sae.factors.paths import PathReader
 from sae.factors.records import FactorPages
-from sae.factors.saliency.measure import ShownContexts, measure_saliency
+from sae.factors.saliency.measure import measure_saliency
+from sae.factors.saliency.plan import plan_saliency
 from sae.factors.saliency.reader import ActivationReader
 from sae.factors.saliency.settings import SaliencySettings
+from sae.factors.saliency.shown import Contexts, ShownContexts
 from sae.factors.settings import FactorSettings
 from sae.factors.subject import FactorSubject
 from sae.factors.words import word_pages
@@ -81,6 +83,7 @@ def write_factor_dashboard(
     beside: Mapping[str, bytes],
     saliency: SaliencySettings | None = None,
     on_factors: Callable[[int, int], None],
+    on_chosen: Callable[[int, int, float | int], None] = lambda measured, shown, seconds: None,
     on_contexts: Callable[[int, int], None] = lambda done, total: None,
 ) -> FactorsWritten:
     """Write everything that the browser reads; old pages stay until it is all there.
@@ -102,6 +105,7 @@ def write_factor_dashboard(
         beside: names and contents of the files at the top of the folder: the app and the run's pages.
         saliency: how much of it is measured, and how; None: none.
         on_factors: told (factors done, factors in all).
+        on_chosen: told (contexts whose saliency will be measured, contexts shown, seconds that it takes), before it is.
         on_contexts: told (contexts whose saliency is measured, contexts in all).
 
     Raises:
@@ -115,7 +119,7 @@ def write_factor_dashboard(
         codes, sae, layers=layers, settings=settings, unembedding=unembedding, text_of=text_of, texts_of=texts_of
     )
     with new_pages(folder, beside=beside) as pages:
-        shown = ShownContexts(saliency or SaliencySettings(method="none"))
+        shown = ShownContexts()
         for number, shard in enumerate(factors.factor_shards()):
             on_factors(shard["first"], sae.d_sae)
             shown.add(shard)
@@ -125,17 +129,9 @@ def write_factor_dashboard(
             pages.put(f"index/{number}", shard)
         for number, shard in enumerate(factors.search_shards()):
             pages.put(f"search/{number}", shard)
-        agreement: list[Agreement] = []
-        if subject is not None and saliency is not None:
-            agreement = measure_saliency(
-                pages,
-                shown,
-                reader=ActivationReader(subject, batch_tokens=saliency.batch_tokens),
-                block=codes.block,
-                settings=saliency,
-                factors_size=settings.pages.latents_size,
-                on_contexts=on_contexts,
-            )
+        share, agreement = _write_saliency(
+            pages, shown.strongest_first, subject, codes, saliency, settings, on_chosen=on_chosen, on_contexts=on_contexts
+        )
         info = FactorsInfo(
             layers=factors.layer_infos,
             importance_top=settings.importance_top,
@@ -145,11 +141,44 @@ def write_factor_dashboard(
             words=_write_words(pages, codes, factors, words, settings, text_of, texts_of, read_as),
             paths=_write_paths(pages, subject, texts, settings, texts_of),
             method=about.method,
+            saliency=share,
             agreement=agreement,
         )
         manifest = _manifest(about, codes, factors, settings, info)
         pages.put("manifest", manifest)
     return FactorsWritten(manifest=manifest, size=pages.size)
+
+
+def _write_saliency(
+    pages: Pages,
+    shown: Contexts,
+    subject: FactorSubject | None,
+    codes: CollectedCodes,
+    saliency: SaliencySettings | None,
+    settings: FactorSettings,
+    *,
+    on_chosen: Callable[[int, int, float | int], None],
+    on_contexts: Callable[[int, int], None],
+) -> tuple[SaliencyShare, list[Agreement]]:
+    """Measure it and write it into the pages of factors; gives how much there is, and how far its ways agree."""
+    method = None if saliency is None or saliency.method == "none" else saliency.method
+    if subject is None or saliency is None or len(shown) == 0:
+        return SaliencyShare(method=method, measured=0, shown=len(shown)), []
+    reader = ActivationReader(subject, batch_tokens=saliency.batch_tokens)
+    plan = plan_saliency(
+        reader, shown, saliency, block=codes.block, window=(settings.pages.window_before, settings.pages.window_after)
+    )
+    on_chosen(plan.contexts, len(shown), plan.seconds)
+    agreement = measure_saliency(
+        pages,
+        plan.chosen,
+        reader=reader,
+        block=codes.block,
+        settings=saliency,
+        factors_size=settings.pages.latents_size,
+        on_contexts=on_contexts,
+    )
+    return SaliencyShare(method=method, measured=plan.contexts, shown=len(shown)), agreement
 
 
 def _write_words(

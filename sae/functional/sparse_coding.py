@@ -176,7 +176,7 @@ def _padded(acts: SparseActs) -> Entries:
     """The entries of each row side by side; what is missing is atom 0 without activation."""
     row = acts.pattern.rows.long()
     place = torch.arange(len(row), device=row.device) - acts.offsets[row]
-    width = max(1, int(acts.offsets.diff().max()))
+    width = int(functional.pad(acts.offsets.diff(), (0, 1), value=1).max())
     indices = row.new_zeros(acts.pattern.num_rows, width)
     values = acts.values.new_zeros(acts.pattern.num_rows, width)
     return Entries(

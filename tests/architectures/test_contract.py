@@ -111,6 +111,17 @@ def test_type_is_kept_and_near_float64(case, dtype):
 
 
 @every_architecture
+def test_rows_near_others_have_the_same_activations_whatever_the_others_are(case):
+    sae = build(case)
+    x = rows_for(sae)
+    of = (torch.arange(ROWS) * 5) % 3
+    found = sae.encode_sparse_near(x, sae.encode_sparse(rows_for(sae, 3, phase=0.4)).map(torch.detach), of)
+    torch.testing.assert_close(found.to_dense(), sae.encode_sparse(x).to_dense(), rtol=0, atol=1e-2)
+    assert not found.values.requires_grad
+    assert len(sae.encode_sparse_near(x[:0], found, of[:0]).values) == 0
+
+
+@every_architecture
 def test_rows_do_not_see_each_other(case):
     """Split, permuted or alone: a row's numbers are its own, also where training selects over the batch."""
     sae = build(case)

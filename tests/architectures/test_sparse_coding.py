@@ -86,6 +86,24 @@ def test_twins_among_the_atoms_have_a_finite_gradient():
     assert bool(gradient.isfinite().all())
 
 
+def test_codes_of_rows_near_others_begin_at_those(monkeypatch):
+    """Within the tolerance those of the rows alone, in units of unequal atoms; from a row's own code little is left to do."""
+    sae, x = dictionary(tolerance=1e-6)
+    codes = sae.encode_sparse(x).map(torch.detach)
+    asked = []
+
+    def noted(*given, **named):
+        asked.append(sparse_code(*given, **named))
+        return asked[-1]
+
+    monkeypatch.setattr("sae.architectures.sparse_coding.sparse_code", noted)
+    near = sae.encode_sparse_near(x + 0.01, codes, torch.arange(50))
+    torch.testing.assert_close(near.to_dense(), sae.encode_sparse(x + 0.01).to_dense().detach(), rtol=0, atol=2e-2)
+    sae.encode_sparse_near(x, codes, torch.arange(50))
+    near_rounds, cold_rounds, own_rounds = (int(one.iterations.sum()) for one in asked)
+    assert own_rounds < near_rounds < cold_rounds
+
+
 def test_no_rows_and_rows_without_code():
     built, rows = dictionary(l1_coefficient=1e4)
     assert built(rows[:0]).recon.shape == (0, 24)

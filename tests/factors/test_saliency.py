@@ -12,7 +12,8 @@ from sae.errors import UserError
 from sae.factors.saliency import lime as lime_module
 from sae.factors.saliency import methods
 from sae.factors.saliency.agreement import mean_or_none, rank_correlation, same_top
-from sae.factors.saliency.cheap import integrated_gradients, leave_one_out
+from sae.factors.saliency.gradients import integrated_gradients
+from sae.factors.saliency.leave_one_out import leave_one_out
 from sae.factors.saliency.lime import kept_tokens, lime, ridge, weights_of_tokens
 from sae.factors.saliency.methods import seconds_per_context
 from sae.factors.saliency.reader import ActivationReader
@@ -36,32 +37,6 @@ def targets_in(subject, places, blocks=None):
 
 
 PLACES = [(0, 3, 1, 2), (1, 2, 2, 5), (2, 4, 2, 0), (5, 3, 0, 7), (6, 1, 1, 4)]
-
-
-@pytest.mark.parametrize(("family", "units"), [("llama", False), ("bert", False), ("bert", True)])
-def test_leaving_a_token_out_equals_its_twin_whatever_is_read_together(family, units):
-    subject = subject_of(family, offset=5.0, units=units)
-    targets = targets_in(subject, PLACES)
-    whole = leave_one_out(ActivationReader(subject), targets)
-    parts = leave_one_out(ActivationReader(subject, batch_tokens=1), targets)
-    mask = mask_token(subject.model)
-    for target, found, alone in zip(targets, whole, parts, strict=True):
-        place = (target.position, target.layer, target.factor)
-        expected = twin.left_out(subject, target.ids.tolist(), target.maskable.tolist(), *place, mask)
-        assert found == pytest.approx(expected, abs=1e-9)
-        assert alone == pytest.approx(expected, abs=1e-9)
-        assert len(target) == (target.position + 1 if family == "llama" else int(target.ids.ne(0).sum()))
-    assert any(abs(found).max() > 1e-3 for found in whole)
-
-
-def test_only_shown_tokens_are_left_out():
-    subject = subject_of("bert", offset=5.0)
-    (target,) = targets_in(subject, PLACES[:1])
-    (whole,), (some,) = (
-        leave_one_out(ActivationReader(subject), [replace(target, shown=shown)]) for shown in ((0, 99), (3, 5))
-    )
-    assert np.flatnonzero(some).tolist() == [3, 4][: len(np.flatnonzero(some))]
-    assert some[3:5] == pytest.approx(whole[3:5])
 
 
 @pytest.mark.parametrize("family", ["llama", "bert", "gpt2"])
@@ -259,14 +234,3 @@ def test_an_estimate_is_the_time_of_a_few_contexts_multiplied(monkeypatch):
 def test_settings_out_of_range_are_refused(settings, words):
     with pytest.raises(UserError, match=words):
         SaliencySettings(**settings)
-
-
-def test_passes_that_saliency_takes_are_counted_before_it_begins():
-    alone = SaliencySettings(method="leave_one_out", contexts=10, compared=0)
-    assert alone.model_passes(window=2) == 10 * 5  # each of five tokens is replaced
-    gradients = SaliencySettings(method="integrated_gradients", contexts=10, compared=0, steps=4)
-    assert gradients.model_passes(window=2) == 10 * 4 * 3  # a backward pass counts as two
-    compared = SaliencySettings(method="leave_one_out", contexts=10, compared=3, steps=4)
-    assert compared.model_passes(window=2) == 10 * 5 + 3 * 12
-    named = SaliencySettings(method="none", lime_factors=(1, 2), lime_contexts=3, copies=100, steps=4)
-    assert named.model_passes(window=2) == 6 * (100 + 5 + 12)

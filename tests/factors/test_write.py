@@ -17,7 +17,7 @@ from sae.factors.levels import LEVEL_RULE
 from sae.factors.live import FactorAnswers
 from sae.factors.paths import PathReader
 from sae.factors.saliency.agreement import mean_or_none, rank_correlation, same_top
-from sae.factors.saliency.cheap import leave_one_out
+from sae.factors.saliency.leave_one_out import leave_one_out
 from sae.factors.saliency.reader import ActivationReader
 from sae.factors.saliency.settings import SaliencySettings
 from sae.factors.saliency.targets import target_of
@@ -49,6 +49,26 @@ def hostile_text(ids):
     return [hostile(token) for token in ids]
 
 
+def write(folder, subject, codes, saliency, told, **changes):
+    settings = {
+        "layers": [Layer(name=name, number=number) for name, number in zip(LAYERS, (None, 0, 2), strict=True)],
+        "about": ABOUT,
+        "settings": SETTINGS,
+        "unembedding": None,
+        "text_of": hostile,
+        "texts_of": hostile_text,
+        "read_as": str,
+        "words": [],
+        "texts": [],
+        "beside": {"index.html": b"<!doctype html>"},
+        "on_factors": lambda done, total: None,
+        "on_contexts": lambda done, total: told.append((done, total)),
+    }
+    return write_factor_dashboard(
+        folder, codes=codes, sae=subject.sae, subject=subject, saliency=saliency, **{**settings, **changes}
+    )
+
+
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
     folder = tmp_path_factory.mktemp("factors")
@@ -64,27 +84,18 @@ def built(tmp_path_factory):
         chunk_blocks=3,
         effects=None,
     )
-    told = []
-    written = write_factor_dashboard(
+    told, chosen = [], []
+    written = write(
         folder,
-        codes=codes,
-        sae=subject.sae,
-        layers=[Layer(name=name, number=number) for name, number in zip(LAYERS, (None, 0, 2), strict=True)],
-        about=ABOUT,
-        settings=SETTINGS,
-        unembedding=None,
-        text_of=hostile,
-        texts_of=hostile_text,
-        read_as=str,
+        subject,
+        codes,
+        SALIENCY,
+        told,
         words=[f"t{WORD}", "nowhere"],
         texts=[TEXT],
-        subject=subject,
-        beside={"index.html": b"<!doctype html>"},
-        saliency=SALIENCY,
-        on_factors=lambda done, total: None,
-        on_contexts=lambda done, total: told.append((done, total)),
+        on_chosen=lambda *numbers: chosen.append(numbers),
     )
-    return folder, subject, blocks, codes, written, told
+    return folder, subject, blocks, codes, written, told, chosen
 
 
 def answers_of(subject, collected, limits=LIMITS):
@@ -107,8 +118,17 @@ def read(folder, key):
     return payload
 
 
+def records_in(folder):
+    return [record for number in range(4) for record in read(folder, f"factors/{number}")["factors"]]
+
+
+def shown_in(folder):
+    """Contexts on all pages."""
+    return sum(len(page["contexts"]) for record in records_in(folder) for page in record["layers"])
+
+
 def test_every_file_that_the_manifest_names_is_there(built):
-    folder, _, blocks, codes, written, told = built
+    folder, _, blocks, codes, written, told, chosen = built
     manifest = Dashboard(folder).manifest
     info = manifest["factors"]
     assert manifest == json.loads(json.dumps(written.manifest))
@@ -120,9 +140,10 @@ def test_every_file_that_the_manifest_names_is_there(built):
     assert (manifest["blocks"], manifest["window"], manifest["run_page"]) == (len(blocks), [3, 2], None)
     assert sum(layer["l0"] * layer["rows"] for layer in info["layers"]) == pytest.approx(codes.num_entries)
     assert (info["importance_top"], info["contexts"], info["size"], info["level_rule"]) == (5, 3, 4, LEVEL_RULE)
+    assert info["saliency"] == {"method": "leave_one_out", "measured": 9, "shown": shown_in(folder)}
+    assert chosen == [(9, shown_in(folder), pytest.approx(chosen[0][2]))]
     assert (info["words"], len(info["paths"])) == ([f"t{WORD}", "nowhere"], 1)
-    shards = [read(folder, f"factors/{number}") for number in range(4)]
-    records = [record for shard in shards for record in shard["factors"]]
+    records = records_in(folder)
     assert [record["factor"] for record in records] == list(range(LATENTS))
     assert manifest["dead"] == sum(record["fired"] == 0 for record in records)
     for kind in ("index/0", "search/0", "words/0", "words/1", "paths/0"):
@@ -138,21 +159,72 @@ def test_every_file_that_the_manifest_names_is_there(built):
 def test_saliency_stands_at_the_strongest_contexts(built):
     folder, subject, blocks, *_ = built
     by_rank, lime, reader = {}, 0, ActivationReader(subject)
-    for number in range(4):
-        for record in read(folder, f"factors/{number}")["factors"]:
-            for layer, page in enumerate(record["layers"]):
-                for rank, context in enumerate(page["contexts"]):
-                    methods = [one["method"] for one in context["saliency"]]
-                    assert methods in ([], ["leave_one_out"], ["leave_one_out", "integrated_gradients"], [*CHEAP, "lime"])
-                    lime += "lime" in methods
-                    by_rank.setdefault((rank, layer != record["peak_layer"]), []).append(bool(methods))
-                    for one in context["saliency"]:
-                        assert len(one["weights"]) == len(context["tokens"])
-                    if methods:
-                        check_weights(context, record["factor"], layer, reader, blocks)
+    for record in records_in(folder):
+        for layer, page in enumerate(record["layers"]):
+            for rank, context in enumerate(page["contexts"]):
+                methods = [one["method"] for one in context["saliency"]]
+                assert methods in ([], ["leave_one_out"], ["leave_one_out", "integrated_gradients"], [*CHEAP, "lime"])
+                lime += "lime" in methods
+                by_rank.setdefault((rank, layer != record["peak_layer"]), []).append(bool(methods))
+                for one in context["saliency"]:
+                    assert len(one["weights"]) == len(context["tokens"])
+                if methods:
+                    check_weights(context, record["factor"], layer, reader, blocks)
     assert lime == 2
     assert sum(by_rank[0, False]) == 9
     assert not any(by_rank[1, True])
+
+
+@pytest.mark.parametrize("batch_tokens", [4096, 6])
+def test_by_default_every_context_has_it(built, tmp_path, batch_tokens):
+    _, subject, blocks, codes, *_ = built
+    told = []
+    info = write(tmp_path, subject, codes, SaliencySettings(compared=0, batch_tokens=batch_tokens), told).manifest["factors"]
+    total = shown_in(tmp_path)
+    assert info["saliency"] == {"method": "leave_one_out", "measured": total, "shown": total}
+    reader = ActivationReader(subject)
+    for record in records_in(tmp_path):
+        for layer, page in enumerate(record["layers"]):
+            for context in page["contexts"]:
+                assert [one["method"] for one in context["saliency"]] == ["leave_one_out"]
+                check_weights(context, record["factor"], layer, reader, blocks)
+    assert [done for done, _ in told] == sorted(done for done, _ in told)
+    assert len({done for done, _ in told}) == 1 + len(blocks) - 1  # none, then after each block that has tokens
+    assert (len(told) > 2 * len(blocks)) == (batch_tokens == 6)  # a stop is heeded after each pass
+
+
+def test_without_time_pages_come_without(built, tmp_path):
+    _, subject, _, codes, *_ = built
+    info = write(tmp_path, subject, codes, SaliencySettings(compared=0, minutes=1e-9), []).manifest["factors"]
+    assert info["saliency"] == {"method": "leave_one_out", "measured": 0, "shown": shown_in(tmp_path)}
+    assert not any(one["saliency"] for record in records_in(tmp_path) for page in record["layers"] for one in page["contexts"])
+    info = write(tmp_path, subject, codes, None, []).manifest["factors"]
+    assert info["saliency"] == {"method": None, "measured": 0, "shown": shown_in(tmp_path)}
+
+
+def test_a_stop_leaves_no_pages_and_the_next_run_makes_the_same(built, tmp_path):
+    _, subject, _, codes, *_ = built
+    settings = SaliencySettings(compared=0, batch_tokens=6)
+    write(tmp_path / "whole", subject, codes, settings, [])
+
+    class Stop(Exception):
+        pass
+
+    class Stopping(list):
+        def append(self, told):
+            super().append(told)
+            if len(self) == 5:
+                raise Stop
+
+    with pytest.raises(Stop):
+        write(tmp_path / "again", subject, codes, settings, Stopping())
+    assert not (tmp_path / "again" / "data").exists()
+    write(tmp_path / "again", subject, codes, settings, [])
+    whole, again = (
+        {path.relative_to(tmp_path / name).as_posix(): path.read_bytes() for path in (tmp_path / name / "data").rglob("*.js")}
+        for name in ("whole", "again")
+    )
+    assert whole == again
 
 
 CHEAP = ["leave_one_out", "integrated_gradients"]
@@ -170,15 +242,14 @@ def check_weights(context, factor, layer, reader, blocks):
 
 
 def test_ways_are_compared_where_several_were_used(built):
-    folder, _, blocks, _, written, _ = built
+    folder, _, blocks, _, written, *_ = built
     agreement = written.manifest["factors"]["agreement"]
     pairs = {(one["first"], one["second"]): one for one in agreement}
     assert set(pairs) == {tuple(CHEAP), ("leave_one_out", "lime"), ("integrated_gradients", "lime")}
     assert pairs["leave_one_out", "lime"]["contexts"] == 2
     shown = {
         (rank, layer != record["peak_layer"], record["factor"], layer): context
-        for number in range(4)
-        for record in read(folder, f"factors/{number}")["factors"]
+        for record in records_in(folder)
         for layer, page in enumerate(record["layers"])
         for rank, context in enumerate(page["contexts"])
     }

@@ -1,93 +1,34 @@
-"""Saliency of the contexts that pages show: which are measured, by which ways, and how far the ways agree."""
+"""Saliency of the contexts that pages show, measured and written into the pages, and how far the ways to measure it agree."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from itertools import combinations
 from typing import final
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
-from sae.dashboards.factor_schema import Agreement, Context, FactorRecord, FactorShard, Saliency, SaliencyMethod
+from sae.dashboards.factor_schema import Agreement, FactorShard, Saliency, SaliencyMethod
 from sae.dashboards.latents.rounding import rounded
+from sae.dashboards.latents.segments import starts
 from sae.dashboards.pages.folder import Pages
 from sae.factors.saliency.agreement import mean_or_none, rank_correlation, same_top
-from sae.factors.saliency.cheap import left_out
+from sae.factors.saliency.leave_one_out import leave_one_out, left_out
 from sae.factors.saliency.methods import measured
 from sae.factors.saliency.reader import ActivationReader
 from sae.factors.saliency.settings import SaliencySettings
+from sae.factors.saliency.shown import METHODS, Chosen
 from sae.factors.saliency.targets import Target, target_of
 from sae.tokens.blocks import TokenBlocks
 
-__all__ = ["ShownContexts", "measure_saliency", "saliency_of"]
-
-CHEAP: tuple[SaliencyMethod, SaliencyMethod] = ("leave_one_out", "integrated_gradients")
-METHODS: tuple[SaliencyMethod, ...] = (*CHEAP, "lime")
-AT_ONCE = 8  # contexts between two reports of progress, at which a stop is heeded: some seconds
+__all__ = ["measure_saliency", "saliency_of"]
 
 Weights = Float[np.ndarray, " positions"]
-
-
-@final
-@dataclass(frozen=True, order=True)
-class _Place:
-    """A context that pages show, by the order in which contexts are measured.
-
-    Round by round: the strongest of every factor at the layer of its largest importance, then at its other layers, then the
-    second strongest, and so on.
-    """
-
-    rank: int
-    off_peak: bool
-    factor: int
-    layer: int
-
-
-@final
-class ShownContexts:
-    """The contexts that are measured first, gathered while pages are made.
-
-    Args:
-        settings: how many, and which factors by LIME.
-    """
-
-    def __init__(self, settings: SaliencySettings) -> None:
-        self._settings = settings
-        self._places: list[_Place] = []
-        self._lime: list[_Place] = []
-
-    def add(self, shard: FactorShard) -> None:
-        """Take in the pages of some factors."""
-        for record in shard["factors"]:
-            own = [
-                _Place(rank, layer != record["peak_layer"], record["factor"], layer)
-                for layer, page in enumerate(record["layers"])
-                for rank in range(len(page["contexts"]))
-            ]
-            self._places += own
-            if record["factor"] in self._settings.lime_factors:
-                self._lime += sorted(place for place in own if not place.off_peak)[: self._settings.lime_contexts]
-        if len(self._places) > 4 * self._settings.contexts:
-            self._places = sorted(self._places)[: self._settings.contexts]
-
-    def methods(self) -> dict[_Place, list[SaliencyMethod]]:
-        """The ways by which each chosen context is measured, in order of the factors."""
-        settings = self._settings
-        chosen: dict[_Place, set[SaliencyMethod]] = {}
-        if settings.method != "none":
-            for number, place in enumerate(sorted(self._places)[: settings.contexts]):
-                chosen[place] = {settings.method, *(CHEAP if number < settings.compared else ())}
-        for place in self._lime:
-            chosen[place] = {*CHEAP, "lime"}
-        return {
-            place: [method for method in METHODS if method in chosen[place]]
-            for place in sorted(chosen, key=lambda place: (place.factor, place.layer, place.rank))
-        }
+Compared = dict[tuple[SaliencyMethod, SaliencyMethod], list[tuple[float | None, bool | None]]]
 
 
 def measure_saliency(
     pages: Pages,
-    shown: ShownContexts,
+    chosen: Chosen,
     *,
     reader: ActivationReader,
     block: Callable[[int], TokenBlocks],
@@ -97,58 +38,99 @@ def measure_saliency(
 ) -> list[Agreement]:
     """Measure, write it into the pages, and compare the ways where a context was measured by several.
 
+    Leaving tokens out goes block by block, since the contexts of a block share the work; what it gave is held in memory, four
+    bytes for each token that is shown, until all blocks are done. The other ways go context by context.
+
     Args:
         pages: files that are being written, those of all factors among them.
-        shown: contexts.
+        chosen: contexts.
         reader: of activations.
         block: a block of the text by its number.
         settings: how.
         factors_size: factors in a file.
-        on_contexts: told (contexts done, contexts in all); a context counts once for each way.
+        on_contexts: told (contexts done, contexts in all), some seconds at most apart; a context counts once for each way.
     """
-    methods = shown.methods()
-    total, done = sum(map(len, methods.values())), 0
-    compared: dict[tuple[SaliencyMethod, SaliencyMethod], list[tuple[float | None, bool | None]]] = {}
-    for number in sorted({place.factor // factors_size for place in methods}):
+    progress = _Progress(on_contexts, chosen.measurements)
+    falls = _Falls(chosen, reader, block, progress)
+    compared: Compared = {}
+    file = chosen.contexts.factor // factors_size
+    for number in np.unique(file).tolist():
         shard: FactorShard = pages.get(f"factors/{number}")
-        places = [place for place in methods if place.factor // factors_size == number]
         records = {record["factor"]: record for record in shard["factors"]}
-        contexts = [_context(records[place.factor], place) for place in places]
-        targets = [_target(reader, block, context, place) for context, place in zip(contexts, places, strict=True)]
-        found: list[dict[SaliencyMethod, Weights]] = [{} for _ in places]
-        for method in METHODS:
-            mine = [i for i, place in enumerate(places) if method in methods[place]]
-            size = 1 if method == "lime" else AT_ONCE
-            for start in range(0, len(mine), size):
-                on_contexts(done, total)
-                part = mine[start : start + size]
-                for i, weights in zip(part, measured(reader, [targets[i] for i in part], method, settings), strict=True):
-                    found[i][method] = weights
-                done += len(part)
-        for context, target, own in zip(contexts, targets, found, strict=True):
-            context["saliency"] = [
-                saliency_of(method, weights, context["start"], len(context["tokens"])) for method, weights in own.items()
-            ]
-            for first, second in combinations(own, 2):
-                compared.setdefault((first, second), []).append(_comparison(own[first], own[second], target))
+        for i in np.flatnonzero(file == number).tolist():
+            place = chosen.contexts
+            context = records[int(place.factor[i])]["layers"][int(place.layer[i])]["contexts"][int(place.rank[i])]
+            ways: list[SaliencyMethod] = [method for method in METHODS if chosen.by[method][i]]
+            found: dict[SaliencyMethod, Weights] = {}
+            method: SaliencyMethod
+            for method in ways:
+                if method == "leave_one_out":
+                    found[method] = falls.of(i)
+                    continue
+                target = _target(chosen, i, reader, block)
+                (weights,) = measured(reader, [target], method, settings)
+                found[method] = _shown_weights(weights, context["start"], len(context["tokens"]))
+                progress.add(1)
+            context["saliency"] = [_saliency(method, weights) for method, weights in found.items()]
+            if len(ways) > 1:
+                _compare(compared, found, _target(chosen, i, reader, block))
         pages.put(f"factors/{number}", shard)
-    on_contexts(total, total)
+    progress.end()
     return [_agreement(pair, found) for pair, found in sorted(compared.items())]
 
 
-def _context(record: FactorRecord, place: _Place) -> Context:
-    return record["layers"][place.layer]["contexts"][place.rank]
+@final
+class _Progress:
+    """Contexts done, told as they are."""
+
+    def __init__(self, on_contexts: Callable[[int, int], None], total: int) -> None:
+        self._told, self._total, self._done = on_contexts, total, 0
+        self.again()
+
+    def again(self) -> None:
+        """Tell the same: something else was done, and a stop may have been asked for."""
+        self._told(self._done, self._total)
+
+    def add(self, contexts: int) -> None:
+        """So many more are done."""
+        self._done += contexts
+        if self._done < self._total:
+            self.again()
+
+    def end(self) -> None:
+        """All are done and written."""
+        self._told(self._total, self._total)
 
 
-def _target(reader: ActivationReader, block: Callable[[int], TokenBlocks], context: Context, place: _Place) -> Target:
-    start = context["start"]
+@final
+class _Falls:
+    """What leaving out the shown tokens gives, of all contexts that are measured so."""
+
+    def __init__(
+        self, chosen: Chosen, reader: ActivationReader, block: Callable[[int], TokenBlocks], progress: _Progress
+    ) -> None:
+        place, mine = chosen.contexts, np.flatnonzero(chosen.by["leave_one_out"])
+        self._bounds: Int[np.ndarray, " bounds"] = starts(np.where(chosen.by["leave_one_out"], place.tokens, 0))
+        self._values: Float[np.ndarray, " tokens"] = np.zeros(self._bounds[-1], dtype=np.float32)
+        mine = mine[np.argsort(place.block[mine], kind="stable")]
+        for own in np.split(mine, np.flatnonzero(np.diff(place.block[mine])) + 1) if len(mine) else []:
+            read = block(int(place.block[own[0]]))
+            targets = [_target(chosen, i, reader, lambda _, read=read: read) for i in own.tolist()]
+            for i, falls in zip(own.tolist(), leave_one_out(reader, targets, on_copies=progress.again), strict=True):
+                self.of(i)[:] = _shown_weights(falls, int(place.start[i]), int(place.tokens[i]))
+            progress.add(len(own))
+
+    def of(self, context: int) -> Float[np.ndarray, " tokens"]:
+        """Those of the tokens that a context shows."""
+        return self._values[self._bounds[context] : self._bounds[context + 1]]
+
+
+def _target(chosen: Chosen, number: int, reader: ActivationReader, block: Callable[[int], TokenBlocks]) -> Target:
+    factor, layer, own, start, peak, tokens = (
+        int(getattr(chosen.contexts, name)[number]) for name in ("factor", "layer", "block", "start", "peak", "tokens")
+    )
     return target_of(
-        reader.subject.model,
-        block(context["block"]),
-        position=start + context["peak"],
-        layer=place.layer,
-        factor=place.factor,
-        shown=(start, start + len(context["tokens"])),
+        reader.subject.model, block(own), position=start + peak, layer=layer, factor=factor, shown=(start, start + tokens)
     )
 
 
@@ -161,17 +143,28 @@ def saliency_of(method: SaliencyMethod, weights: Weights, start: int, count: int
         start: first position that is shown.
         count: tokens that are shown; those that the model does not see from there have no weight.
     """
+    return _saliency(method, _shown_weights(weights, start, count))
+
+
+def _shown_weights(weights: Weights, start: int, count: int) -> Float[np.ndarray, " tokens"]:
+    """Weights of the tokens that are shown; those that the model does not see from the activation have none."""
     found = np.zeros(count)
     seen = weights[start : start + count]
     found[: len(seen)] = seen
-    return Saliency(method=method, weights=rounded(found).tolist())
+    return found
 
 
-def _comparison(one: Weights, two: Weights, target: Target) -> tuple[float | None, bool | None]:
-    """Of two ways, over the shown tokens that are not special and that the model sees."""
+def _saliency(method: SaliencyMethod, weights: Float[np.ndarray, " tokens"]) -> Saliency:
+    return Saliency(method=method, weights=rounded(weights.astype(np.float64)).tolist())
+
+
+def _compare(compared: Compared, found: dict[SaliencyMethod, Weights], target: Target) -> None:
+    """Of two ways each, over the shown tokens that are not special and that the model sees."""
     places = left_out(target).numpy()
     peak = int(np.flatnonzero(places == target.position)[0])
-    return rank_correlation(one[places], two[places]), same_top(one[places], two[places], peak)
+    for first, second in combinations(found, 2):
+        one, two = (found[method][places - target.shown[0]] for method in (first, second))
+        compared.setdefault((first, second), []).append((rank_correlation(one, two), same_top(one, two, peak)))
 
 
 def _agreement(pair: tuple[SaliencyMethod, SaliencyMethod], found: Sequence[tuple[float | None, bool | None]]) -> Agreement:

@@ -8,7 +8,8 @@ import torch
 from jaxtyping import Float
 
 from sae.dashboards.factor_schema import SaliencyMethod
-from sae.factors.saliency.cheap import integrated_gradients, leave_one_out
+from sae.factors.saliency.gradients import integrated_gradients
+from sae.factors.saliency.leave_one_out import leave_one_out
 from sae.factors.saliency.lime import lime
 from sae.factors.saliency.reader import ActivationReader
 from sae.factors.saliency.settings import SaliencySettings

@@ -1,7 +1,8 @@
 """Activations of a factor on many copies of texts, read in batches, with or without a gradient."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
+from functools import partial
 from typing import final
 
 import torch
@@ -11,9 +12,10 @@ from torch import Tensor
 from sae.factors.saliency.targets import Target, mask_token
 from sae.factors.subject import FactorSubject
 from sae.functional.sparse import SparseActs
+from sae.models.past import Past
 from sae.models.taps import ForwardStopped, as_blocks, tap
 
-__all__ = ["ActivationReader", "batches"]
+__all__ = ["ActivationReader", "activations_of", "batches"]
 
 
 @final
@@ -95,39 +97,81 @@ class ActivationReader:
     ) -> Float[Tensor, " copies"]:
         """Activation of each copy's factor at its position; `embeddings` take the place of those of the tokens."""
         layer, subject = targets[0].layer, self.subject
-        hidden = self._hidden(layer, ids, attention, embeddings)
+        hidden = self._hidden([layer], ids, attention, embeddings)[layer]
         positions = torch.tensor([target.position for target in targets], device=hidden.device)
         rows = subject.in_units(hidden[torch.arange(len(targets), device=hidden.device), positions], layer)
         acts = subject.sae.encode_sparse(rows.to(subject.sae.W_dec))
-        return _of_factors(acts, torch.tensor([target.factor for target in targets], device=acts.indices.device))
+        factors = torch.tensor([target.factor for target in targets], device=acts.indices.device)
+        return activations_of(acts, torch.arange(len(targets), device=factors.device), factors)
+
+    def hidden(
+        self, layers: Collection[int], ids: Int[Tensor, "copies positions"], past: Past | None = None
+    ) -> dict[int, Float[Tensor, "copies positions d_in"]]:
+        """Raw activations at some layers of texts of one length, from one pass of the model.
+
+        Args:
+            layers: that are read.
+            ids: of the texts.
+            past: of a causal model, keys and values of what stands before them; those of `ids` are added.
+        """
+        with torch.no_grad():
+            return self._hidden(layers, ids, torch.ones_like(ids, dtype=torch.bool), past=past)
+
+    def rows_at(
+        self,
+        hidden: Mapping[int, Float[Tensor, "copies positions d_in"]],
+        layer: Int[Tensor, " rows"],
+        copy: Int[Tensor, " rows"],
+        position: Int[Tensor, " rows"],
+    ) -> Float[Tensor, "rows d_in"]:
+        """Rows as the dictionary reads them, each of a layer, a copy and a position."""
+        weight = self.subject.sae.W_dec
+        rows = weight.new_empty(len(layer), self.subject.sae.d_in)
+        for number in layer.unique().tolist():
+            mine = (layer == number).nonzero()[:, 0].to(weight.device)
+            own = hidden[number][copy.to(weight.device)[mine], position.to(weight.device)[mine]]
+            rows[mine] = self.subject.in_units(own, number).to(weight)
+        return rows
 
     def _hidden(
-        self, layer: int, ids: Tensor, attention: Tensor, embeddings: Tensor | None
-    ) -> Float[Tensor, "copies positions d_in"]:
-        model, point = self.subject.model, self.subject.points[layer]
-        seen: list[Tensor] = []
+        self,
+        layers: Collection[int],
+        ids: Int[Tensor, "copies positions"],
+        attention: Bool[Tensor, "copies positions"],
+        embeddings: Float[Tensor, "copies positions d_model"] | None = None,
+        past: Past | None = None,
+    ) -> dict[int, Float[Tensor, "copies positions d_in"]]:
+        """Raw activations at some layers, in one pass that ends at the last of them."""
+        model, seen = self.subject.model, dict[int, Tensor]()
 
-        def stop(hidden: Tensor) -> None:
+        def see(layer: int, hidden: Tensor) -> None:
             value = as_blocks(hidden, *ids.shape)
-            assert value is not None, f"{point.name} is not [blocks, context, width]"
-            seen.append(value)
-            raise ForwardStopped
+            assert value is not None, f"{self.subject.points[layer].name} is not [blocks, context, width]"
+            seen[layer] = value.clone() if len(layers) > 1 else value  # some models go on to add to their tensors in place
+            if len(seen) == len(layers):
+                raise ForwardStopped
 
         with ExitStack() as hooks, model.lock:
             if embeddings is not None:
                 embedding = model.module.get_input_embeddings()
                 hooks.callback(tap(embedding, "output", lambda _: embeddings).remove)
-            hooks.callback(tap(model.module.get_submodule(point.module), point.tensor, stop).remove)
+            for layer in layers:
+                point = self.subject.points[layer]
+                hooks.callback(tap(model.module.get_submodule(point.module), point.tensor, partial(see, layer)).remove)
             with suppress(ForwardStopped):
-                model.run(ids, attention)
-        return seen[0]
+                model.run(ids, attention, past)
+        return seen
 
 
-def _of_factors(acts: SparseActs, factors: Int[Tensor, " rows"]) -> Float[Tensor, " rows"]:
-    """Of each row the activation of one factor."""
-    rows = acts.pattern.rows.long()
-    mine = acts.indices == factors[rows]
-    return acts.values.new_zeros(len(factors)).index_put((rows[mine],), acts.values[mine])
+def activations_of(codes: SparseActs, row: Int[Tensor, " pairs"], factor: Int[Tensor, " pairs"]) -> Float[Tensor, " pairs"]:
+    """Activations of pairs of a row and a factor."""
+    size = codes.pattern.num_latents
+    keys, order = (codes.pattern.rows.long() * size + codes.indices).sort()
+    wanted = row * size + factor
+    place = torch.searchsorted(keys, wanted).clamp(max=len(keys) - 1)
+    if len(keys) == 0:
+        return codes.values.new_zeros(len(wanted))
+    return torch.where(keys[place] == wanted, codes.values[order][place], 0)
 
 
 def batches(targets: Sequence[Target], lengths: Sequence[int], tokens: int) -> Iterator[list[int]]:

@@ -70,6 +70,7 @@ def factor_manifest(numbers: FactorNumbers) -> FactorManifest:
             "words": ["bank", HOSTILE[0]],
             "paths": ["A river bank", f"Hostile {HOSTILE[1]}"],
             "method": "sparse coding",
+            "saliency": {"method": "leave_one_out", "measured": 1200, "shown": 4800},
             "agreement": [
                 {
                     "first": "leave_one_out",

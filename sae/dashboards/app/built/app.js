@@ -1394,7 +1394,7 @@ var dashboard = (() => {
         "Saliency, which tokens make the factor fire, was not measured for this factor. Served pages measure it on request: ",
         h("code", {}, "python scripts/factors.py from=RUN serve=true"),
         ". Pages are made with more of it by ",
-        h("code", {}, "pages.saliency_contexts="),
+        h("code", {}, "pages.saliency_minutes="),
         "."
       );
     }
@@ -2786,9 +2786,15 @@ var dashboard = (() => {
       ...ofText(manifest),
       [term("importance"), `mean of the ${whole(info.importance_top)} strongest activations at a layer`],
       [term("level"), info.level_rule],
-      [term("factor_ultra_low"), `density below ${short(manifest.ultra_low)}`]
+      [term("factor_ultra_low"), `density below ${short(manifest.ultra_low)}`],
+      ["Saliency", saliencyWords(info.saliency)]
     ];
     return [facts, more];
+  }
+  function saliencyWords({ method, measured, shown: shown2 }) {
+    if (!method) return "not measured; pages are made with it by pages.saliency=leave_one_out";
+    const words2 = `by ${DEFINITIONS[method].name.toLowerCase()} of ${whole(measured)} of the ${whole(shown2)} contexts shown`;
+    return measured === shown2 ? words2 : `${words2}, the strongest; of more by a larger pages.saliency_minutes or pages.saliency_contexts, and of any by serve=true`;
   }
   function ofText(manifest) {
     return [["Text", manifest.source], [term("blocks"), `${whole(manifest.blocks)} of ${whole(manifest.context)} tokens`]];

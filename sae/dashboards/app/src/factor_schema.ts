@@ -21,6 +21,12 @@ export interface Agreement {
   same_top: number | null;
 }
 
+export interface SaliencyShare {
+  method: "leave_one_out" | "integrated_gradients" | "lime" | null;
+  measured: number;
+  shown: number;
+}
+
 export interface FactorsInfo {
   layers: LayerInfo[];
   importance_top: number;
@@ -30,6 +36,7 @@ export interface FactorsInfo {
   words: string[];
   paths: string[];
   method: string;
+  saliency: SaliencyShare;
   agreement: Agreement[];
 }
 

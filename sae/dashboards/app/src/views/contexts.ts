@@ -52,7 +52,7 @@ export class ContextsView {
   private unmeasured(): HTMLElement | null {
     if (this.ways.length > 1 || this.record.fired === 0) return null;
     return h("p", { class: "quiet unmeasured" }, "Saliency, which tokens make the factor fire, was not measured for this factor. Served pages measure it on request: ",
-      h("code", {}, "python scripts/factors.py from=RUN serve=true"), ". Pages are made with more of it by ", h("code", {}, "pages.saliency_contexts="), ".");
+      h("code", {}, "python scripts/factors.py from=RUN serve=true"), ". Pages are made with more of it by ", h("code", {}, "pages.saliency_minutes="), ".");
   }
 
   /** The way that is shown: the chosen one, else the one that was used for most of the contexts that are shown. */

@@ -1,9 +1,9 @@
 /** The head of the index: what the dashboard is of. */
 
 import { type Context, factorsInfo } from "../context";
-import { defined, term } from "../definitions";
+import { DEFINITIONS, defined, term } from "../definitions";
 import { type Child, h } from "../dom";
-import type { FactorsInfo } from "../factor_schema";
+import type { FactorsInfo, SaliencyShare } from "../factor_schema";
 import { percent, short, whole } from "../numbers";
 import type { Manifest } from "../schema";
 import { card } from "./cards";
@@ -51,9 +51,16 @@ function ofFactors(manifest: Manifest, info: FactorsInfo): [Fact[], Fact[]] {
   const more: Fact[] = [
     ["Model", manifest.model], [term("method"), info.method], ...ofText(manifest),
     [term("importance"), `mean of the ${whole(info.importance_top)} strongest activations at a layer`], [term("level"), info.level_rule],
-    [term("factor_ultra_low"), `density below ${short(manifest.ultra_low)}`],
+    [term("factor_ultra_low"), `density below ${short(manifest.ultra_low)}`], ["Saliency", saliencyWords(info.saliency)],
   ];
   return [facts, more];
+}
+
+/** Of how many contexts, and how there is more of it. */
+function saliencyWords({ method, measured, shown }: SaliencyShare): string {
+  if (!method) return "not measured; pages are made with it by pages.saliency=leave_one_out";
+  const words = `by ${DEFINITIONS[method].name.toLowerCase()} of ${whole(measured)} of the ${whole(shown)} contexts shown`;
+  return measured === shown ? words : `${words}, the strongest; of more by a larger pages.saliency_minutes or pages.saliency_contexts, and of any by serve=true`;
 }
 
 function ofText(manifest: Manifest): Fact[] {

@@ -1,52 +1,19 @@
-"""Two cheap ways to see which tokens make a factor fire: leaving each out, and integrated gradients."""
+"""Integrated gradients: which tokens make a factor fire, by gradients along a line from a text without tokens to the text."""
 
 from collections.abc import Sequence
 from functools import cache
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from sae.factors.saliency.reader import ActivationReader, batches
 from sae.factors.saliency.targets import Target
 
-__all__ = ["STEPS", "integrated_gradients", "leave_one_out", "left_out"]
+__all__ = ["STEPS", "integrated_gradients"]
 
 STEPS = 16  # points of the line at which the gradient is taken
-
-
-def leave_one_out(reader: ActivationReader, targets: Sequence[Target]) -> list[Float[np.ndarray, " positions"]]:
-    """Fall of the activation when a token is replaced by the mask token: for each token that is shown and not special.
-
-    Args:
-        reader: of activations.
-        targets: any, in any order.
-
-    Returns:
-        Of each target a number for every position; zero where a token is special or not shown.
-    """
-    weights: list[Float[np.ndarray, " positions"]] = [np.zeros(len(target)) for target in targets]
-    places = [left_out(target) for target in targets]
-    for batch in batches(targets, [len(own) + 1 for own in places], reader.batch_tokens):
-        copies = [_without_each(targets[number], places[number], reader.mask) for number in batch]
-        values = reader.values([targets[number] for number in batch], copies)
-        for number, own in zip(batch, values, strict=True):
-            weights[number][places[number].numpy()] = (own[0] - own[1:]).numpy()
-    return weights
-
-
-def left_out(target: Target) -> Int[Tensor, " places"]:
-    """The tokens that are left out one by one."""
-    low, high = target.shown
-    return target.maskable[low:high].nonzero()[:, 0] + low
-
-
-def _without_each(target: Target, places: Int[Tensor, " places"], mask: int) -> Int[Tensor, "copies positions"]:
-    """The text as it is, and without each of some tokens."""
-    copies = target.ids.repeat(len(places) + 1, 1)
-    copies[torch.arange(1, len(copies)), places] = mask
-    return copies
 
 
 def integrated_gradients(

@@ -1,0 +1,170 @@
+"""Leaving tokens out, of many targets that share the model's work: against a twin that runs it for each number by itself."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from sae.factors.saliency import copies as copies_module
+from sae.factors.saliency import leave_one_out as module
+from sae.factors.saliency.copies import CopyReader
+from sae.factors.saliency.leave_one_out import leave_one_out
+from sae.factors.saliency.reader import ActivationReader
+from sae.factors.saliency.targets import mask_token
+from tests.cases import CASES
+from tests.dashboards.collect.texts import make_blocks
+from tests.factors.subjects import subject_of
+from tests.factors.test_saliency import PLACES, targets_in
+from tests.reference import factors as twin
+
+SPARSE_CODING = next(case for case in CASES if case.architecture == "sparse_coding")
+
+
+def expected(subject, target):
+    """By the twin: every copy and every number by itself."""
+    place = (target.position, target.layer, target.factor)
+    falls = twin.left_out(subject, target.ids.tolist(), target.maskable.tolist(), *place, mask_token(subject.model))
+    low, high = target.shown
+    return [fall if low <= number < high else 0.0 for number, fall in enumerate(falls)]
+
+
+def crowd(subject, blocks=(0, 5)):
+    """Targets of two texts at all layers, some at one site, and windows that differ."""
+    places = [
+        (block, position, layer, factor) for block in blocks for position in (1, 3) for layer in range(3) for factor in (2, 5)
+    ]
+    targets = targets_in(subject, places)
+    return [replace(target, shown=(number % 3, 4 + number % 2)) for number, target in enumerate(targets)]
+
+
+@pytest.mark.parametrize(("family", "units"), [("llama", False), ("bert", False), ("bert", True)])
+def test_leaving_a_token_out_equals_its_twin_whatever_is_read_together(family, units):
+    subject = subject_of(family, offset=5.0, units=units)
+    targets = targets_in(subject, PLACES)
+    whole = leave_one_out(ActivationReader(subject), targets)
+    parts = leave_one_out(ActivationReader(subject, batch_tokens=1), targets)
+    mask = mask_token(subject.model)
+    for target, found, alone in zip(targets, whole, parts, strict=True):
+        place = (target.position, target.layer, target.factor)
+        expected = twin.left_out(subject, target.ids.tolist(), target.maskable.tolist(), *place, mask)
+        assert found == pytest.approx(expected, abs=1e-9)
+        assert alone == pytest.approx(expected, abs=1e-9)
+        assert len(target) == (target.position + 1 if family == "llama" else int(target.ids.ne(0).sum()))
+    assert any(abs(found).max() > 1e-3 for found in whole)
+
+
+def test_only_shown_tokens_are_left_out():
+    subject = subject_of("bert", offset=5.0)
+    (target,) = targets_in(subject, PLACES[:1])
+    (whole,), (some,) = (
+        leave_one_out(ActivationReader(subject), [replace(target, shown=shown)]) for shown in ((0, 99), (3, 5))
+    )
+    assert np.flatnonzero(some).tolist() == [3, 4][: len(np.flatnonzero(some))]
+    assert some[3:5] == pytest.approx(whole[3:5])
+
+
+@pytest.mark.parametrize("family", ["llama", "bert", "gpt2"])
+@pytest.mark.parametrize("batch_tokens", [4096, 20])
+def test_targets_that_share_copies_equal_their_twin(family, batch_tokens):
+    subject = subject_of(family, offset=5.0)
+    targets = crowd(subject)
+    found = leave_one_out(ActivationReader(subject, batch_tokens=batch_tokens), targets)
+    for target, falls in zip(targets, found, strict=True):
+        assert falls == pytest.approx(expected(subject, target), abs=1e-9)
+    assert sum(abs(falls).max() > 1e-3 for falls in found) > len(found) / 4
+
+
+def passes_of(monkeypatch, reader, targets):
+    """Shapes of the token ids that the model reads."""
+    seen, run = [], type(reader.subject.model).run
+
+    def counts(self, ids, attention, past=None):
+        seen.append(tuple(ids.shape))
+        return run(self, ids, attention, past)
+
+    monkeypatch.setattr(type(reader.subject.model), "run", counts)
+    leave_one_out(reader, targets)
+    return seen
+
+
+def test_a_text_is_read_once_for_each_token_left_out_whatever_is_looked_at(monkeypatch):
+    subject = subject_of("bert", offset=5.0)
+    targets = [replace(target, shown=(0, 99)) for target in crowd(subject, blocks=(0,))]
+    one, all_of_them = (
+        sum(copies for copies, _ in passes_of(monkeypatch, ActivationReader(subject), part)) for part in (targets[:1], targets)
+    )
+    assert one == all_of_them == 1 + int(targets[0].maskable.sum())
+
+
+def long_target(subject):
+    """At position 10 of the longest text."""
+    block = int(make_blocks().attention.sum(dim=1).argmax())
+    (target,) = targets_in(subject, [(block, 10, 2, 3)])
+    assert bool(target.maskable[6:11].all())
+    return target
+
+
+def test_a_decoder_reads_from_the_token_left_out_to_the_last_that_is_asked_for(monkeypatch):
+    subject = subject_of("llama", offset=5.0)
+    target = replace(long_target(subject), shown=(6, 12))
+    monkeypatch.setattr(copies_module, "FEWEST_TOGETHER", 1)
+    seen = passes_of(monkeypatch, ActivationReader(subject), [target])
+    length = len(target)
+    assert seen[:3] == [(1, length), (1, length), (1, length - length // 2)]  # as it is; keys and values; whether they serve
+    assert seen[3:] == [(2, 5), (1, 3), (1, 2), (1, 1)]
+
+
+def test_a_model_that_does_not_go_on_from_keys_and_values_reads_copies_whole(monkeypatch):
+    subject = subject_of("llama", offset=5.0)
+    targets = crowd(subject)
+    whole = leave_one_out(ActivationReader(subject), targets)
+    for wrong in (lambda past, length, copies: past.no_such_thing, lambda past, length, copies: copies_module.nothing_yet()):
+        monkeypatch.setattr(copies_module, "beginning", wrong)
+        reader = CopyReader(ActivationReader(subject))
+        ids = long_target(subject).ids
+        (part,) = reader.read(ids, torch.full_like(ids, 3), torch.tensor([1, 2]), [0, 2])
+        assert (part.first, part.hidden[2].shape[:2]) == (0, (2, 4))
+        for found, before in zip(leave_one_out(ActivationReader(subject), targets), whole, strict=True):
+            assert found == pytest.approx(before, abs=1e-9)
+
+
+@pytest.mark.parametrize("family", ["llama", "bert"])
+def test_no_pass_reads_more_tokens_than_a_batch_holds(monkeypatch, family):
+    subject = subject_of(family, offset=5.0)
+    seen = passes_of(monkeypatch, ActivationReader(subject, batch_tokens=40), crowd(subject))
+    assert max(copies * length for copies, length in seen) <= 40
+    assert max(copies for copies, _ in seen) > 1
+
+
+@pytest.mark.parametrize("family", ["llama", "bert"])
+def test_through_sparse_coding_it_is_the_solution_s(family):
+    """Codes are found from those of the whole text: within what the tolerance of the dictionary leaves open."""
+    subject = subject_of(family, case=SPARSE_CODING)
+    subject.sae.tolerance = 1e-12
+    targets = crowd(subject)
+    found = leave_one_out(ActivationReader(subject), targets)
+    for target, falls in zip(targets, found, strict=True):
+        assert falls == pytest.approx(expected(subject, target), abs=1e-5)
+    assert sum(abs(falls).max() > 1e-2 for falls in found) > 1
+
+
+def test_on_a_row_of_many_times_the_size_an_activation_counts_as_zero(monkeypatch):
+    subject = subject_of("bert", offset=5.0)
+    targets = [target for target in crowd(subject) if target.layer > 0]  # where a row is that of the text, nothing falls
+    monkeypatch.setattr(module, "OUTLIER", 0.0)
+    fell = 0
+    for target, falls in zip(targets, leave_one_out(ActivationReader(subject), targets), strict=True):
+        whole = twin.activation(subject, target.ids.tolist(), target.position, target.layer, target.factor)
+        places = [number for number in range(*target.shown) if number < len(target) and target.maskable[number]]
+        assert falls[places] == pytest.approx([whole] * len(places))
+        assert set(np.flatnonzero(falls)) <= set(places)
+        fell += np.count_nonzero(falls)
+    assert fell > 5
+
+
+def test_is_told_after_every_pass():
+    subject = subject_of("bert", offset=5.0)
+    told = []
+    leave_one_out(ActivationReader(subject, batch_tokens=1), crowd(subject, blocks=(0,)), on_copies=lambda: told.append(1))
+    assert len(told) == 3  # tokens 1, 3 and 4 are left out for one target or another
