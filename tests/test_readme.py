@@ -16,7 +16,7 @@ from tests.cases import ramp
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 EXAMPLES = re.findall(r"^```python\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
-SHORTER = {"expansion=8, l1_coefficient=2.0": "expansion=8, l1_coefficient=2.0, tokens=100_000"}
+SHORTER = {"expansion=8, l0_target=32": "expansion=8, l0_target=32, tokens=100_000"}
 D_IN = 6
 
 

@@ -10,7 +10,10 @@ from sae.formats.registry import ARCHITECTURES
 from sae.losses.registry import TERMS, terms_for
 from sae.training.recipe import Recipe
 
-__all__ = ["aimless", "of_terms", "read_terms", "unused"]
+__all__ = ["AUTO", "L1_START", "aimless", "of_terms", "read_terms", "unused", "with_target"]
+
+AUTO = "auto"  # of `l0_target`
+L1_START = 1.75  # where L1's coefficient begins if it is steered and none is given
 
 
 def of_terms() -> dict[str, Any]:
@@ -20,6 +23,25 @@ def of_terms() -> dict[str, Any]:
         for term, maker in TERMS.items()
         for key, parameter in {**parameters_of(maker), **parameters_of(_term_settings)}.items()
     }
+
+
+def with_target(rest: Mapping[str, Any], *, k: inspect.Parameter | None) -> dict[str, Any]:
+    """The keys with what `l0_target` stands for: `auto` is none where something else makes latents few.
+
+    A target without a penalty to steer steers L1, from a start that suits many places, where the node has `l1_coefficient`.
+
+    Args:
+        rest: keys and values of the node.
+        k: the architecture's keyword, where it has one; not null, it makes latents few.
+    """
+    fixed = k is not None and rest.get("k", k.default) is not None
+    given = fixed or any(rest.get(f"{term}_coefficient") is not None for term in terms_for("sparsity"))
+    meant = dict(rest)
+    if given and rest.get("l0_target") == AUTO:
+        meant["l0_target"] = None
+    if not given and rest.get("l0_target") is not None and "l1_coefficient" in rest:
+        meant["l1_coefficient"] = L1_START
+    return meant
 
 
 def read_terms(

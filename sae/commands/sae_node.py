@@ -5,11 +5,11 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 from sae.architectures.base import SparseAutoencoder
 from sae.commands.binding import bind, conforms, describe, make, nearest, parameters_of, typed
-from sae.commands.objective_keys import aimless, of_terms, read_terms, unused
+from sae.commands.objective_keys import AUTO, aimless, of_terms, read_terms, unused, with_target
 from sae.commands.overrides import conf_folder
 from sae.errors import UserError
 from sae.formats.registry import ARCHITECTURES, FITTED
@@ -23,6 +23,7 @@ __all__ = ["SAENode", "known_keys", "read_sae_node"]
 
 # Arguments of architectures that are no keys of the node: sizes, and layer norm, which `sae.scaling=layer_norm` says.
 FROM_THE_RUN = ("d_in", "d_out", "widths", "d_sae", "layer_norm")
+AUTO_TARGET, AUTO_SHARE = 48.0, 8  # sae.l0_target=auto: so many latents, or one of so many where that is fewer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +37,7 @@ class SAENode:
         architecture_arguments: keywords of the architecture, beside the sizes.
         terms: term -> its constructor's keywords.
         coefficients: term -> (coefficient, warm-up as a fraction of the budget).
-        steered_to: L0 that the coefficients of sparsity are steered to; None: they keep to what they are.
+        steered_to: L0 that the coefficients of sparsity are steered to; `auto`: one that suits the width; None: they stay.
         recipe: training settings.
     """
 
@@ -46,7 +47,7 @@ class SAENode:
     architecture_arguments: dict[str, Any]
     terms: dict[str, dict[str, Any]]
     coefficients: dict[str, tuple[float, float]]
-    steered_to: float | None
+    steered_to: float | Literal["auto"] | None
     recipe: Recipe
 
     @property
@@ -78,7 +79,7 @@ class SAENode:
         mistakes: list[str] = []
         sae = make(lambda: maker(**wanted, d_sae=d_sae, **self.architecture_arguments), mistakes)
         terms = {name: make(partial(TERMS[name], **arguments), mistakes) for name, arguments in self.terms.items()}
-        control = None if self.steered_to is None else make(self._control, mistakes)
+        control = None if self.steered_to is None else make(partial(self._control, d_sae), mistakes)
         if sae is not None:
             for part in (*terms.values(), control):
                 if isinstance(part, Particular):
@@ -88,12 +89,13 @@ class SAENode:
             raise UserError("\n".join(self._in_keys(mistake) for mistake in mistakes))
         return sae, Objective({name: term for name, term in terms.items() if term is not None}, control=control)
 
-    def _control(self) -> CoefficientControl:
+    def _control(self, d_sae: int) -> CoefficientControl:
         """Of the penalties' coefficients."""
         assert self.steered_to is not None
+        target = min(AUTO_TARGET, d_sae / AUTO_SHARE) if self.steered_to == "auto" else self.steered_to
         steered = tuple(name for name in terms_for("sparsity") if name in self.terms)
         ramped = max(self.coefficients[name][1] for name in steered)
-        return CoefficientControl(target=self.steered_to, terms=steered, ramped=ramped)
+        return CoefficientControl(target=target, terms=steered, ramped=ramped)
 
     def _misfits(self, sae: SparseAutoencoder) -> list[str]:
         """Training settings that the architecture cannot follow."""
@@ -153,9 +155,10 @@ def read_sae_node(node: Mapping[str, Any], problems: list[str]) -> SAENode | Non
         problems.append(f"sae.name={name} is not trained by gradient: {FITTED[name]} fits it")
         return None
     of_architecture, of_recipe, of_term = _of_architecture(name), parameters_of(Recipe), of_terms()
-    rest = {key: value for key, value in node.items() if key not in ("name", "expansion", "d_sae")}
+    given = {key: value for key, value in node.items() if key not in ("name", "expansion", "d_sae")}
+    rest = with_target(given, k=of_architecture.get("k"))
     for key, value in rest.items():
-        if key in of_term and not conforms(value, of_term[key]):
+        if key in of_term and not conforms(value, of_term[key]) and (key, value) != ("l0_target", AUTO):
             problems.append(f"sae.{key}: expected {describe(of_term[key])}, got {value!r} ({type(value).__name__})")
         if key not in of_architecture and key not in of_recipe and key not in of_term:
             known = [*of_architecture, *of_recipe, *of_term, "expansion", "d_sae", "name"]
@@ -184,9 +187,14 @@ def read_sae_node(node: Mapping[str, Any], problems: list[str]) -> SAENode | Non
         architecture_arguments=typed(architecture_arguments, of_architecture),
         terms=terms,
         coefficients=coefficients,
-        steered_to=None if "l0" in terms or rest.get("l0_target") is None else float(rest["l0_target"]),
+        steered_to=None if "l0" in terms else _target(rest.get("l0_target")),
         recipe=recipe,
     )
+
+
+def _target(value: Any) -> float | Literal["auto"] | None:
+    """`l0_target` as a node holds it."""
+    return value if value is None or value == AUTO else float(value)
 
 
 def known_keys(architecture: object) -> list[str]:

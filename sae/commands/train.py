@@ -32,7 +32,7 @@ Train a sparse autoencoder, a transcoder or a crosscoder on the activations of a
   python scripts/train.py sae=transcoder hook.layer=4            an MLP's output from its input
   python scripts/train.py sae=crosscoder 'hook.layers=[2,5,8]'   one code for several layers
   python scripts/train.py hook.mix=true 'hook.layers=[2,5,8]'    one SAE on the rows of several layers
-  python scripts/train.py -m sae.l1_coefficient=1,2,4            a sweep: a run each and a table of all
+  python scripts/train.py -m sae.l0_target=16,32,64              a sweep: a run each and a table of all
   python scripts/train.py resume=runs/NAME                       go on after a stop; a larger train.tokens= extends a run
   python scripts/train.py init_from=runs/NAME                    start from a trained SAE
   python scripts/train.py dry_run=true                           what would be done: shapes, steps, memory, disk, time

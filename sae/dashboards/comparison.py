@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from sae.dashboards.axes import Number
 from sae.dashboards.curves import legend
@@ -50,22 +50,23 @@ def render_comparison(runs: Sequence[Mapping[str, Any]], *, title: str = "Runs c
     return document(title, "\n".join(parts))
 
 
-def write_frontier_svg(path: Path, runs: Sequence[Mapping[str, Any]]) -> None:
-    """Write L0 against FVU as an SVG file that stands alone, for light and dark grounds.
+def write_frontier_svg(path: Path, runs: Sequence[Mapping[str, Any]], number: Literal["fvu", "ce_increase"] = "fvu") -> None:
+    """Write L0 against another number as an SVG file that stands alone, for light and dark grounds.
 
     Args:
         path: where the picture goes.
         runs: as `render_comparison` takes them.
+        number: which.
 
     Raises:
-        ValueError: no run has both `l0` and `fvu`.
+        ValueError: no run has both `l0` and that number.
     """
-    series = _frontier(runs, "fvu")
+    series, name = _frontier(runs, number), NUMBERS[number].label
     if not series:
-        raise ValueError("no run has both `l0` and `fvu`: there is nothing to draw")
+        raise ValueError(f"no run has both `l0` and `{number}`: there is nothing to draw")
     width, height = (round(ENLARGED * side) for side in picture_size(series))
     size = f'xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" font-family="system-ui, sans-serif"'
-    picture = scatter_svg(series, x_label="L0", y_label="FVU", label="L0 against FVU", named=True, attributes=f" {size}")
+    picture = scatter_svg(series, x_label="L0", y_label=name, label=f"L0 against {name}", named=True, attributes=f" {size}")
     ground = '<rect width="100%" height="100%" style="fill: var(--card)"/>'
     opening, rest = picture.split(">", 1)
     write_whole(path, f"{opening}><style>{_picture_style()}</style>{ground}{rest}\n")

@@ -7,7 +7,8 @@ Transcoders and crosscoders reconstruct something else than the others, and each
 
 Each run is the command `scripts/train.py sae=NAME` with nothing set but the budget, the width and the sparsity; activations are
 harvested once and kept in the cache. On two cores a run of the default budget takes one to two minutes. Runs that are there
-already are not repeated. Writes OUT/results.json, OUT/frontier.svg and OUT/frontier.html and prints the table.
+already are not repeated. Writes OUT/results.json, OUT/frontier.svg (FVU), OUT/frontier_ce.svg (cross-entropy increase) and
+OUT/frontier.html, and prints the table.
 """
 
 import argparse
@@ -54,6 +55,8 @@ def main() -> None:
     if rows:
         write_whole(options.out / "frontier.html", render_comparison(rows, title="Architectures compared"))
         write_frontier_svg(options.out / "frontier.svg", rows)
+        if any(row["ce_increase"] is not None for row in rows):
+            write_frontier_svg(options.out / "frontier_ce.svg", rows, "ce_increase")
     for table in filter(None, [rows, *others]):
         print(f"\n| {'architecture':16} | {'setting':24} | {' | '.join(f'{column:>13}' for column in COLUMNS)} |")
         print(f"|{'-' * 18}|{'-' * 26}|{'|'.join('-' * 15 for _ in COLUMNS)}|")

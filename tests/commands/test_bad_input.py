@@ -159,7 +159,7 @@ def test_a_mistake_is_named(typed, said, job, refused):
         pytest.param([*END_TO_END, "hook.module=model.layers.1.mlp"], "hook.module names a place", id="blocks not known"),
         pytest.param(["sae.mse_coefficient=null"], "nothing asks for a reconstruction: set one of sae.mse_", id="no error"),
         pytest.param(["sae.mse_coefficient=0"], "nothing asks for a reconstruction", id="no weight of the error"),
-        pytest.param(["sae.l1_coefficient=null"], "nothing makes latents few: set one of sae.l1_coeff", id="no penalty"),
+        pytest.param(["sae.l0_target=null"], "nothing makes latents few: set one of sae.l1_coeff", id="no penalty"),
         pytest.param(["sae.l1_coefficient=0"], "nothing makes latents few", id="no weight of the penalty"),
         pytest.param(
             ["sae=transcoder", "sae.activation=relu", "sae.k=null"],

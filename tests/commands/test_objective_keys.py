@@ -2,6 +2,7 @@
 
 import pytest
 
+from sae.commands.objective_keys import L1_START
 from sae.commands.sae_node import read_sae_node
 from sae.losses.registry import TERMS
 from tests.training.nodes import keys_of
@@ -37,7 +38,7 @@ def problems_of(architecture="relu", **changes):
 def test_a_new_term_serves_by_its_role_alone(role, off, said, monkeypatch):
     monkeypatch.setattr(Slope, "role", role, raising=False)
     monkeypatch.setitem(TERMS, "slope", Slope)
-    problems = problems_of(**{f"{off}_coefficient": None, "slope_coefficient": 1.0})
+    problems = problems_of(**{"l0_target": None, "l1_coefficient": 2.0, f"{off}_coefficient": None, "slope_coefficient": 1.0})
     assert problems == [] if said is None else [said in problem for problem in problems] == [True], problems
 
 
@@ -58,7 +59,40 @@ def test_an_end_to_end_term_may_be_the_only_reconstruction_and_needs_a_model(mon
 
 
 def test_l0_is_named_where_thresholds_can_be_learnt():
-    (problem,) = problems_of("relu", l1_coefficient=None)
+    (problem,) = problems_of("relu", l0_target=None)
     assert "sae.l0_coefficient" not in problem
     (problem,) = problems_of("jumprelu", l0_coefficient=None, l0_target=None)
     assert "set one of sae.l0_coefficient, sae.l1_coefficient" in problem
+
+
+def node_of(architecture="relu", **changes):
+    problems = []
+    node = read_sae_node(keys_of(architecture) | changes, problems)
+    assert problems == []
+    assert node is not None
+    return node
+
+
+def target_of(node, d_in):
+    _, objective = node.build(d_in)
+    return None if objective.control is None else objective.control.target
+
+
+def test_l1_is_steered_where_nothing_is_said():
+    node = node_of()
+    assert node.coefficients["l1"] == (L1_START, 0.05)
+    assert target_of(node, 100) == 48
+    assert target_of(node, 30) == 30  # an eighth of the latents
+
+
+def test_a_coefficient_that_is_given_stays():
+    for node in (node_of(l1_coefficient=4.0), node_of(tanh_coefficient=6.0), node_of(l1_coefficient=0.5, l0_target=None)):
+        assert node.steered_to is None
+    assert "l1" not in node_of(tanh_coefficient=6.0).terms
+
+
+def test_a_target_that_is_given_steers_what_is_given_or_l1():
+    assert node_of(l0_target=20).coefficients["l1"][0] == L1_START
+    assert node_of(l0_target=20, l1_coefficient=4.0).coefficients["l1"][0] == 4.0
+    assert target_of(node_of(l0_target=20, l1_coefficient=4.0), 100) == 20
+    assert set(node_of("gated", l0_target=20, l1_coefficient=None).coefficients) >= {"l1"}

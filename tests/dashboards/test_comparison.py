@@ -5,6 +5,7 @@ import xml.etree.ElementTree as ET
 import pytest
 
 from sae.dashboards.comparison import render_comparison, write_frontier_svg
+from sae.dashboards.definitions import NUMBERS
 from tests.dashboards.pages import assert_harmless
 
 RUNS = [
@@ -77,6 +78,19 @@ def test_the_names_stand_beside_the_plot_whatever_the_lines_do(tmp_path):
     assert float(tree.attrib["width"]) / float(tree.attrib["height"]) == pytest.approx(width / height, rel=0.01)
 
 
-def test_nothing_to_draw_is_an_error(tmp_path):
-    with pytest.raises(ValueError, match="nothing to draw"):
-        write_frontier_svg(tmp_path / "x.svg", [RUNS[-1]])
+def test_the_picture_may_be_of_cross_entropies(tmp_path):
+    path = tmp_path / "frontier.svg"
+    write_frontier_svg(
+        path, [{"group": "a", "l0": l0, "fvu": 0.5, "ce_increase": ce} for l0, ce in ((8, 2.0), (16, 1.0))], "ce_increase"
+    )
+    text, label = path.read_text(), NUMBERS["ce_increase"].label
+    assert f"L0 against {label}" in text
+    tree, space = ET.parse(path).getroot(), "{http://www.w3.org/2000/svg}"
+    heights = [float(dot.attrib["cy"]) for dot in tree.iter(f"{space}circle") if dot.find(f"{space}title") is not None]
+    assert len(set(heights)) == 2
+
+
+@pytest.mark.parametrize("number", ["fvu", "ce_increase"])
+def test_nothing_to_draw_is_an_error(number, tmp_path):
+    with pytest.raises(ValueError, match=f"both `l0` and `{number}`"):
+        write_frontier_svg(tmp_path / "x.svg", [RUNS[-1]], number)
