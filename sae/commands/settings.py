@@ -17,6 +17,7 @@ from sae.errors import UserError
 from sae.models.device import resolve_device
 from sae.training.compiled import check_compiler
 from sae.training.kernels import PassChoice
+from sae.training.lazy_decoder import against_lazy_decoder
 from sae.training.loggers.settings import LoggerSettings
 from sae.training.optimizers import OptimizerSettings
 from sae.training.recipe import Budget
@@ -67,7 +68,7 @@ def read_train_config(tree: dict[str, Any]) -> TrainConfig:
         if not isinstance(tree[key], kind) and tree[key] is not None:
             problems.append(f"{key}: expected {expected}, got {tree[key]!r}")
     if origin is not None and sae is not None:
-        _check_build(sae, origin, problems)
+        _check_build(sae, optimizer, origin, problems)
     if origin is not None and origin.trainer.compile:
         device = resolve_device(origin.trainer.device)
         make(lambda: check_compiler(device), problems)
@@ -95,7 +96,7 @@ def read_train_config(tree: dict[str, Any]) -> TrainConfig:
     )
 
 
-def _check_build(sae: SAENode, origin: SourceConfig, problems: list[str]) -> None:
+def _check_build(sae: SAENode, optimizer: OptimizerSettings | None, origin: SourceConfig, problems: list[str]) -> None:
     """Make the SAE without its weights, where the widths are known before the model is loaded."""
     inputs, targets = ([width for width in some if width is not None] for some in origin.widths())
     if (len(inputs), len(targets)) != tuple(map(len, origin.widths())):
@@ -105,8 +106,11 @@ def _check_build(sae: SAENode, origin: SourceConfig, problems: list[str]) -> Non
         return
     with torch.device("meta"):
         built = make(lambda: sae.build(sum(inputs), d_out=sum(targets), widths=inputs), problems)
-        if built is not None:
-            make(lambda: PassChoice(origin.trainer.passes, *built), problems)
+        if built is None:
+            return
+        passes = make(lambda: PassChoice(origin.trainer.passes, *built), problems)
+    if passes is not None and optimizer is not None and optimizer.lazy_decoder:
+        problems += against_lazy_decoder(*built, sae.recipe, passes, resolve_device(origin.trainer.device))
 
 
 def _together(sae: SAENode, optimizer: OptimizerSettings | None, origin: SourceConfig | None) -> list[str]:

@@ -15,6 +15,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from sae.functional import triton_kernels
+from sae.functional.lazy_rows import LazyRows
+from sae.functional.row_gradients import accepts_row_gradients, row_gradient
 from sae.functional.triton_kernels import weighted_bags
 
 __all__ = [
@@ -84,6 +86,11 @@ class SparsePattern:
         """The entries in order of their latents: both weight gradients need it, so it is made once."""
         latents, entries = torch.sort(self.indices, stable=True)
         return LatentMajor(entries, self.rows[entries], bounds(latents, self.num_latents))
+
+    @cached_property
+    def active(self) -> Int[Tensor, " active"]:
+        """The latents that have entries, rising; waits for the device."""
+        return self.by_latent.offsets.diff().nonzero().squeeze(1)
 
 
 @final
@@ -207,6 +214,16 @@ def weight_gradient(pattern: SparsePattern, values: Float[Tensor, " nnz"], rows:
     return weighted_bags(rows, order.rows, order.offsets, values[order.entries])
 
 
+def _gradient_of_rows(pattern: SparsePattern, values: Float[Tensor, " nnz"], rows: Tensor) -> Tensor:
+    """`weight_gradient`, without the rows of latents that are not active where those are most."""
+    active, order = pattern.active, pattern.by_latent
+    if len(active) > pattern.num_latents // 2:
+        return weight_gradient(pattern, values, rows)
+    offsets = torch.cat([order.offsets[active], order.offsets[-1:]])
+    sums = weighted_bags(rows, order.rows, offsets, values[order.entries])
+    return row_gradient(active, sums, num_rows=pattern.num_latents, sorted_rows=True)
+
+
 def gathered_dots(
     rows: Float[Tensor, "batch width"], table: Float[Tensor, "d_sae width"], pattern: SparsePattern
 ) -> Float[Tensor, " nnz"]:
@@ -266,7 +283,8 @@ class _SparseDecode(torch.autograd.Function):
     def forward(ctx: Any, values: Tensor, weight: Tensor, pattern: SparsePattern) -> Tensor:
         ctx.save_for_backward(values, weight)
         ctx.pattern = pattern
-        return weighted_bags(weight, pattern.indices, pattern.offsets, values)
+        table = weight.rows(pattern.active) if isinstance(weight, LazyRows) else weight
+        return weighted_bags(table, pattern.indices, pattern.offsets, values)
 
     @staticmethod
     @torch.autograd.function.once_differentiable  # a second derivative is refused: there is none here
@@ -275,10 +293,13 @@ class _SparseDecode(torch.autograd.Function):
     ) -> tuple[Tensor | None, Tensor | None, None]:
         (gradient,) = gradients
         values, weight = ctx.saved_tensors
+        by_rows = accepts_row_gradients(weight)
+        weight = weight.behind if isinstance(weight, LazyRows) else weight
         pattern: SparsePattern = ctx.pattern
         by_values = by_weight = None
         if ctx.needs_input_grad[0]:
             by_values = gathered_dots(gradient.to(weight.dtype), weight, pattern).to(values.dtype)
         if ctx.needs_input_grad[1]:
-            by_weight = weight_gradient(pattern, values, gradient.to(weight.dtype).contiguous())
+            make = _gradient_of_rows if by_rows else weight_gradient
+            by_weight = make(pattern, values, gradient.to(weight.dtype).contiguous())
         return by_values, by_weight, None

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from sae.architectures.base import SparseAutoencoder
 from sae.architectures.output import SAEOutput, SparseSAEOutput
+from sae.functional.row_gradients import picked_rows
 from sae.functional.selection import row_top_k
 from sae.losses.l0 import thresholds
 from sae.losses.objective import START, Role, StepInfo
@@ -60,7 +61,7 @@ class AuxK:
         if k_aux < len(dead.latents):
             dead_acts = row_top_k(dead_acts, k_aux)
         residual = (target - output.recon).detach()
-        errors = dead.if_any((residual - dead_acts @ sae.W_dec[dead.latents]).square().sum(dim=1), 0.0)
+        errors = dead.if_any((residual - dead_acts @ picked_rows(sae.W_dec, dead.latents)).square().sum(dim=1), 0.0)
         if self.normalisation == "none":
             return errors
         return errors * (_variance(target) / _variance(residual).clamp_min(torch.finfo(residual.dtype).tiny))
@@ -90,7 +91,7 @@ class GhostGradients:
         chosen = dead.only(_pre_acts(output, "ghost", dead.latents), -torch.inf)
         # A row's largest is taken off before the exponential: the factor below cancels it, and nothing overflows.
         largest = dead.if_any(chosen.detach().amax(dim=1, keepdim=True), 0.0)
-        ghost = torch.exp(chosen - largest) @ sae.W_dec[dead.latents]
+        ghost = torch.exp(chosen - largest) @ picked_rows(sae.W_dec, dead.latents)
         residual = (target - output.recon).detach()
         tiny = torch.finfo(ghost.dtype).tiny
         lengths = torch.linalg.vector_norm(ghost.detach(), dim=1, keepdim=True).clamp_min(tiny)
@@ -109,6 +110,8 @@ class PreActivation:
     """
 
     role: ClassVar[Role] = "auxiliary"
+
+    reads_decoder: ClassVar[bool] = True
 
     def __init__(self, *, dead_only: bool = False) -> None:
         self.dead_only = dead_only

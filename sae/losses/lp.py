@@ -72,6 +72,11 @@ class Lp(nn.Module):
         """Refuse a weighting by parts where there are none."""
         check_parts("lp", self.weighting, sae)
 
+    @property
+    def reads_decoder(self) -> bool:
+        """For norms to weigh by."""
+        return self.weighting != "none"
+
     def forward(
         self,
         sae: SparseAutoencoder,

@@ -16,7 +16,19 @@ from sae.architectures.output import SAEOutput, SparseSAEOutput
 from sae.functional.sparse import count_active
 from sae.losses.control import CoefficientControl
 
-__all__ = ["START", "Anneals", "Compiles", "LossParts", "NeedsDense", "Objective", "Particular", "Role", "StepInfo", "Term"]
+__all__ = [
+    "START",
+    "Anneals",
+    "Compiles",
+    "LossParts",
+    "NeedsDense",
+    "Objective",
+    "Particular",
+    "ReadsDecoder",
+    "Role",
+    "StepInfo",
+    "Term",
+]
 
 
 # What a term is for: every term's class says it in `role`. `reconstruction` and `end_to_end`: it can be the only reason to
@@ -92,6 +104,16 @@ class NeedsDense(Protocol):
 
     def needs_dense(self, sae: SparseAutoencoder) -> bool:
         """Whether this SAE must be trained by dense products because of the term."""
+        ...
+
+
+@runtime_checkable
+class ReadsDecoder(Protocol):
+    """A term that may read every row of the decoder in every step, whichever latents are active."""
+
+    @property
+    def reads_decoder(self) -> bool:
+        """Whether it does, with these settings."""
         ...
 
 
@@ -189,6 +211,10 @@ class Objective(nn.Module):
     def needs_dense(self, sae: SparseAutoencoder) -> bool:
         """Whether a term asks for the dense pass."""
         return any(isinstance(term, NeedsDense) and term.needs_dense(sae) for term in self.terms.values())
+
+    def decoder_readers(self) -> list[str]:
+        """Names of the terms that read every row of the decoder."""
+        return [name for name, term in self.terms.items() if isinstance(term, ReadsDecoder) and term.reads_decoder]
 
     def steered(self, coefficients: Mapping[str, float]) -> Mapping[str, float | int | Tensor]:
         """Coefficients at a step by the clock alone, with what the control makes of them."""

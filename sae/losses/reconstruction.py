@@ -155,6 +155,8 @@ class GateReconstruction:
     role: ClassVar[Role] = "auxiliary"
     compiles: ClassVar[bool] = True
 
+    reads_decoder: ClassVar[bool] = True
+
     def __init__(self, *, through_decoder: bool = False) -> None:
         self.through_decoder = through_decoder
 

@@ -44,6 +44,11 @@ class L1:
         """Refuse a weighting by parts where there are none."""
         check_parts("l1", self.weighting, sae)
 
+    @property
+    def reads_decoder(self) -> bool:
+        """For norms to weigh by."""
+        return self.weighting != "none"
+
     def needs_dense(self, sae: SparseAutoencoder) -> bool:
         """The sparse pass has the positive pre-activations at hand only where they are those that fire."""
         return self.on == "pre_acts" and not isinstance(sae, GatedSAE)
@@ -82,6 +87,11 @@ class Tanh:
     def check(self, sae: SparseAutoencoder) -> None:
         """Refuse a weighting by parts where there are none."""
         check_parts("tanh", self.weighting, sae)
+
+    @property
+    def reads_decoder(self) -> bool:
+        """For norms to weigh by."""
+        return self.weighting != "none"
 
     def __call__(
         self,

@@ -11,7 +11,10 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from sae.architectures.base import SparseAutoencoder
+from sae.functional import devices
 from sae.functional.geometry import remove_parallel_, unit_rows_
+from sae.functional.lazy_rows import LazyRows, save_up_to_date
+from sae.functional.row_gradients import accept_row_gradients
 from sae.training.block_adam import BlockAdam
 from sae.training.optimizers import OptimizerSettings, constrain_
 from sae.training.recipe import Recipe
@@ -29,7 +32,13 @@ class Constraint:
 
     def build_optimizer(self, settings: OptimizerSettings, lr: float) -> Optimizer:
         """An optimizer of this SAE at rate `lr`."""
-        return settings.build(self._sae.parameters(), lr, unit_rows=self._sae.W_dec if self._unit_rows else None)
+        if settings.lazy_decoder:
+            self._sae.W_dec = LazyRows(self._sae.W_dec.detach())
+            save_up_to_date(self._sae, "W_dec")
+        optimizer = settings.build(self._sae.parameters(), lr, unit_rows=self._sae.W_dec if self._unit_rows else None)
+        if isinstance(optimizer, BlockAdam) and not devices.host_runs_ahead(self._sae.W_dec.device):
+            accept_row_gradients(self._sae.W_dec)
+        return optimizer
 
     def before_update(self, optimizer: Optimizer, *, measure: bool) -> Float[Tensor, ""] | None:
         """Constrain the gradient: no component along a unit decoder row, and no longer than the recipe's `clip_norm`.

@@ -55,6 +55,9 @@ class OptimizerSettings:
             null is 0.
         momentum: of `muon` (decay of the averaged gradient) and `signum` (share of the averaged weights in the point where
             gradients are taken); null is 0.95.
+        lazy_decoder: `adam` on a CPU passes over decoder rows that have no gradient in a step, and makes up for it when they
+            are next read (`LazyMoments`): for batches that use a small part of many latents. The encoder's product reads every
+            column in every step, so there is nothing to pass over there.
     """
 
     name: Literal["adam", "adamw", "adam8bit", "muon", "signum"] = "adam"
@@ -62,6 +65,7 @@ class OptimizerSettings:
     eps: float | None = None
     weight_decay: float | None = None
     momentum: float | None = None
+    lazy_decoder: bool = False
 
     def __post_init__(self) -> None:
         own = _OWN[self.name]
@@ -82,9 +86,28 @@ class OptimizerSettings:
             problems.append(f"optimizer.weight_decay must not be negative, got {self.weight_decay}")
         if self.momentum is not None and not 0 <= self.momentum < 1:
             problems.append(f"optimizer.momentum must lie in 0 <= momentum < 1, got {self.momentum}")
+        if self.lazy_decoder:
+            problems += self._not_lazy()
         problems += _missing(self.name)
         if problems:
             raise UserError("\n".join(problems))
+
+    def _not_lazy(self) -> list[str]:
+        """Why steps without a gradient cannot be made up for with these constants."""
+        if self.name != "adam":
+            return [f"optimizer.lazy_decoder=true needs optimizer=adam, got {self.name}: take that, or set it to false"]
+        found = []
+        if self.weight_decay:
+            found.append(
+                f"optimizer.lazy_decoder=true: weight decay moves every row in every step, got optimizer.weight_decay="
+                f"{self.weight_decay:g}. Set that to 0, or optimizer.lazy_decoder=false"
+            )
+        if self.betas is not None and self.betas[0] ** 2 >= self.betas[1]:
+            found.append(
+                f"optimizer.lazy_decoder=true needs optimizer.betas with beta1^2 < beta2, so that steps without a gradient "
+                f"grow smaller, got {list(self.betas)}: change one of them, or set optimizer.lazy_decoder=false"
+            )
+        return found
 
     @property
     def rate_factor(self) -> float:

@@ -69,3 +69,28 @@ def weight_average(weights, half_life_steps):
     """Mean of a list of weights; one that is `half_life_steps` older counts half."""
     factors = [0.5 ** ((len(weights) - 1 - s) / half_life_steps) for s in range(len(weights))]
     return sum(factor * one for factor, one in zip(factors, weights, strict=True)) / sum(factors)
+
+
+def adam_of_rows(start, gradients, *, lr, betas, eps, unit_rows, clip=None):
+    """Weights after each step of Adam on every row, those without a gradient too (None stands for a row of zeros).
+
+    With `unit_rows` a gradient loses its part along its row before, and each row is divided by its length after. `clip` is the
+    longest that all gradients of a step may be together.
+    """
+    weights, path = np.array(start), []
+    first, second = np.zeros_like(weights), np.zeros_like(weights)
+    for t, rows in enumerate(gradients, start=1):
+        step = [np.zeros(weights.shape[1]) if gradient is None else np.array(gradient) for gradient in rows]
+        if unit_rows:
+            step = [gradient - (gradient @ row) / (row @ row) * row for gradient, row in zip(step, weights, strict=True)]
+        length = np.sqrt(sum((gradient**2).sum() for gradient in step))
+        factor = 1 if clip is None else min(1, clip / (length + 1e-6))
+        for i, gradient in enumerate(step):
+            first[i] = betas[0] * first[i] + (1 - betas[0]) * factor * gradient
+            second[i] = betas[1] * second[i] + (1 - betas[1]) * (factor * gradient) ** 2
+            root = np.sqrt(second[i] / (1 - betas[1] ** t))
+            weights[i] = weights[i] - lr[t - 1] * first[i] / (1 - betas[0] ** t) / (root + eps)
+            if unit_rows:
+                weights[i] = weights[i] / np.sqrt((weights[i] ** 2).sum())
+        path.append(weights.copy())
+    return path

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from sae.functional.geometry import remove_parallel_, unit_rows_
+from sae.functional.row_gradients import row_gradient
 from sae.training import block_adam
 from sae.training.block_adam import BlockAdam
 from tests.cases import ramp
@@ -137,3 +138,20 @@ def test_a_gradient_in_another_order_is_taken_all_the_same():
     for parts in (ours, theirs):
         BlockAdam(parts, 0.05, **CONSTANTS, weight_decay=0.0).step()
     assert torch.equal(ours[1], theirs[1])
+
+
+@pytest.mark.parametrize("block", [1, 20, 1 << 19])
+def test_a_gradient_of_rows_gives_the_same_bits_as_one_with_its_zeros(block, monkeypatch):
+    monkeypatch.setattr(block_adam, "BLOCK_ELEMENTS", block)
+    ours, theirs = ([torch.nn.Parameter(unit_rows_(ramp(13, 5)))] for _ in range(2))
+    optimizers = [BlockAdam(parts, 0.05, **CONSTANTS, weight_decay=0.1, unit_rows=parts[0]) for parts in (ours, theirs)]
+    for number in range(4):
+        rows = torch.tensor([[11, 2, 7], [0], [], [12, 1, 0]][number], dtype=torch.int64)
+        ours[0].grad = row_gradient(rows, ramp(len(rows), 5, phase=number), num_rows=13, sorted_rows=False)
+        theirs[0].grad = ours[0].grad.to_dense()
+        norms = [optimizer.gradient_norm() for optimizer in optimizers]
+        assert torch.equal(*norms)
+        for optimizer, norm in zip(optimizers, norms, strict=True):
+            optimizer.gradient_scale = (0.5 / (norm + 1e-6)).clamp(max=1)
+            optimizer.step()
+        assert torch.equal(ours[0], theirs[0])

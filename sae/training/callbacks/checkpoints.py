@@ -14,6 +14,7 @@ from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 
 from sae.errors import UserError
 from sae.functional.files import write_whole
+from sae.functional.lazy_rows import up_to_date
 
 __all__ = [
     "CheckpointEvery",
@@ -214,7 +215,7 @@ def _refuse_broken_weights(trainer: L.Trainer) -> None:
     broken = [
         name
         for name, parameter in trainer.lightning_module.named_parameters()
-        if not bool(torch.isfinite(parameter.detach()).all())
+        if not bool(torch.isfinite(up_to_date(parameter)).all())
     ]
     if broken:
         raise UserError(
