@@ -70,6 +70,7 @@ class Recipe:
         clip_norm: largest norm of this SAE's gradient; null does not clip.
         resample_at: fractions of the budget at which dead latents are resampled; an empty list never does.
         resample_window: a latent is resampled if it has not fired in this fraction of the budget.
+        resample_window_tokens: the same in rows, in place of the fraction.
         resample_pool_rows: rows of the current chunk from which directions are drawn.
         resample_encoder_norm: new encoder columns' norm, as a multiple of the mean norm of the living latents' columns.
         resample_firing_share: a resampled latent's encoder bias is such that it fires on this share of the pool; null leaves it
@@ -104,6 +105,7 @@ class Recipe:
     clip_norm: float | None = None
     resample_at: tuple[float, ...] = ()
     resample_window: float = 0.1
+    resample_window_tokens: int | None = None
     resample_pool_rows: int = 16384
     resample_encoder_norm: float = 0.2
     resample_firing_share: float | None = None
@@ -160,6 +162,10 @@ class Recipe:
                     not 0 < self.resample_window <= 1,
                     f"sae.resample_window is a fraction of the budget above 0, at most 1, got {self.resample_window}",
                 ),
+                (
+                    self.resample_window_tokens is not None and self.resample_window_tokens < 1,
+                    f"sae.resample_window_tokens must be at least 1, got {self.resample_window_tokens}",
+                ),
                 (self.resample_pool_rows < 1, f"sae.resample_pool_rows must be at least 1, got {self.resample_pool_rows}"),
                 (
                     self.resample_encoder_norm <= 0,
@@ -206,6 +212,12 @@ class Recipe:
         if self.dead_window_tokens is not None:
             return self.dead_window_tokens
         return min(10_000_000, max(1, budget.train_tokens // 10))
+
+    def resampling_window(self, budget: Budget) -> int:
+        """Training rows without a firing after which a latent is resampled."""
+        if self.resample_window_tokens is not None:
+            return self.resample_window_tokens
+        return max(1, round(self.resample_window * budget.train_tokens))
 
     def revival_window(self, budget: Budget) -> int:
         """Training rows without a firing after which auxk, ghost and pre_act take a latent for dead."""

@@ -65,7 +65,7 @@ class Resampling:
         Returns:
             How many latents were resampled.
         """
-        dead = self._dead.silent_for(max(1, round(self._recipe.resample_window * self._budget.train_tokens)))
+        dead = self._dead.silent_for(self._recipe.resampling_window(self._budget))
         if not bool(dead.any()):
             return 0
         x, target = self._pool(values)

@@ -24,6 +24,14 @@ from tests.training.nodes import (
 
 D_IN, D_SAE, ROWS, STEPS = 6, 20, 32, 30
 BUDGET = Budget(train_tokens=STEPS * ROWS, batch_tokens=ROWS)
+LEARNT_THRESHOLDS = {
+    "activation": "jumprelu",
+    "k": None,
+    "auxk_coefficient": None,
+    "l0_coefficient": 0.1,
+    "threshold_start": 0.5,
+    "bandwidth": 0.5,
+}
 # Activations beside each file's own.
 VARIANTS = [
     *((name, {}) for name in NAMES),
@@ -33,6 +41,9 @@ VARIANTS = [
     ("crosscoder", {"activation": "batch_topk", "k": 4, "l1_coefficient": None}),
     ("transcoder", {"skip": True}),
     ("transcoder", {"activation": "batch_topk", "skip": True}),
+    ("matryoshka", LEARNT_THRESHOLDS),
+    ("crosscoder", LEARNT_THRESHOLDS | {"l1_coefficient": None}),
+    ("transcoder", LEARNT_THRESHOLDS),
 ]
 every_variant = pytest.mark.parametrize(
     ("name", "changes"), VARIANTS, ids=[f"{name}-{changes.get('activation', 'own')}" for name, changes in VARIANTS]

@@ -287,8 +287,9 @@ def test_resampled_latents_fire_on_the_share_of_the_pool_that_was_asked_for():
             assert fired.tolist() == [rows] * 3
 
 
-def test_who_fired_in_the_window_is_not_resampled():
-    learner = make(resample_window=0.5)
+@pytest.mark.parametrize("window", [{"resample_window": 0.5}, {"resample_window": 0.01, "resample_window_tokens": 10**6}])
+def test_who_fired_in_the_window_is_not_resampled(window):
+    learner = make(**window)
     optimizer = learner.build_optimizer(OptimizerSettings())
     silenced(learner, torch.tensor([2]), optimizer)  # 6 steps of 60: silent for a tenth of the budget only
     before = {name: value.clone() for name, value in learner.sae.state_dict().items()}

@@ -27,6 +27,14 @@ def test_the_dead_window_may_be_given():
 
 
 @pytest.mark.parametrize(
+    ("settings", "rows"),
+    [({}, 100_000), ({"resample_window": 1e-9}, 1), ({"resample_window": 0.5, "resample_window_tokens": 77}, 77)],
+)
+def test_the_window_of_resampling_is_a_fraction_or_rows(settings, rows):
+    assert Recipe(**settings).resampling_window(Budget(train_tokens=10**6, batch_tokens=1)) == rows
+
+
+@pytest.mark.parametrize(
     ("settings", "says"),
     [
         ({"lr": 0.0}, "sae.lr must be above 0, got 0.0"),
@@ -35,6 +43,7 @@ def test_the_dead_window_may_be_given():
         ({"clip_norm": 0.0}, "sae.clip_norm must be above 0"),
         ({"resample_at": (0.2, 1.0)}, r"sae.resample_at holds fractions of the budget.*\[0.2, 1.0\]"),
         ({"resample_window": 0.0}, "sae.resample_window is a fraction"),
+        ({"resample_window_tokens": 0}, "sae.resample_window_tokens must be at least 1, got 0"),
         ({"resample_pool_rows": 0}, "sae.resample_pool_rows must be at least 1"),
         ({"resample_encoder_norm": 0.0}, "sae.resample_encoder_norm must be above 0"),
         ({"resample_firing_share": 1.0}, "sae.resample_firing_share is a share of rows between 0 and 1"),
