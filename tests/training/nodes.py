@@ -54,6 +54,7 @@ def learner_of(
     d_sae: int,
     budget: Budget,
     seed: int = 0,
+    schedule: ScheduleSettings | None = None,
     kernels: KernelSettings | None = None,
     **changes: Any,
 ) -> Learner:
@@ -75,7 +76,7 @@ def learner_of(
         objective=objective,
         coefficients=node.coefficients,
         recipe=node.recipe,
-        schedule=ScheduleSettings(),
+        schedule=schedule or ScheduleSettings(),
         budget=budget,
         seed=seed,
         kernels=kernels,
