@@ -155,7 +155,7 @@ def test_as_many_of_the_strongest_as_there_is_time_for():
 
     assert seconds(400) < seconds(500)
     for wanted in (1, 37, 400, 499, 500):
-        settings = replace(CHEAP, minutes=seconds(wanted) / 60, lime_factors=(3,))  # LIME's come on top
+        settings = replace(CHEAP, minutes=seconds(wanted) / 60, lime_factors=(3,), lime_contexts=99)  # LIME's come on top
         assert affordable(shown, settings, COSTS, causal=False) >= wanted
         assert seconds(affordable(shown, settings, COSTS, causal=False)) <= seconds(wanted)
     assert affordable(shown, replace(CHEAP, minutes=1e9), COSTS, causal=False) == 500
