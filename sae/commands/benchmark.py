@@ -18,6 +18,7 @@ Tokens a second of the harvest, of the SAE's step beside a plain PyTorch loop, a
   python scripts/benchmark.py                                   d_in 576, d_sae 4608, batch 4096
   python scripts/benchmark.py sae.expansion=32 batch_tokens=2048
   python scripts/benchmark.py trainer.model_dtype=bfloat16 job_tokens=0
+  python scripts/benchmark_steps.py                             the steps of the other architectures
 
 The framework's step and the plain loop's are taken in turn on the same rows, so that a machine's other work slows both alike:
 read the ratio. The plain loop is forty lines of PyTorch with the same mathematics and the same fused Adam.
@@ -36,8 +37,8 @@ def run(tree: dict[str, Any], overrides: Sequence[str]) -> int:
     from sae.activations.row_source import read_rows
     from sae.commands.assemble import open_text
     from sae.commands.harvest_limit import measure_harvest
-    from sae.commands.hook_node import has_target, reads_several
     from sae.commands.origin import open_origin
+    from sae.commands.plain_loop import not_in_the_plain_loop
     from sae.commands.sae_node import read_sae_node
     from sae.commands.source_config import read_source_config
 
@@ -45,10 +46,8 @@ def run(tree: dict[str, Any], overrides: Sequence[str]) -> int:
     node = read_sae_node(tree["sae"], problems)
     name = None if node is None else node.architecture
     config = read_source_config(tree, problems, architecture=name)
-    if has_target(name) or reads_several(name):
-        problems.append(
-            f"sae={name}: the plain loop beside it reads and reconstructs one activation. Name another architecture"
-        )
+    if node is not None:
+        problems += not_in_the_plain_loop(node)
     if config is not None and config.places.mix:
         problems.append("hook.mix=true: the plain loop beside it reads one layer. Set it to false, and name one by hook.layer=")
     for key, least in (("batch_tokens", 1), ("steps", 2), ("job_tokens", 0)):

@@ -8,9 +8,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sae.architectures.relu import ReLUSAE
+from sae.commands.sae_node import SAENode
 from sae.training.learner import Learner
 
-__all__ = ["PlainLoop", "step_by_hand"]
+__all__ = ["PlainLoop", "not_in_the_plain_loop", "step_by_hand"]
 
 
 @final
@@ -35,6 +36,28 @@ class PlainLoop:
         recon = acts @ self.W_dec + self.b_dec
         loss = (recon - x).square().sum(dim=1).mean() + self.l1 * acts.sum(dim=1).mean()
         step_by_hand(loss, self.optimizer, self.W_dec, self.parameters, unit_rows=True, clip_norm=self.clip_norm)
+
+
+def not_in_the_plain_loop(node: SAENode) -> list[str]:
+    """What the plain loop does not do of an SAE's settings, so that the two steps would not be the same work.
+
+    Returns:
+        A sentence each, with what to change; none where it follows all of them.
+    """
+    if node.architecture != "relu":
+        return [
+            f"sae={node.architecture}: the plain loop beside it is that of sae=relu. Take sae=relu, or "
+            "python scripts/benchmark_steps.py, which times a step of each architecture beside one by hand"
+        ]
+    recipe, terms = node.recipe, sorted(node.terms)
+    found = (
+        (terms != ["l1", "mse"], f"terms {', '.join(terms)}", "mse and l1 alone"),
+        (not node.architecture_arguments.get("apply_b_dec_to_input"), "sae.apply_b_dec_to_input=false", "true"),
+        (not recipe.unit_norm_decoder, "sae.unit_norm_decoder=false", "true"),
+        (recipe.scaling == "layer_norm", "sae.scaling=layer_norm", "variance"),
+        (recipe.centring != "none", f"sae.centring={recipe.centring}", "none"),
+    )
+    return [f"{what}: the plain loop beside it does not do that. Take {instead}" for wrong, what, instead in found if wrong]
 
 
 def step_by_hand(

@@ -1,6 +1,7 @@
 """What is done with things that are saved: evaluating an SAE again, and training from a store."""
 
 import json
+import re
 
 import pytest
 
@@ -106,6 +107,26 @@ def test_benchmark_prints_every_stage(job, capsys):
     printed = capsys.readouterr().out
     for stage in ("harvest to layers.0.resid_post", "SAE step, plain loop", "SAE step, framework", "whole job", "pair by pair"):
         assert stage in printed
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ("sae=topk", "sae=topk: the plain loop beside it is that of sae=relu.*benchmark_steps"),
+        ("sae=transcoder", "sae=transcoder: the plain loop"),
+        ("sae.unit_norm_decoder=false", "sae.unit_norm_decoder=false: the plain loop beside it does not do that. Take true"),
+        ("sae.scaling=layer_norm", "sae.scaling=layer_norm: the plain loop beside it does not do that. Take variance"),
+    ],
+)
+def test_the_benchmark_refuses_what_the_plain_loop_does_not_do_before_anything_is_loaded(
+    job, capsys, monkeypatch, change, says
+):
+    def loaded(*_: object) -> None:
+        raise AssertionError("a model was loaded")
+
+    monkeypatch.setattr("sae.commands.origin.open_origin", loaded)
+    assert benchmark.main([*source_lines(job()), change]) == 2
+    assert re.search(says, capsys.readouterr().err.replace("\n", " "))
 
 
 def test_the_benchmark_s_plain_loop_takes_the_framework_s_step():
