@@ -5,9 +5,9 @@
 
 One whole step of the framework by each pass, in turn, on the same rows; `scripts/timed_steps.py` has the step. `share` is the
 share of latents that are active on a row, `held` what the sparse pass holds (JumpReLU's window below the threshold too), which
-`ENTER` and `LEAVE` in `sae/training/kernels.py` are compared with. Ratios are sparse / dense, medians over rounds, quartiles in
-brackets; below 1 the sparse pass is quicker. By the processor's clock (of one thread) another program on the machine counts for
-less than by the wall's.
+`ENTER` (`sae/training/kernels.py`) and `LEAVE` (`sae/functional/pass_choice.py`) are compared with. Ratios are sparse / dense,
+medians over rounds, quartiles in brackets; below 1 the sparse pass is quicker. By the processor's clock (of one thread) another
+program on the machine counts for less than by the wall's.
 """
 
 import argparse

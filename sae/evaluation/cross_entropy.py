@@ -19,6 +19,7 @@ from torch import Tensor
 
 from sae.architectures.base import SparseAutoencoder
 from sae.errors import UserError
+from sae.evaluation.passes import RowPasses
 from sae.models.hook_points import HookPoint
 from sae.models.language_model import LanguageModel
 from sae.models.next_token import final_states, score_next_tokens, scored_positions
@@ -164,8 +165,9 @@ def evaluate_splice(
         return no_cross_entropy(clean_run.reason)
     was_training = sae.training
     sae.eval()
+    passes = RowPasses(sae)
     losses, divergence = clean_run.compare(
-        hook_point, lambda rows: sae(rows.to(sae.W_dec)).recon[:, columns], mean=mean, inputs=inputs
+        hook_point, lambda rows: passes.recon(rows.to(sae.W_dec))[:, columns], mean=mean, inputs=inputs
     )
     sae.train(was_training)
     clean, spliced = losses["clean"], losses["sae"]

@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from sae.architectures.base import SparseAutoencoder
+from sae.evaluation.passes import RowPasses
 from sae.metrics.density import DensityHistogram, LatentDensity, density_histogram, silent_fraction
 from sae.metrics.fvu import FVU
 from sae.metrics.relative_bias import RelativeBias
@@ -59,7 +60,8 @@ def evaluate_reconstruction(sae: SparseAutoencoder, batches: Iterable[Rows], *, 
 
     Args:
         sae: takes raw activations: an exported SAE. Its mode is put back afterwards.
-        batches: raw activations [_, d_in], any float type, on any device; or pairs of them and their targets [_, d_out].
+        batches: raw activations [_, d_in], any float type, on any device; or pairs of them and their targets [_, d_out]. Large
+            ones go through the SAE some rows at a time.
         parts: widths of the activations that lie side by side in the target, for numbers of each by itself.
 
     Returns:
@@ -76,17 +78,20 @@ def evaluate_reconstruction(sae: SparseAutoencoder, batches: Iterable[Rows], *, 
     of_latents = {"l0": L0().to(place), "l1": L1().to(place)}
     was_training = sae.training
     sae.eval()
+    passes = RowPasses(sae)
     for batch in batches:
-        x, target = (one.to(weight.device) for one in (batch if isinstance(batch, tuple) else (batch, batch)))
-        output = sae(x.to(weight.dtype))
-        for metric in (fvu, gamma, *of_recon.values()):
-            metric.update(target, output.recon)
-        if of_parts:
-            pieces = zip(of_parts, target.split(list(parts), dim=1), output.recon.split(list(parts), dim=1), strict=True)
-            for metric, rows, recon in pieces:
-                metric.update(rows, recon)
-        for metric in (density, *of_latents.values()):
-            metric.update(output.latent_acts)
+        x, rest = (one.to(weight.device) for one in (batch if isinstance(batch, tuple) else (batch, batch)))
+        for output in passes(x.to(weight.dtype)):
+            recon = output.recon
+            target, rest = rest.tensor_split([len(recon)])
+            for metric in (fvu, gamma, *of_recon.values()):
+                metric.update(target, recon)
+            if of_parts:
+                pieces = zip(of_parts, target.split(list(parts), dim=1), recon.split(list(parts), dim=1), strict=True)
+                for metric, *piece in pieces:
+                    metric.update(*piece)
+            for metric in (density, *of_latents.values()):
+                metric.update(output.latent_acts)
     sae.train(was_training)
     if fvu.count == 0:
         raise ValueError("there are no rows to evaluate on")

@@ -7,6 +7,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torchmetrics import Metric
 
+from sae.functional.sparse import SparseActs, latent_sums
+
 __all__ = ["DensityHistogram", "LatentDensity", "density_histogram", "silent_fraction"]
 
 # The bins are fixed, so that histograms of different runs and moments lie over each other.
@@ -51,12 +53,18 @@ class LatentDensity(Metric):
         self.add_state("fired", torch.zeros(d_sae, dtype=torch.int64), dist_reduce_fx="sum")
         self.add_state("rows", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
 
-    def update(self, latent_acts: Float[Tensor, "batch {self.d_sae}"]) -> None:
-        """Add rows of latent activations."""
-        # The 0-norm is the count of what is not zero, at half the time of comparing; float32 counts exactly up to 2^24 rows.
-        fired = torch.linalg.vector_norm(latent_acts.detach(), ord=0, dim=0, dtype=torch.float32)
+    def update(self, latent_acts: Float[Tensor, "batch {self.d_sae}"] | SparseActs) -> None:
+        """Add rows of latent activations, with their zeros or without."""
+        # float32 counts exactly up to 2^24 rows
+        if isinstance(latent_acts, SparseActs):
+            fired = latent_sums(latent_acts.pattern, (latent_acts.values != 0).float())
+            rows = latent_acts.pattern.num_rows
+        else:  # the 0-norm is the count of what is not zero, at half the time of comparing
+            wide = torch.promote_types(latent_acts.dtype, torch.float32)
+            fired = torch.linalg.vector_norm(latent_acts.detach(), ord=0, dim=0, dtype=wide)
+            rows = len(latent_acts)
         self.fired += fired.to(self.fired)
-        self.rows += len(latent_acts)
+        self.rows += rows
 
     def compute(self) -> Float[Tensor, " {self.d_sae}"]:
         """Density of each latent, over all rows so far; NaN before the first row."""

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torchmetrics import Metric
 
+from sae.functional.sparse import SparseActs
 from sae.functional.streaming import to_double
 
 __all__ = ["L0", "L1", "Cosine", "NormRatio", "RowMean"]
@@ -48,14 +49,17 @@ class L0(RowMean):
         1.5
     """
 
-    def update(self, latent_acts: Float[Tensor, "batch d_sae"]) -> None:
-        """Add rows of latent activations."""
-        self.add(torch.linalg.vector_norm(latent_acts.detach(), ord=0, dim=1, dtype=torch.float32))
+    def update(self, latent_acts: Float[Tensor, "batch d_sae"] | SparseActs) -> None:
+        """Add rows of latent activations, with their zeros or without."""
+        if isinstance(latent_acts, SparseActs):
+            self.add(latent_acts.map(lambda values: (values != 0).float()).row_sums())
+        else:
+            self.add(_row_norms(latent_acts, ord=0))
 
 
 @final
 class L1(RowMean):
-    """mean over rows of sum_i |latent_acts_i|, in the units of the latents; a row's own sum is in float32, the rest in float64.
+    """mean over rows of sum_i |latent_acts_i|, in the units of the latents; a row's own sum is in float32 at least.
 
     Example:
         >>> l1 = L1()
@@ -64,9 +68,12 @@ class L1(RowMean):
         3.0
     """
 
-    def update(self, latent_acts: Float[Tensor, "batch d_sae"]) -> None:
-        """Add rows of latent activations."""
-        self.add(torch.linalg.vector_norm(latent_acts.detach(), ord=1, dim=1, dtype=torch.float32))
+    def update(self, latent_acts: Float[Tensor, "batch d_sae"] | SparseActs) -> None:
+        """Add rows of latent activations, with their zeros or without."""
+        if isinstance(latent_acts, SparseActs):
+            self.add(latent_acts.map(lambda values: values.detach().abs()).row_sums())
+        else:
+            self.add(_row_norms(latent_acts, ord=1))
 
 
 @final
@@ -102,3 +109,9 @@ class NormRatio(RowMean):
         """Add rows and their reconstructions."""
         lengths = to_double(x).norm(dim=1)
         self.add(torch.where(lengths > 0, to_double(recon).norm(dim=1) / lengths, 0.0))
+
+
+def _row_norms(latent_acts: Float[Tensor, "batch d_sae"], *, ord: int) -> Float[Tensor, " batch"]:
+    """Norm of each row, in float32 at least."""
+    wide = torch.promote_types(latent_acts.dtype, torch.float32)
+    return torch.linalg.vector_norm(latent_acts.detach(), ord=ord, dim=1, dtype=wide)

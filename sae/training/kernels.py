@@ -14,16 +14,13 @@ from torch import Tensor, nn
 from sae.architectures.base import SparseAutoencoder
 from sae.architectures.output import SAEOutput, SparseSAEOutput
 from sae.errors import UserError
-from sae.functional import devices, triton_kernels
-from sae.functional.gpu_choice import matmul_precision, sparse_pays
+from sae.functional import devices
+from sae.functional.pass_choice import LEAVE, sparse_is_quicker
 from sae.losses.objective import Objective
 
 __all__ = ["KernelSettings", "PassChoice"]
 
-# Shares of pre-activations that take part below which the sparse pass begins and above which it ends. Where the passes are
-# level depends on whether the weights fit into a cache: with 2304 latents at 12 to 17 percent, with 10240 at 8 (one thread,
-# d_in 640; `scripts/benchmark_passes.py`).
-ENTER, LEAVE = 0.05, 0.07
+ENTER = 0.05  # share of pre-activations that take part below which the sparse pass begins; above LEAVE it ends
 DENSE_STEPS = 8  # a dense pass counts active latents once in so many steps: counting is a pass over all of them
 
 
@@ -98,12 +95,9 @@ class PassChoice(nn.Module):
             return False
         if self.settings.kernels == "sparse":
             return True
-        if devices.host_runs_ahead(device):
-            if k is None or not triton_kernels.available():
-                return False
-            sizes = {"rows": rows, "d_in": self.d_in, "d_sae": self.d_sae}
-            return sparse_pays(k / self.d_sae, **sizes, precision=matmul_precision(device))
-        return bool(self.sparse) if k is None else k < LEAVE * self.d_sae
+        if k is None:
+            return bool(self.sparse) and not devices.host_runs_ahead(device)
+        return sparse_is_quicker(k, device, rows=rows, d_in=self.d_in, d_sae=self.d_sae)
 
     def forward(self, sae: SparseAutoencoder, x: Float[Tensor, "batch d_in"], *, k: int | None) -> SAEOutput | SparseSAEOutput:
         """The pass of a step of training, dense or sparse.

@@ -12,12 +12,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from sae.architectures.base import SparseAutoencoder
+from sae.functional.pass_choice import rows_at_once
 from sae.functional.selection import count_threshold
 from sae.functional.sparse import SparseActs
 
 __all__ = ["ThresholdEstimate", "calibrated_factor", "calibrated_threshold"]
-
-SLICE_ROWS = 2048  # pre-activations of so many rows exist at a time
 
 
 @final
@@ -99,7 +98,7 @@ def _multiple_exceeded_by(sae: SparseAutoencoder, x: Tensor, units: Tensor, coun
     candidates = torch.empty(0)
     for lowest in (bound, 0.0):
         found: list[Tensor] = []
-        for part in x.split(SLICE_ROWS):
+        for part in x.split(rows_at_once(sae.d_sae)):
             multiples = sae.encode_with_pre_acts(part)[1] / units
             found.append(multiples[multiples > lowest])
         candidates = torch.cat(found)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from sae.functional.sparse import sparse_from_dense
 from sae.metrics.density import LatentDensity, density_histogram, silent_fraction
 from sae.metrics.fvu import FVU
 from sae.metrics.relative_bias import RelativeBias
@@ -35,6 +36,18 @@ def streamed(metric, *tensors, batch):
     for part in zip(*(tensor.split(batch) for tensor in tensors), strict=True):
         metric.update(*part)
     return metric
+
+
+@pytest.mark.parametrize("make", [L0, L1, lambda: LatentDensity(D_SAE)], ids=["l0", "l1", "density"])
+def test_latents_without_their_zeros_give_the_same_numbers(make):
+    _, _, latents = offset_rows()
+    latents[5] = 0
+    dense, sparse = make(), make()
+    for part in latents.split(100):
+        dense.update(part)
+        sparse.update(sparse_from_dense(part, also=torch.ones_like(part) > 0 if len(part) == 3 else None))
+    torch.testing.assert_close(sparse.compute(), dense.compute(), rtol=1e-7, atol=0)
+    assert bool(dense.compute().max() > 0)
 
 
 @pytest.mark.parametrize("batch", [1, 4, 100, ROWS])

@@ -9,13 +9,14 @@ from sae.architectures.output import SAEOutput, SparseSAEOutput
 from sae.architectures.relu import ReLUSAE
 from sae.architectures.topk import TopKSAE
 from sae.errors import UserError
+from sae.functional.pass_choice import LEAVE
 from sae.functional.sparse import sparse_from_dense
 from sae.losses.dead_latents import PreActivation
 from sae.losses.objective import Objective
 from sae.losses.reconstruction import SquaredError
 from sae.losses.sparsity import L1
 from sae.training import kernels
-from sae.training.kernels import DENSE_STEPS, ENTER, LEAVE, KernelSettings, PassChoice
+from sae.training.kernels import DENSE_STEPS, ENTER, KernelSettings, PassChoice
 from sae.training.learner import Learner
 from sae.training.recipe import Budget
 from tests.training.nodes import build_optimizer, every_node_that, learner_of, one_step, widths_of
