@@ -24,7 +24,8 @@ class DownstreamPass:
     """One clean pass over some blocks, kept for comparing passes with reconstructions put in (Braun et al. 2024).
 
     Attributes:
-        values: hook point name -> its clean activations at kept positions, in row-major order [rows, width], float32.
+        values: hook point name -> its clean activations at kept positions, in row-major order [rows, width], in
+            float32 or, of a float64 model, in float64.
     """
 
     def __init__(
@@ -48,7 +49,7 @@ class DownstreamPass:
         self.model, self.hook_point, self.blocks, self.later = model, hook_point, blocks, tuple(later)
         wanted = {point.name: point for point in (*reads, hook_point, *self.later)}
         seen, self._clean_states = self._run(list(wanted.values()), gradients=False)
-        self.values = {point.name: seen[point.name].float() for point in (*reads, hook_point)}
+        self.values = {point.name: _wide(seen[point.name]) for point in (*reads, hook_point)}
         self._clean_later = [seen[point.name] for point in self.later]
 
     @property
@@ -71,7 +72,7 @@ class DownstreamPass:
             seen, states = self._run(self.later, gradients=True)
         kl = next_token_divergence(self.model, self._clean_states, states)
         errors = [
-            (seen[point.name] - clean).float().square().sum(dim=1)
+            _wide(seen[point.name] - clean).square().sum(dim=1)
             for point, clean in zip(self.later, self._clean_later, strict=True)
         ]
         return {"kl": kl, "squared_error": torch.stack(errors).mean(dim=0) if errors else torch.zeros_like(kl)}
@@ -92,3 +93,8 @@ class DownstreamPass:
                 hooks.callback(tap(module, point.tensor, partial(take, point)).remove)
             states = final_states(self.model, blocks.ids, blocks.attention, gradients=gradients)
         return seen, states[keep]
+
+
+def _wide(values: Tensor) -> Tensor:
+    """In float32, if not in float64."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))

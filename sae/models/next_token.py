@@ -150,7 +150,7 @@ def score_next_tokens(
         keep: positions that are neither special tokens nor padding; see `scored_positions`.
 
     Returns:
-        Name of the run -> scores, in float32.
+        Name of the run -> scores, in float32, or in float64 where the model is.
 
     Raises:
         ValueError: the model has no language modelling head, or its head does not read the trunk's output.
@@ -158,8 +158,8 @@ def score_next_tokens(
     scored = scored_positions(keep)
     targets = ids[:, 1:][scored].to(model.device, torch.long)
     rows = {name: state[:, :-1][scored.to(state.device)] for name, state in states.items()}
-    losses = {name: torch.zeros(targets.shape[0], device=model.device) for name in states}
-    divergences = {name: torch.zeros(targets.shape[0], device=model.device) for name in states}
+    nothing = torch.zeros(targets.shape[0], dtype=torch.promote_types(model.dtype, torch.float32), device=model.device)
+    losses, divergences = ({name: nothing.clone() for name in states} for _ in range(2))
     step = max(1, SLICE_LOGITS // model.vocabulary_size)
     with model.lock, torch.no_grad():
         for start in range(0, targets.shape[0], step):
@@ -210,8 +210,9 @@ class TrunkAnswer(tuple[Tensor]):
 
 
 def log_probabilities(model: LanguageModel, rows: Float[Tensor, "positions d_final"]) -> Float[Tensor, "positions vocabulary"]:
-    """Float32 log probabilities of `logits_of`."""
-    return torch.log_softmax(logits_of(model, rows).float(), dim=-1)
+    """Log probabilities of `logits_of`, in float32 or, of a float64 model, in float64."""
+    logits = logits_of(model, rows)
+    return torch.log_softmax(logits, dim=-1, dtype=torch.promote_types(logits.dtype, torch.float32))
 
 
 def logits_of(model: LanguageModel, rows: Float[Tensor, "positions d_final"]) -> Float[Tensor, "positions vocabulary"]:
