@@ -481,7 +481,12 @@ def test_silent_latents_give_the_bias_and_no_gradient(case):
         dict(sae.named_parameters())["b_enc"].fill_(-100)
     x = rows_for(sae)
     output = sae.forward_sparse(x)
-    assert output.latent_acts.values.numel() == 0
+    kept = output.latent_acts.values
+    assert kept.numel() == 0, (
+        f"`encode_sparse` of {case.name} keeps {kept.numel()} silent entries, {int((kept == 0).sum())} of them zeros: "
+        "the activation function's `pick` must leave out what `forward` makes zero and gives no gradient, or the "
+        "architecture's `encode_sparse_rows` drop it (`acts.where(acts.values > 0)`)"
+    )
     if not sae.needs_input_to_decode:
         assert torch.equal(output.recon, sae.b_dec.expand(ROWS, sae.d_out))
     found = gradients(sae, OBJECTIVE(sae, output, target_for(sae, x), COEFFICIENTS).total)

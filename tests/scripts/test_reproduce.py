@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from sae.formats.registry import ARCHITECTURES, FITTED
+
 FOLDER = Path(__file__).parents[2] / "scripts" / "reproduce"
 
 
@@ -18,6 +20,22 @@ def script(name):
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
     return module
+
+
+def lists_of_scripts():
+    """Where each script names the architectures that it runs, and which it names."""
+    frontier = script("frontier")
+    return {
+        "SETTINGS of scripts/reproduce/planted.py": script("planted").SETTINGS,
+        "SPARSITIES, or OTHER_TARGETS, of scripts/reproduce/frontier.py": frontier.SPARSITIES | frontier.OTHER_TARGETS,
+        "ARCHITECTURES of scripts/timed_steps.py": script("../timed_steps").ARCHITECTURES,
+    }
+
+
+@pytest.mark.parametrize("where", lists_of_scripts())
+def test_scripts_know_every_architecture_that_is_trained(where):
+    trained, named = ARCHITECTURES.keys() - FITTED.keys(), set(lists_of_scripts()[where])
+    assert named == trained, f"{where}: {sorted(trained - named)} must be added, {sorted(named - trained)} taken away"
 
 
 @pytest.mark.slow

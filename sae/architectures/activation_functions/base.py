@@ -27,6 +27,9 @@ class ActivationFunction(nn.Module, ABC):
        that gives a learnt parameter a gradient (`count_held` counts them too); `activate`: latent activations of what was
        picked, equal to the dense ones in values and in the gradients of pre-activations and learnt parameters. Without one the
        positive part is taken.
+       Both are for functions of single pre-activations, and for choices by size that `EncoderProduct` makes. Where a latent's
+       activation depends on others of its row (a softmax), derive the architecture from `SparseAutoencoder` instead and give
+       `encode_with_pre_acts`: zeros are dropped from it for the sparse form, and training takes dense products.
     3. With parameters that are learnt: `thresholds`, `scale_`, `reset_` and `constrain_`. What follows a scale and is not
        learnt is a buffer, which `scale_` multiplies too. `LearntThreshold` has what terms of the loss ask beside.
 
