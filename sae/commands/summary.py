@@ -13,6 +13,8 @@ from sae.commands.origin import Origin
 from sae.commands.settings import TrainConfig
 from sae.models.hook_points import HookPoint
 from sae.models.language_model import LanguageModel
+from sae.training.kernels import PassChoice
+from sae.training.step_cost import StepCost, step_cost
 
 __all__ = ["Estimate", "estimate", "in_minutes", "mixing_words", "model_words", "place_words", "summary"]
 
@@ -65,17 +67,18 @@ def estimate(config: TrainConfig, origin: Origin, text: Text, *, cached: bool) -
     model_bytes = sum(p.numel() * p.element_size() for model in models for p in model.module.parameters())
     parameters = _parameters(config, origin)
     source: RowSource = origin.harvester
-    step_bytes = 16 * parameters + 5 * 4 * batch * d_sae
+    first, later = _step_costs(config, origin)
     placement = Placement.choose(
         "cpu" if config.sae.goes_downstream else node.device,
         origin.model.device,
         row_bytes=widths * source.dtype.itemsize,
         chunk_rows=min(node.chunk_tokens, rows),
-        step_bytes=step_bytes,
+        step_bytes=first.memory_bytes,
         from_disk=cached or text.stored is not None,
     )
     held_out_rows = min(config.origin.evaluation.rows, origin.rows_of(text.held_out))
-    memory = model_bytes + step_bytes + placement.chunk_bytes + 4 * held_out_rows * widths
+    copied = 4 * parameters  # the weights that are evaluated and exported
+    memory = model_bytes + first.memory_bytes + copied + placement.chunk_bytes + 4 * held_out_rows * widths
     stored_rows = held_out_rows // per_position + (text.train.num_rows if text.train is not None else 0) if cached else 0
     disk = (config.checkpoint.keep + 1) * 12 * parameters + 4 * parameters + store_bytes(stored_rows, source)
     forward_rows_per_second = _forward_speed(origin, text)
@@ -83,14 +86,15 @@ def estimate(config: TrainConfig, origin: Origin, text: Text, *, cached: bool) -
     harvested = 0 if text.stored is not None else min(positions, text.train.num_rows) if cached and text.train else positions
     if config.sae.goes_downstream:
         harvested = PASSES_DOWNSTREAM * rows
-    operations = 6.0 * rows * (d_in + origin.d_out) * d_sae
     scored = config.origin.evaluation.ce_tokens if origin.model.has_lm_head else 0
     return Estimate(
         memory_bytes=memory,
         placement=placement,
         disk_bytes=disk,
         harvest_seconds=(harvested + held_out_rows / per_position) / forward_rows_per_second,
-        step_seconds=operations / _operations_per_second(batch, d_in, min(d_sae, 4096), origin.model.device),
+        step_seconds=config.budget.steps
+        * later.operations
+        / _operations_per_second(batch, d_in, min(d_sae, 4096), origin.model.device),
         # four runs of the whole model (about three times the layers up to a hook point in its first third) and their logits
         evaluation_seconds=(1 + 3 * len(origin.targets)) * scored * 3 / forward_rows_per_second,
     )
@@ -163,6 +167,18 @@ def mixing_words(origin: Origin, *, by_row: bool = False) -> str:
 def place_words(point: HookPoint) -> str:
     """Where a hook point lies."""
     return f"{point.name} = {point.tensor} of {point.module}"
+
+
+def _step_costs(config: TrainConfig, origin: Origin) -> tuple[StepCost, StepCost]:
+    """What the first step takes, and one of the later ones: k may come down meanwhile."""
+    with torch.device("meta"):
+        sae, objective = origin.build(config.sae)
+    passes, k, recipe = PassChoice(config.origin.trainer.passes, sae, objective), sae.num_active, config.sae.recipe
+    start = None if k is None else recipe.k_at(0, config.budget, k=k, start=min(sae.d_in, sae.d_sae))
+    first, later = (
+        step_cost(passes, sae, device=origin.model.device, rows=config.budget.batch_tokens, k=one) for one in (start, k)
+    )
+    return first, later
 
 
 def _parameters(config: TrainConfig, origin: Origin) -> int:

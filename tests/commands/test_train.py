@@ -145,6 +145,16 @@ def test_a_dry_run_writes_nothing(job, train, tmp_path, capsys):
     assert tree["train"]["tokens"] == 8000
 
 
+@pytest.mark.parametrize(("kernels", "least", "most"), [("dense", 3.0, 3.6), ("auto", 0.5, 0.7)])
+def test_a_dry_run_foretells_the_memory_of_the_pass_that_training_takes(kernels, least, most, job, train, capsys):
+    """65,536 latents, batch 2,048: six arrays of all pre-activations, or the 2^27 of them that are searched at a time."""
+    sizes = ["sae.expansion=null", "sae.d_sae=65536", "sae.k=8", "train.batch_tokens=2048"]
+    lines = [line for line in job("sae=topk", *sizes) if not line.startswith("sae.resample")]
+    assert train([*lines, f"trainer.kernels={kernels}", "dry_run=true"]) == 0
+    (found,) = re.findall(r"memory +about ([0-9.]+) GB", capsys.readouterr().err)
+    assert least <= float(found) <= most
+
+
 def test_a_name_is_made_of_model_place_and_sae(job, train, tmp_path):
     for typed in (["run.name=null"], ["run.name=null", "hook.site=mlp_out", "hook.layer=2", "sae.d_sae=24"]):
         lines = [line for line in job("dry_run=true", *typed) if "d_sae" not in " ".join(typed) or "expansion" not in line]
