@@ -31,7 +31,7 @@ fi
 
 if [ ! -s "$run/dashboard/data/manifest.js" ]; then
     # Part of the text, to be quick; without dashboard.tokens= it is all of it, up to 500,000 tokens.
-    "$python" scripts/dashboard.py "from=$run" dashboard.tokens=50000 dashboard.exact_effects=64
+    "$python" scripts/dashboard.py "from=$run" dashboard.tokens=50000
 fi
 
 cat <<TEXT

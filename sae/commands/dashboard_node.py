@@ -26,7 +26,7 @@ class DashboardNode:
     window: int = 20
     effects: Literal["auto", "gradient", "none"] = "auto"
     effects_dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    exact_effects: int = 256
+    exact_effects: int = 64
     texts: tuple[str, ...] = ()
     explanations: str | None = None
     memory_gb: float = 1.0

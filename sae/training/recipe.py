@@ -249,7 +249,7 @@ def default_learning_rate(budget: Budget) -> float:
 
     Adam moves a weight by about the rate in each step, so what a short run needs is a larger rate, not more of them: 2e-3 up to
     about a thousand steps, falling with the square root of the number of steps after that, and never below 5e-5. Recipes
-    multiply it (`lr_factor`): TopK and JumpReLU by 2, ReLU by 0.5. Measured on the packaged models at 1,171 and 4,687 steps;
+    multiply it (`lr_factor`): TopK by 2, JumpReLU by 1.4, ReLU by 0.5. Measured at 1,171 and 4,687 steps;
     `scripts/BENCHMARKS.md` and `scripts/reproduce/RESULTS.md` have the tables.
     """
     return max(5e-5, 2e-3 * min(1.0, math.sqrt(1000 / max(1, budget.steps))))
