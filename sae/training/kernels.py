@@ -96,7 +96,7 @@ class PassChoice(nn.Module):
         if self.settings.kernels == "sparse":
             return True
         if k is None:
-            return bool(self.sparse) and not devices.host_runs_ahead(device)
+            return not devices.host_runs_ahead(device) and bool(self.sparse)  # a GPU is not asked for the flag
         return sparse_is_quicker(k, device, rows=rows, d_in=self.d_in, d_sae=self.d_sae)
 
     def forward(self, sae: SparseAutoencoder, x: Float[Tensor, "batch d_in"], *, k: int | None) -> SAEOutput | SparseSAEOutput:
