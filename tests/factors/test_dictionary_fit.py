@@ -138,9 +138,29 @@ def test_figures_are_those_of_all_rows_however_they_are_cut():
     ]
     assert wanted.objective == pytest.approx(np.mean(parts))
     assert wanted.atoms_used == int((codes > 0).any(dim=0).sum())
+    assert code_figures(atoms.double(), [rows[:2]], 0.2).atoms_used == int((codes[:2] > 0).any(dim=0).sum()) < 32
     assert 0 <= wanted.gap <= 1e-5 * wanted.objective
     assert wanted.unconverged == 0
     assert np.isnan(CodeTotals(3, 4).figures().l0)
+
+
+def test_saved_sums_stay_as_they_were():
+    rows, atoms = planted(60)
+    totals, loaded, again = (CodeTotals(16, 32) for _ in range(3))
+
+    def add(totals, part):
+        codes = sparse_code(part, atoms, 0.2)
+        totals.add(part, part - sparse_decode(codes.acts, atoms), codes)
+
+    add(totals, rows[:5])
+    saved, before, fired = totals.state_dict(), totals.figures(), totals.firings.clone()
+    add(totals, rows[5:])
+    loaded.load_state_dict(saved)
+    assert (loaded.figures(), loaded.firings.tolist()) == (before, fired.tolist())
+    add(loaded, rows[5:])
+    assert loaded.figures() == totals.figures() != before
+    again.load_state_dict(saved)
+    assert (again.figures(), again.firings.tolist()) == (before, fired.tolist())
 
 
 def test_rows_that_did_not_converge_are_counted():

@@ -9,8 +9,9 @@ import torch
 from sae.factors.saliency import copies as copies_module
 from sae.factors.saliency import leave_one_out as module
 from sae.factors.saliency.copies import CopyReader
-from sae.factors.saliency.leave_one_out import leave_one_out
+from sae.factors.saliency.leave_one_out import leave_one_out, left_out
 from sae.factors.saliency.reader import ActivationReader
+from sae.factors.saliency.sites import Sites
 from sae.factors.saliency.targets import mask_token
 from tests.cases import CASES
 from tests.dashboards.collect.texts import make_blocks
@@ -60,6 +61,7 @@ def test_only_shown_tokens_are_left_out():
     (whole,), (some,) = (
         leave_one_out(ActivationReader(subject), [replace(target, shown=shown)]) for shown in ((0, 99), (3, 5))
     )
+    assert target.shown == (0, 16)
     assert np.flatnonzero(some).tolist() == [3, 4][: len(np.flatnonzero(some))]
     assert some[3:5] == pytest.approx(whole[3:5])
 
@@ -73,6 +75,29 @@ def test_targets_that_share_copies_equal_their_twin(family, batch_tokens):
     for target, falls in zip(targets, found, strict=True):
         assert falls == pytest.approx(expected(subject, target), abs=1e-9)
     assert sum(abs(falls).max() > 1e-3 for falls in found) > len(found) / 4
+
+
+@pytest.mark.parametrize("family", ["llama", "bert"])
+def test_a_site_leaves_out_what_its_targets_show_and_see(family):
+    targets = sorted(crowd(subject_of(family), blocks=(0,)), key=lambda target: -len(target))
+    sites, lost = Sites(targets), [left_out(target).tolist() for target in targets]
+    for site, target in zip(*sites.pairs(torch.arange(len(sites))), strict=True):
+        low, high = targets[target].shown
+        seen = range(low, min(high, len(targets[target])))
+        assert lost[target] == [number for number in seen if targets[target].maskable[number]]
+        assert sites.left_out[site].nonzero()[:, 0].tolist() == lost[target]
+    for number, last in enumerate(sites.last_needed.tolist()):
+        needed = [target.position for target, own in zip(targets, lost, strict=True) if number in own]
+        assert last == max(needed, default=0)
+
+
+def test_texts_are_read_with_the_longest_that_they_begin_where_no_token_sees_a_later_one():
+    targets = crowd(subject_of("llama"), blocks=(0,))
+    (together,) = module._texts(targets, cut=True)
+    assert sorted(together) == list(range(len(targets)))
+    assert len(targets[together[0]]) == 4
+    apart = module._texts(targets, cut=False)
+    assert [{len(targets[number]) for number in text} for text in apart] == [{4}, {2}]
 
 
 def passes_of(monkeypatch, reader, targets):
@@ -113,6 +138,22 @@ def test_a_decoder_reads_from_the_token_left_out_to_the_last_that_is_asked_for(m
     length = len(target)
     assert seen[:3] == [(1, length), (1, length), (1, length - length // 2)]  # as it is; keys and values; whether they serve
     assert seen[3:] == [(2, 5), (1, 3), (1, 2), (1, 1)]
+
+
+def test_copies_that_are_read_together_reach_the_last_position_that_any_of_them_needs():
+    subject = subject_of("llama")
+    ids = long_target(subject).ids
+    last = torch.zeros_like(ids)
+    last[1], last[2] = 3, 6
+    (part,) = CopyReader(ActivationReader(subject)).read(ids, last, torch.tensor([1, 2]), [0, 2])
+    assert (part.first, part.hidden[2].shape[:2]) == (1, (2, 6))
+
+
+def test_whether_a_decoder_goes_on_from_keys_and_values_is_looked_at_once(monkeypatch):
+    subject, looks = subject_of("llama", offset=5.0), []
+    monkeypatch.setattr(CopyReader, "_sees_the_same", lambda *_: not looks.append(1))
+    leave_one_out(ActivationReader(subject), crowd(subject))
+    assert looks == [1]
 
 
 def test_a_model_that_does_not_go_on_from_keys_and_values_reads_copies_whole(monkeypatch):

@@ -14,7 +14,7 @@ from tests.factors.test_write import WORD, answers_of, built, read  # noqa: F401
 @pytest.fixture
 def client(built):  # noqa: F811
     folder, subject, *_ = built
-    answers = answers_of(subject, folder / "collected", limits={**LIMITS, "characters": 200})
+    answers = answers_of(subject, folder / "collected", limits={**LIMITS, "characters": 200, "tokens": 64})
     app = application(folder, answers, host="127.0.0.1")
     return TestClient(app, base_url="http://127.0.0.1:8000", raise_server_exceptions=False)
 
@@ -24,6 +24,7 @@ def test_the_server_says_the_same_as_the_folder(client, built):  # noqa: F811
     hello = client.get("/api/hello").json()
     assert (hello["steer"], hello["ablate"], hello["d_sae"]) == (False, False, LATENTS)
     assert hello["hook_point"] == ", ".join(LAYERS)
+    assert hello["limits"] == {**LIMITS, "characters": 200, "tokens": 64}
     assert client.post("/api/path", json={"text": TEXT}).json() == read(folder, "paths/0")
     assert client.post("/api/word", json={"word": f"t{WORD}"}).json() == read(folder, "words/0")
     record = next(r for n in range(4) for r in read(folder, f"factors/{n}")["factors"] if r["factor"] == 2)
@@ -46,10 +47,14 @@ def test_the_server_says_the_same_as_the_folder(client, built):  # noqa: F811
         ("word", {"word": " "}, "0 characters"),
         ("word", {"word": "nowhere"}, "is nowhere in the dashboard's text"),
         ("word", {"word": ["a"]}, "word is a list"),
+        ("word", {"word": f"t{WORD}", "words": 1}, "Did you mean 'word'"),
         ("saliency", {"factor": LATENTS, "layer": 0, "block": 0, "position": 1, "method": "lime"}, "from 0 to 12"),
         ("saliency", {"factor": 0, "layer": 3, "block": 0, "position": 1, "method": "lime"}, "layer is 3"),
         ("saliency", {"factor": 0, "layer": 0, "block": 7, "position": 1, "method": "lime"}, "block is 7"),
+        ("saliency", {"factor": 0, "layer": 0, "block": 0, "position": 16, "method": "lime"}, "position is 16"),
         ("saliency", {"factor": 0, "layer": 0, "block": 0, "position": 0, "method": "lime"}, "holds a special token"),
+        ("saliency", {"factor": 0, "layer": 0, "block": 0, "position": 1, "method": "x" * 41}, f"method is '{'x' * 40}'."),
+        ("saliency", {"factor": 0, "layer": 0, "block": 0, "place": 1, "method": "lime"}, "unknown field 'place'"),
         ("saliency", {"factor": 0, "layer": 0, "block": 0, "position": 1, "method": "shap"}, "method is 'shap'. Expected one"),
         ("saliency", {"factor": 0, "layer": 0, "block": 0, "position": 1}, "method is missing"),
     ],
@@ -63,8 +68,12 @@ def test_a_request_that_is_wrong_is_refused_in_words(client, name, fields, words
 def test_a_long_text_another_site_and_a_dashboard_without_its_text_are_refused(client, built, tmp_path):  # noqa: F811
     folder, subject, *_ = built
     assert client.post("/api/path", json={"text": "w3 " * 90}).status_code == 413
+    assert "at most 64 are read at once" in client.post("/api/path", json={"text": "w3 " * 64}).json()["error"]
     assert client.post("/api/word", json={"word": f"t{WORD}"}, headers={"origin": "http://elsewhere"}).status_code == 403
     assert client.post("/api/steer", json={"text": TEXT}).status_code in (404, 405)
-    gone = answers_of(subject, tmp_path / "none")
+    positions = subject.model.most_positions
+    assert positions is not None
+    gone = answers_of(subject, tmp_path / "none", limits={**LIMITS, "tokens": positions + 1})
     other = TestClient(application(folder, gone, host="127.0.0.1"), base_url="http://127.0.0.1:8000")
+    assert other.get("/api/hello").json()["limits"]["tokens"] == positions
     assert "no longer in its folder" in other.post("/api/word", json={"word": f"t{WORD}"}).json()["error"]

@@ -90,6 +90,15 @@ def check_layer(page, ids, firings, height, blocks):
         assert context["saliency"] == []
 
 
+def test_importance_of_more_tokens_than_there_are_is_the_mean_of_all():
+    codes = some_layer_codes()
+    rows = codes.blocks.num_rows
+    found = pages(codes, replace(SETTINGS, importance_top=10 * rows)).factor_shards()
+    for (record, _), own in zip(records(found), twin.by_layer(codes, LAYERS), strict=True):
+        for page, firings in zip(record["layers"], own, strict=True):
+            assert near(page["importance"], twin.importance(firings, 10 * rows, rows) if firings else math.nan)
+
+
 def test_pages_hold_what_weights_say():
     codes = some_layer_codes()
     sae, unembedding = relu(FACTORS), torch.linspace(-1, 1, 19 * D_IN).view(19, D_IN).cos()
@@ -157,15 +166,17 @@ def test_the_index_repeats_the_pages():
         assert columns["peak_layer"][i] == (record["peak_layer"] if fires else -1)
         height = record["layers"][record["peak_layer"]]["importance"] if fires else None
         assert near(height, float(columns["importance"][i]))
-        assert near(record["density"], float(columns["density"][i]))
+        for name in ("density", "max", "concentration", "entropy", "decoder_norm"):
+            assert near(record[name], float(columns[name][i]))
         assert (columns["top_token"][i] >= 0) == fires
         assert (search["snippets"][i] != "") == fires
         assert np.isfinite([columns["x"][i], columns["y"][i]]).all() == fires
     assert {columns[name].dtype.kind for name in ("level", "peak_layer")} == {"i"}
     record = seen[3]
-    context = record["layers"][record["peak_layer"]]["contexts"][0]
-    words = search["snippets"][3].split(" … ")[0]
-    assert words.count("<") == len(context["tokens"])
+    contexts = record["layers"][record["peak_layer"]]["contexts"]
+    words = search["snippets"][3].split(" … ")
+    assert words[0].count("<") == len(contexts[0]["tokens"])
+    assert len(words) == min(3, len(contexts)) > 1
 
 
 def test_layers_say_how_much_is_active_there():

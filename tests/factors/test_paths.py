@@ -25,8 +25,10 @@ def test_a_text_that_is_too_long_is_refused():
     assert path_blocks(model, text, max_characters=len(text), max_tokens=4).num_rows == 3
     with pytest.raises(UserError, match="The text has 10 characters; at most 9 are read"):
         path_blocks(model, text, max_characters=9)
-    with pytest.raises(UserError, match="The text has 3 tokens; at most 3 are read at once"):
-        path_blocks(model, text, max_tokens=3)
+    reader = PathReader(subject_of(), texts_of=hostile_text, max_tokens=3)
+    for read in (lambda: path_blocks(model, text, max_tokens=3), lambda: reader.page(text)):
+        with pytest.raises(UserError, match="The text has 3 tokens; at most 3 are read at once"):
+            read()
 
 
 def test_no_more_is_read_than_the_model_reads_at_once():
@@ -35,3 +37,5 @@ def test_no_more_is_read_than_the_model_reads_at_once():
     assert positions is not None
     assert PathReader(subject, texts_of=hostile_text, max_tokens=positions + 1).max_tokens == positions
     assert PathReader(subject, texts_of=hostile_text, max_tokens=positions - 1).max_tokens == positions - 1
+    with pytest.raises(UserError, match=f"at most {positions:,} are read at once"):
+        path_blocks(subject.model, "w3 " * (positions + 1), max_tokens=positions + 1)

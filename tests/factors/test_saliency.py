@@ -190,6 +190,7 @@ def test_the_most_salient_token_apart_from_the_one_that_fires():
     assert same_top(one, two, peak=1) is False
     assert same_top(one, two, peak=0) is False
     assert same_top(one, np.array([0.0, 99.0, 1.0]), peak=1) is True
+    assert same_top(np.array([-1.0, 9.0, -3.0]), np.array([-4.0, 9.0, -2.0]), peak=1) is False
     assert same_top(one[:1], two[:1], peak=0) is None
     assert mean_or_none([None, True, False, 1.0]) == pytest.approx(2 / 3)
     assert mean_or_none([None]) is None
@@ -202,6 +203,8 @@ def test_what_stands_for_a_missing_token():
     assert mask_token(model) == model.tokenizer.convert_tokens_to_ids("w5")
     model.tokenizer.mask_token, model.document_start = None, None
     assert mask_token(model) == model.tokenizer.unk_token_id
+    model.tokenizer.unk_token = None
+    assert mask_token(model) == model.pad
 
 
 def test_costs_are_estimated_for_each_way():

@@ -12,12 +12,14 @@ from sae.dashboards.latents.settings import PageSettings
 from sae.dashboards.live.requests import LIMITS
 from sae.dashboards.pages.folder import Dashboard
 from sae.dashboards.pages.shards import read_script
+from sae.factors import write as write_module
 from sae.factors.layers import Layer
 from sae.factors.levels import LEVEL_RULE
 from sae.factors.live import FactorAnswers
 from sae.factors.paths import PathReader
 from sae.factors.saliency.agreement import mean_or_none, rank_correlation, same_top
 from sae.factors.saliency.leave_one_out import leave_one_out
+from sae.factors.saliency.plan import plan_saliency
 from sae.factors.saliency.reader import ActivationReader
 from sae.factors.saliency.settings import SaliencySettings
 from sae.factors.saliency.targets import target_of
@@ -33,7 +35,15 @@ SETTINGS = FactorSettings(
     pages=PageSettings(top=3, window_before=3, window_after=2, latents_size=4, tokens=3), importance_top=5, strongest=4
 )
 SALIENCY = SaliencySettings(contexts=9, lime_factors=(2,), lime_contexts=2, copies=12, steps=3, compared=4)
-ABOUT = FactorAbout(title="tiny", sae={"architecture": "relu", "d_sae": LATENTS}, model="tiny", source="words", method="relu")
+ABOUT = FactorAbout(
+    title="tiny",
+    sae={"architecture": "relu", "d_sae": LATENTS},
+    model="tiny",
+    source="words",
+    method="relu",
+    run_page="run.html",
+    sweep_page="sweep.html",
+)
 HOSTILE = "</script><img src=x onerror=alert(1)>\ud800\u2028"
 
 
@@ -137,7 +147,10 @@ def test_every_file_that_the_manifest_names_is_there(built):
     assert [layer["name"] for layer in info["layers"]] == list(LAYERS)
     assert (manifest["title"], manifest["sae"], manifest["model"]) == (ABOUT.title, ABOUT.sae, ABOUT.model)
     assert (manifest["source"], info["method"], manifest["hook_point"]) == (ABOUT.source, ABOUT.method, ", ".join(LAYERS))
-    assert (manifest["blocks"], manifest["window"], manifest["run_page"]) == (len(blocks), [3, 2], None)
+    assert (manifest["blocks"], manifest["window"]) == (len(blocks), [3, 2])
+    assert (manifest["run_page"], manifest["sweep_page"]) == (ABOUT.run_page, ABOUT.sweep_page)
+    for name in ("index_size", "latents_size", "search_size", "ultra_low"):
+        assert manifest[name] == getattr(SETTINGS.pages, name)
     assert sum(layer["l0"] * layer["rows"] for layer in info["layers"]) == pytest.approx(codes.num_entries)
     assert (info["importance_top"], info["contexts"], info["size"], info["level_rule"]) == (5, 3, 4, LEVEL_RULE)
     assert info["saliency"] == {"method": "leave_one_out", "measured": 9, "shown": shown_in(folder)}
@@ -178,9 +191,11 @@ def test_saliency_stands_at_the_strongest_contexts(built):
 @pytest.mark.parametrize("batch_tokens", [4096, 6])
 def test_by_default_every_context_has_it(built, tmp_path, batch_tokens):
     _, subject, blocks, codes, *_ = built
-    told = []
-    info = write(tmp_path, subject, codes, SaliencySettings(compared=0, batch_tokens=batch_tokens), told).manifest["factors"]
-    total = shown_in(tmp_path)
+    told, made = [], []
+    settings = SaliencySettings(compared=0, batch_tokens=batch_tokens)
+    written = write(tmp_path, subject, codes, settings, told, on_factors=lambda *numbers: made.append(numbers))
+    info, total = written.manifest["factors"], shown_in(tmp_path)
+    assert made == [(done, LATENTS) for done in (0, 4, 8, 12, LATENTS)]
     assert info["saliency"] == {"method": "leave_one_out", "measured": total, "shown": total}
     reader = ActivationReader(subject)
     for record in records_in(tmp_path):
@@ -189,17 +204,27 @@ def test_by_default_every_context_has_it(built, tmp_path, batch_tokens):
                 assert [one["method"] for one in context["saliency"]] == ["leave_one_out"]
                 check_weights(context, record["factor"], layer, reader, blocks)
     assert [done for done, _ in told] == sorted(done for done, _ in told)
+    assert told.count((total, total)) == 1  # once all is written
     assert len({done for done, _ in told}) == 1 + len(blocks) - 1  # none, then after each block that has tokens
     assert (len(told) > 2 * len(blocks)) == (batch_tokens == 6)  # a stop is heeded after each pass
 
 
-def test_without_time_pages_come_without(built, tmp_path):
+def test_without_time_pages_come_without(built, tmp_path, monkeypatch):
     _, subject, _, codes, *_ = built
+    windows = []
+
+    def plans(*args, window, **keywords):
+        windows.append(window)
+        return plan_saliency(*args, window=window, **keywords)
+
+    monkeypatch.setattr(write_module, "plan_saliency", plans)
     info = write(tmp_path, subject, codes, SaliencySettings(compared=0, minutes=1e-9), []).manifest["factors"]
     assert info["saliency"] == {"method": "leave_one_out", "measured": 0, "shown": shown_in(tmp_path)}
     assert not any(one["saliency"] for record in records_in(tmp_path) for page in record["layers"] for one in page["contexts"])
-    info = write(tmp_path, subject, codes, None, []).manifest["factors"]
-    assert info["saliency"] == {"method": None, "measured": 0, "shown": shown_in(tmp_path)}
+    assert windows == [(3, 2)]
+    for settings in (None, SaliencySettings(method="none")):
+        info = write(tmp_path, subject, codes, settings, []).manifest["factors"]
+        assert info["saliency"] == {"method": None, "measured": 0, "shown": shown_in(tmp_path)}
 
 
 def test_a_stop_leaves_no_pages_and_the_next_run_makes_the_same(built, tmp_path):
@@ -245,7 +270,7 @@ def test_ways_are_compared_where_several_were_used(built):
     folder, _, blocks, _, written, *_ = built
     agreement = written.manifest["factors"]["agreement"]
     pairs = {(one["first"], one["second"]): one for one in agreement}
-    assert set(pairs) == {tuple(CHEAP), ("leave_one_out", "lime"), ("integrated_gradients", "lime")}
+    assert list(pairs) == sorted({tuple(CHEAP), ("leave_one_out", "lime"), ("integrated_gradients", "lime")})
     assert pairs["leave_one_out", "lime"]["contexts"] == 2
     shown = {
         (rank, layer != record["peak_layer"], record["factor"], layer): context
