@@ -9,8 +9,8 @@ from torch import Tensor
 
 from sae.architectures.base import SparseAutoencoder
 from sae.architectures.output import SAEOutput, SparseSAEOutput
+from sae.functional.activity import count_active
 from sae.functional.pass_choice import rows_at_once, sparse_is_quicker
-from sae.functional.sparse import count_active
 
 __all__ = ["RowPasses"]
 

@@ -23,14 +23,12 @@ __all__ = [
     "SparseActs",
     "SparsePattern",
     "bounds",
-    "count_active",
     "gathered_dots",
     "grouped_decode",
     "latent_sums",
     "sparse_decode",
     "sparse_from_dense",
     "weight_gradient",
-    "which_fired",
 ]
 
 
@@ -146,16 +144,6 @@ class SparseActs:
         """Whether each latent is active on any row."""
         counts = torch.zeros(self.pattern.num_latents, dtype=torch.int32, device=self.values.device)
         return counts.index_add_(0, self.indices, (self.values.detach() != 0).int()) > 0
-
-
-def count_active(latent_acts: Float[Tensor, "batch d_sae"] | SparseActs) -> Int[Tensor, ""]:
-    """How many latent activations of a batch are above zero."""
-    return ((latent_acts.values if isinstance(latent_acts, SparseActs) else latent_acts) > 0).sum()
-
-
-def which_fired(latent_acts: Float[Tensor, "batch d_sae"] | SparseActs) -> Bool[Tensor, " d_sae"]:
-    """Whether each latent is active on any row."""
-    return latent_acts.fired() if isinstance(latent_acts, SparseActs) else latent_acts.amax(dim=0) > 0
 
 
 def sparse_from_dense(

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from sae.architectures.base import SparseAutoencoder
 from sae.architectures.output import SAEOutput, SparseSAEOutput
-from sae.functional.sparse import count_active
+from sae.functional.activity import count_active
 from sae.losses.control import CoefficientControl
 
 __all__ = [

@@ -4,11 +4,12 @@ import torch
 from torch import nn
 
 from sae.architectures.base import SparseAutoencoder
+from sae.errors import UserError
 from sae.losses.objective import Objective
 from sae.training.kernels import PassChoice
 from sae.training.recipe import Recipe
 
-__all__ = ["against_lazy_decoder"]
+__all__ = ["against_lazy_decoder", "refuse_lazy_decoder"]
 
 
 def against_lazy_decoder(
@@ -37,6 +38,19 @@ def against_lazy_decoder(
         ),
     ]
     return [f"optimizer.lazy_decoder=true {reason}. Or set optimizer.lazy_decoder=false" for holds, reason in found if holds]
+
+
+def refuse_lazy_decoder(
+    sae: SparseAutoencoder, objective: Objective, recipe: Recipe, passes: PassChoice, device: torch.device
+) -> None:
+    """As `against_lazy_decoder`.
+
+    Raises:
+        UserError: there is something against it.
+    """
+    against = against_lazy_decoder(sae, objective, recipe, passes, device)
+    if against:
+        raise UserError("\n".join(against))
 
 
 def _has_encoder(sae: nn.Module) -> bool:

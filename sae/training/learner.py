@@ -12,9 +12,8 @@ from torch.optim import Optimizer
 
 from sae.architectures.base import SparseAutoencoder
 from sae.architectures.output import SAEOutput, SparseSAEOutput, without_graph
-from sae.errors import UserError
 from sae.functional import devices
-from sae.functional.sparse import count_active, which_fired
+from sae.functional.activity import count_active, which_fired
 from sae.losses.objective import LossParts, Objective, StepInfo
 from sae.training.compiled import CompiledPass
 from sae.training.constraint import Constraint
@@ -23,7 +22,7 @@ from sae.training.dead_candidates import DeadCandidates
 from sae.training.dead_latents import DeadLatents
 from sae.training.export import calibrate_, evaluated, finished_, steered_to
 from sae.training.kernels import KernelSettings, PassChoice
-from sae.training.lazy_decoder import against_lazy_decoder
+from sae.training.lazy_decoder import refuse_lazy_decoder
 from sae.training.optimizers import OptimizerSettings
 from sae.training.recipe import Budget, Recipe, default_learning_rate
 from sae.training.resample import Resampling
@@ -128,15 +127,9 @@ class Learner(nn.Module):
             take_over_(self.sae, self.recipe, self.spaces, trained)
 
     def build_optimizer(self, settings: OptimizerSettings) -> Optimizer:
-        """This SAE's own optimizer.
-
-        Raises:
-            UserError: its decoder is to be lazy, and is read whole in every step.
-        """
+        """This SAE's own optimizer; a lazy decoder that would be read whole in every step is a UserError."""
         if settings.lazy_decoder:
-            against = against_lazy_decoder(self.sae, self.objective, self.recipe, self.passes, self.sae.b_dec.device)
-            if against:
-                raise UserError("\n".join(against))
+            refuse_lazy_decoder(self.sae, self.objective, self.recipe, self.passes, self.sae.b_dec.device)
         return self.constraint.build_optimizer(settings, self.course.peak_lr)
 
     # -- a step --------------------------------------------------------------------------------------------------------
