@@ -80,7 +80,7 @@ def _misfits(config: SourceConfig, cfg: Mapping[str, Any], units: LayerUnits) ->
         name = known_name(**place)
         if name is not None:
             make(partial(units.number, name), problems)
-    (width,), _ = config.places.widths(config.d_model)
+    (width,), _ = config.widths()
     if width is not None and width != cfg["d_in"]:
         problems.append(f"the dictionary reads {cfg['d_in']} dimensions, the layers of this model have {width}")
     return list(dict.fromkeys(problems))

@@ -8,13 +8,14 @@ from sae.architectures.layer_units import LayerLaw
 from sae.commands.binding import bind, parameters_of, typed
 from sae.formats.registry import ARCHITECTURES
 from sae.models.hook_points import TRANSFORMER_LENS, TRANSFORMER_LENS_NAME, default_layer, hook_mistakes
+from sae.models.loading import ModelOutline
+from sae.models.widths import known_width
 
 __all__ = ["LISTED", "OTHER_MODEL", "HookNode", "Places", "first_block_after", "has_target", "read_hook_node", "reads_several"]
 
 OTHER_MODEL = "other_model"  # the node of the second model, and the beginning of its hook points' names
 CROSSCODER_LAYERS = 3  # read where none are named
 LISTED = 8  # layers that are named one by one; of more, the first and the last
-NARROW = ("resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_in", "mlp_out", "embeddings")  # as wide as the model
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,13 +53,18 @@ class Places:
     mix: bool = False
     layer_units: LayerLaw = "none"
 
-    def widths(self, d_model: int) -> tuple[list[int | None], list[int | None]]:
-        """Width of each input and target in a model of this width, one of mixed layers; None where the model must be asked."""
-        if self.mix:
-            width = [d_model if self.inputs[0]["site"] in NARROW else None]
-            return width, width
-        of = [[d_model if place["site"] in NARROW else None for place in places] for places in (self.inputs, self.targets)]
-        return of[0], of[1] or of[0]
+    def widths(self, outline: ModelOutline) -> tuple[list[int | None], list[int | None]]:
+        """Width of each input and target in a model, one of mixed layers; None where its weights must be read first."""
+        read = self.inputs[:1] if self.mix else self.inputs
+        inputs, targets = ([known_width(outline, **place) for place in places] for places in (read, self.targets))
+        return inputs, targets or inputs
+
+    def target_comes_before(self) -> bool:
+        """Whether what is predicted lies in an earlier block than what is read; no where a module is named."""
+        if not self.targets:
+            return False
+        read, target = (-1 if place["site"] == "embeddings" else place["layer"] for place in (self.inputs[0], self.targets[0]))
+        return read is not None and target is not None and target < read
 
     def first_block_after(self) -> int | None:
         """The first block whose output comes after what is reconstructed; None for a module, whose place is not known."""

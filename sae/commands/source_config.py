@@ -34,7 +34,7 @@ class SourceConfig:
         data: blocks, split and caps.
         activations: live or stored.
         d_model: width of the model's residual stream.
-        other_d_model: the other model's.
+        outlines: of the model, and of the other one if there is one.
         vocabulary_size: rows of the token embedding.
         num_layers: blocks of the model.
         predicts: whether the model has a head that predicts next tokens.
@@ -50,15 +50,14 @@ class SourceConfig:
     evaluation: EvaluationNode
     seed: int
     d_model: int
-    other_d_model: int | None
+    outlines: tuple[ModelOutline, ...]
     vocabulary_size: int
     num_layers: int
     predicts: bool
 
     def widths(self) -> tuple[list[int | None], list[int | None]]:
         """Width of each input and of each target, side by side; None where only the model itself tells."""
-        models = [self.d_model, *([] if self.other_d_model is None else [self.other_d_model])]
-        found = [self.places.widths(d_model) for d_model in models]
+        found = [self.places.widths(outline) for outline in self.outlines]
         return [width for inputs, _ in found for width in inputs], [width for _, targets in found for width in targets]
 
 
@@ -113,7 +112,7 @@ def read_source_config(tree: Mapping[str, Any], problems: list[str], *, architec
         evaluation=evaluation,
         seed=tree["seed"],
         d_model=outline.d_model,
-        other_d_model=None if other is None else other.d_model,
+        outlines=(outline,) if other is None else (outline, other),
         vocabulary_size=outline.vocabulary_size,
         num_layers=outline.num_layers,
         predicts=outline.predicts,

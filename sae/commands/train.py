@@ -102,6 +102,8 @@ def _train(config: "TrainConfig", path: Path, *, resume: bool) -> int:
 
     if not resume and not config.dry_run:
         RunFolder(path).refuse_if_taken(config.run.if_exists)
+    if config.origin.places.target_comes_before():
+        say("note: the target lies in an earlier block than the input: the model computes it first, and the other way is usual")
     nodes = [config.tree[key] for key in ("model", "other_model") if config.tree.get(key) is not None]
     say(f"Loading {' and '.join(str(node.get('name') or node.get('path')) for node in nodes)} ...")
     origin = open_origin(config.origin)

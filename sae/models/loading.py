@@ -16,11 +16,11 @@ from sae.models.conversion import default_cache_dir
 from sae.models.device import resolve_device, resolve_dtype
 from sae.models.folders import model_folder
 from sae.models.language_model import LanguageModel
-from sae.models.packaged import PACKAGED, find_packaged
+from sae.models.packaged import PACKAGED, find_packaged, made_folder
 from sae.models.quiet import quiet_transformers
 from sae.models.weights import check_finite, weights_sha256
 
-__all__ = ["ModelOutline", "document_marks", "load_model", "read_model_outline", "read_tokenizer"]
+__all__ = ["ModelOutline", "document_marks", "is_causal", "load_model", "read_model_outline", "read_tokenizer"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,12 +32,14 @@ class ModelOutline:
         num_layers: number of blocks.
         vocabulary_size: rows of the token embedding.
         predicts: whether it has a head that predicts next tokens.
+        config: what transformers makes the model of; None for a packaged model that was not converted yet.
     """
 
     d_model: int
     num_layers: int
     vocabulary_size: int
     predicts: bool = True
+    config: PreTrainedConfig | None = None
 
 
 def read_model_outline(
@@ -59,11 +61,13 @@ def read_model_outline(
     """
     if source == "packaged":
         packaged, _, _ = find_packaged(name)
+        made = made_folder(name)
         return ModelOutline(
             d_model=packaged.d_model,
             num_layers=packaged.num_layers,
             vocabulary_size=packaged.vocabulary_size,
             predicts=packaged.predicts,
+            config=None if made is None else _read_config(made),
         )
     folder = model_folder(source=source, name=name, path=path, revision=revision, cache_dir=None, weights=False)
     config = _read_config(folder)
@@ -72,7 +76,8 @@ def read_model_outline(
         d_model=text.hidden_size,
         num_layers=text.num_hidden_layers,
         vocabulary_size=text.vocab_size,
-        predicts=_is_causal(config),
+        predicts=is_causal(config),
+        config=config,
     )
 
 
@@ -198,7 +203,7 @@ def _read_module(
     folder: Path, config: PreTrainedConfig, called: str, *, dtype: torch.dtype, device: torch.device, attention: str
 ) -> PreTrainedModel:
     """The model with its language modelling head where the folder holds a causal one, else the model below the head."""
-    kind: Any = AutoModelForCausalLM if _is_causal(config) else AutoModel
+    kind: Any = AutoModelForCausalLM if is_causal(config) else AutoModel
     try:
         with quiet_transformers():
             module, report = kind.from_pretrained(
@@ -222,7 +227,8 @@ def _read_module(
     return module.to(device)
 
 
-def _is_causal(config: PreTrainedConfig) -> bool:
+def is_causal(config: PreTrainedConfig) -> bool:
+    """Whether the model that was saved predicts next tokens."""
     return any(name in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values() for name in config.architectures or [])
 
 

@@ -22,7 +22,7 @@ from sae.errors import UserError
 from sae.models.conversion import default_cache_dir, made_once
 from sae.models.quiet import quiet_transformers
 
-__all__ = ["PACKAGED", "PackagedModel", "find_packaged", "packaged_folder"]
+__all__ = ["PACKAGED", "PackagedModel", "find_packaged", "made_folder", "packaged_folder"]
 
 CONVERSION = 1  # part of the cached folder's name: raise it when what is written changes
 
@@ -139,10 +139,24 @@ def packaged_folder(name: str | None, cache_dir: Path | None = None) -> Path:
         UserError: see `find_packaged` and `made_once`.
     """
     packaged, version, paths = find_packaged(name)
+    folder = _folder(name, version, paths, cache_dir)
+    if folder == paths[0]:
+        return folder
+    return made_once(folder, lambda aside: _convert(packaged, paths, aside), task=f"converting {name} to safetensors")
+
+
+def made_folder(name: str | None, cache_dir: Path | None = None) -> Path | None:
+    """`packaged_folder`, but None for a model that was not converted yet."""
+    _, version, paths = find_packaged(name)
+    folder = _folder(name, version, paths, cache_dir)
+    return folder if folder.is_dir() else None
+
+
+def _folder(name: str | None, version: str, paths: Sequence[Path], cache_dir: Path | None) -> Path:
+    """Where a packaged model's files are, or will be."""
     if paths[0].is_dir():
         return paths[0]
-    folder = (cache_dir or default_cache_dir()) / "models" / f"{name}-{version}-conversion{CONVERSION}"
-    return made_once(folder, lambda aside: _convert(packaged, paths, aside), task=f"converting {name} to safetensors")
+    return (cache_dir or default_cache_dir()) / "models" / f"{name}-{version}-conversion{CONVERSION}"
 
 
 def _convert(packaged: PackagedModel, pieces: Sequence[Path], folder: Path) -> None:

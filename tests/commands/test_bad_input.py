@@ -279,9 +279,17 @@ def test_a_model_without_a_head_has_no_end_to_end_losses(job, refused, encoder):
     assert "a model that predicts next tokens" in refused(job(f"model.path={encoder}", *END_TO_END[:1], *END_TO_END[2:]))
 
 
-def test_an_unknown_width_is_refused_once_it_is_known(job, refused):
-    """Heads side by side may be wider or narrower than the model: only the model itself tells."""
-    assert "sae.k must lie in 1..d_sae=32" in refused(job("sae=topk", "hook.site=attn_z"), loads_model=True)
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        (["sae=topk", "hook.site=attn_z"], "sae.k must lie in 1..d_sae=32, got 64"),
+        (["sae=topk", "hook.module=blocks.1.attn.hook_z"], "sae.k must lie in 1..d_sae=32, got 64"),
+        (["sae=topk", "hook.module=model.layers.1.mlp.up_proj"], "sae.k must lie in 1..d_sae=48, got 64"),
+        ([*TRANSCODER, "sae.tied_init=true", "hook.target_module=model.layers.1.mlp.up_proj"], "differ in width (16 and 24)"),
+    ],
+)
+def test_widths_are_known_from_the_configuration_alone(typed, said, job, refused):
+    assert said in refused(job(*typed))
 
 
 def test_two_models_with_different_tokenizers_are_refused(job, refused, decoder, other_decoder, encoder, tmp_path):

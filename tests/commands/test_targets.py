@@ -141,6 +141,21 @@ class TestTranscoder:
         assert train(job(*base, *typed, "train.tokens=512")) == 0
         assert report_of(tmp_path / "runs" / "tiny")["ce_sae"] is not None
 
+    @pytest.mark.parametrize(
+        ("typed", "told"),
+        [
+            (["hook.layer=2", "hook.target_layer=1"], True),
+            (["hook.layer=0", "hook.target_site=embeddings"], True),
+            (["hook.layer=2"], False),
+            (["hook.layer=1", "hook.target_layer=2"], False),
+            (["hook.layer=2", "hook.target_module=model.layers.1.mlp.down_proj"], False),
+        ],
+        ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+    )
+    def test_a_target_before_the_input_is_told(self, typed, told, job, train, capsys):
+        assert train(job(*TRANSCODER, *typed, "dry_run=true")) == 0
+        assert ("the target lies in an earlier block than the input" in capsys.readouterr().err) == told
+
     def test_it_can_start_from_another_of_its_sizes_only(self, run, job, train, refused):
         same = [*TRANSCODER, "hook.layer=1", "sae.skip=true", f"init_from={run}", "run.name=next"]
         assert train(job(*same, "train.tokens=512")) == 0
