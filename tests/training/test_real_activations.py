@@ -13,7 +13,7 @@ from tests.training.nodes import every_node, keys_of
 
 pytestmark = pytest.mark.slow
 
-TRAIN, HELD_OUT, BATCH = 36_000, 4_000, 128
+TRAIN, HELD_OUT, BATCH = 64_000, 4_000, 128
 # Which key makes latents few, and values of it from many to few: the first of them that a file sets.
 DIALS = {"k": (24, 12, 6), "l0_target": (24, 12, 6), "l1_coefficient": (1.0, 4.0, 16.0)}
 
@@ -22,7 +22,7 @@ DIALS = {"k": (24, 12, 6), "l0_target": (24, 12, 6), "l1_coefficient": (1.0, 4.0
 def rows():
     """MiniLM on blocks of articles in any order: after its layers 2 and 3, and what the MLP of layer 3 reads and adds."""
     model = sae.load_model(source="packaged", name="minilm", document_start="[CLS]", document_end="[SEP]")
-    articles = itertools.islice(WikipediaSample().documents(), 12)
+    articles = itertools.islice(WikipediaSample().documents(), 40)
     blocks = sae.token_blocks(model, [article.text for article in articles])
     places = {"before": ("resid_post", 2), "after": ("resid_post", 3), "read": ("mlp_in", 3), "added": ("mlp_out", 3)}
     points = {key: sae.resolve_hook_point(model, site=site, layer=layer) for key, (site, layer) in places.items()}
@@ -49,9 +49,10 @@ def fitted(name, rows, **settings):
 def test_the_frontier(rows, name):
     """L0 on held-out rows falls with each step of the dial, to half at least from end to end, and the error rises with it.
 
-    A threshold that never moves, or a penalty whose gradient reaches nothing, gives one L0 at every setting. After so few rows
-    the exported threshold lets 6 % more latents through on held-out rows than a selection would; after 600,000 it is 1 %
-    (scripts/reproduce/RESULTS.md).
+    A threshold that never moves, or a penalty whose gradient reaches nothing, gives one L0 at every setting.
+
+    Where training selects over the batch, the exported threshold keeps on held-out rows what a selection over them would,
+    to 5 %. Measured on these texts with k 6 and 24: 0 to 2 % more after 96,000 rows, 1 to 4 % after 36,000.
     """
     key = next(key for key in DIALS if keys_of(name).get(key) is not None)
     found = []
@@ -63,7 +64,7 @@ def test_the_frontier(rows, name):
             with torch.no_grad():
                 x = held_out[0] if isinstance(held_out, tuple) else held_out
                 chosen = dictionary.forward_train(x).latent_acts > 0
-            assert report["l0"] == pytest.approx(float(chosen.sum(dim=1).double().mean()), rel=0.08)
+            assert report["l0"] == pytest.approx(float(chosen.sum(dim=1).double().mean()), rel=0.05)
     (most, some, few), (least_error, more, most_error) = zip(*found, strict=True)
     assert most > some > few > 0
     assert few < most / 2
