@@ -6,6 +6,7 @@ A few tokens in ten thousand have residual norms many times the median, special 
 theirs alone. The limit is a fixed number from then on, so that no measurement depends on which rows happen to be near.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 
 import torch
@@ -29,14 +30,21 @@ def estimate_norm_limits(rows: ActivationRows, multiple: int | float) -> dict[st
         Hook point name, of each layer where layers are mixed -> its limit, in the units of the activations.
 
     Raises:
-        UserError: the multiple is not above 1, which would drop half of all rows.
+        UserError: the multiple is not above 1, which would drop half of all rows; or a place has no finite median norm.
     """
     if multiple <= 1:
         raise UserError(
             f"`activations.max_norm_multiple` is {multiple}. It is a multiple of the median norm and must be above 1, such as "
             "10; null keeps all rows."
         )
-    return {name: multiple * float(norms[chosen].median()) for name, norms, chosen in _by_place(rows) if bool(chosen.any())}
+    limits = {name: multiple * float(norms[chosen].median()) for name, norms, chosen in _by_place(rows) if bool(chosen.any())}
+    for name, limit in limits.items():
+        if not math.isfinite(limit):
+            raise UserError(
+                f"The activations of {name} have no finite median norm (got {limit / multiple}). Check the "
+                "model, or take it in another number format (trainer.model_dtype=float32)."
+            )
+    return limits
 
 
 def within_norm_limits(rows: ActivationRows, limits: Mapping[str, int | float]) -> Bool[Tensor, " rows"]:
@@ -47,13 +55,13 @@ def within_norm_limits(rows: ActivationRows, limits: Mapping[str, int | float]) 
         limits: hook point name -> largest norm, as `estimate_norm_limits` gives them; empty keeps all rows.
 
     Returns:
-        True where a row is kept.
+        True where a row is kept: also where it holds what is no number, which whoever reads it must be told of.
     """
     keep = torch.ones(len(rows), dtype=torch.bool)
     if limits:
         for name, norms, chosen in _by_place(rows):
             if name in limits:
-                keep &= (norms <= limits[name]) | ~chosen
+                keep &= ~(norms > limits[name]) | ~chosen
     return keep
 
 

@@ -71,6 +71,17 @@ def test_limits_that_drop_half_of_all_rows_are_refused(multiple):
         estimate_norm_limits(rows([1, 2, 3]), multiple)
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_rows_without_a_median_norm_are_refused(value):
+    with pytest.raises(UserError, match=r"activations of a have no finite median norm .*trainer\.model_dtype=float32"):
+        estimate_norm_limits(rows([1, value, value, value]), 10)
+
+
+def test_rows_that_are_no_numbers_are_not_dropped_as_outliers():
+    """They would be gone without a word, where the loss names them."""
+    assert within_norm_limits(rows([1, float("nan"), 500, float("inf")]), {"a": 30}).tolist() == [True, True, False, False]
+
+
 def test_each_mixed_layer_has_its_own_limit():
     """Norms of the late layer are a hundred times those of the early: one limit would drop no early row, or all late ones."""
     both = rows([1, 100, 2, 200, 3, 300, 40, 4000])
