@@ -4,10 +4,13 @@
     python scripts/reproduce/defaults.py --layer 12
     python scripts/reproduce/defaults.py --model smollm2-135m-instruct-q4 --layer 8 --d-sae 2304 --average 60
     python scripts/reproduce/defaults.py --tokens 2400000 --rates 1e-3 2e-3
+    python scripts/reproduce/defaults.py --d-sae 10240
+    python scripts/reproduce/defaults.py --batch 4096
 
 Activations are harvested once and every contender reads the same rows: two to four minutes of harvest on two idle cores, then
-one to three minutes a contender at 600,000 rows, four times that at 2,400,000, and half a minute to score it. The framework's
-runs are those of the command line, with nothing set but the model, the place, the budget, d_sae and the sparsity: k 64 for
+one to three minutes a contender at 600,000 rows, four times that at 2,400,000 or at d_sae 10,240, and half a minute to score
+it. The framework's runs are those of the command line, with nothing set but the model, the place, the budget, d_sae, the batch
+where --batch is given (the loop's is 1,024 by itself, ours what the command's is) and the sparsity: k 64 for
 `topk`; for `batch_topk` and `jumprelu` a little less on average over training rows (--average), so that held-out rows have
 at most 64. All are scored in one process, on the same held-out rows and predictions. The table goes to the terminal and, with
 all numbers, to OUT/results.json; what is there already is not repeated.
@@ -44,7 +47,7 @@ COLUMNS = ("l0", "fvu", "dead_fraction", "ce_clean", "ce_increase", "seconds")
 def main() -> None:
     """Run every contender and print the table."""
     options = arguments()
-    out = options.out / f"{options.model}-{options.layer}-{options.tokens}"
+    out = options.out / f"{options.model}-{options.layer}-{options.tokens}-{options.d_sae}-{options.batch or 'own'}"
     out.mkdir(parents=True, exist_ok=True)
     source = [f"model={options.model}", f"hook.layer={options.layer}", f"data.max_rows={options.rows}"]
     store = options.out / f"rows-{options.model}-{options.layer}"
@@ -59,7 +62,8 @@ def main() -> None:
     for name in options.sae:
         results[f"sae={name}"] = kept(out / f"{name}.json", partial(ours, judge, name, stored, options, out))
     (out / "results.json").write_text(json.dumps(results, indent=1) + "\n")
-    print(f"\n{options.model}, block {options.layer}, {options.tokens:,} of {options.rows:,} rows, d_sae {options.d_sae}\n")
+    print(f"\n{options.model}, block {options.layer}, {options.tokens:,} of {options.rows:,} rows, d_sae {options.d_sae}")
+    print(f"batch {options.batch:,}\n" if options.batch is not None else "each its own batch\n")
     print(f"| {'':24} | {' | '.join(f'{column:>13}' for column in COLUMNS)} |")
     print(f"|{'-' * 26}|{'|'.join('-' * 15 for _ in COLUMNS)}|")
     for name, row in results.items():
@@ -74,6 +78,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--tokens", type=int, default=600_000, help="training rows in all")
     parser.add_argument("--rows", type=int, default=400_000, help="distinct rows")
     parser.add_argument("--d-sae", type=int, default=2560)
+    parser.add_argument("--batch", type=int, help="rows in a step, of all; without it 1,024 of the loop, ours by default")
     parser.add_argument("--k", type=int, default=64, help="of the plain loop and of topk")
     parser.add_argument("--average", type=int, default=62, help="latents on an average training row of the others that count")
     parser.add_argument("--rates", type=float, nargs="*", default=[3e-4, 1e-3, 2e-3, 4e-3], help="of the plain loop")
@@ -110,6 +115,8 @@ class Judge:
 def ours(judge: Judge, name: str, stored: list[str], options: argparse.Namespace, out: Path) -> dict[str, Any]:
     """One run of the command, which measures nothing itself while it trains."""
     sizes = [f"sae={name}", "sae.expansion=null", f"sae.d_sae={options.d_sae}", f"train.tokens={options.tokens}"]
+    if options.batch is not None:
+        sizes.append(f"train.batch_tokens={options.batch}")
     if name == "topk":
         sizes.append(f"sae.k={options.k}")
     elif name in AVERAGE:
@@ -123,7 +130,7 @@ def ours(judge: Judge, name: str, stored: list[str], options: argparse.Namespace
 
 def plain_loop(judge: Judge, options: argparse.Namespace, rate: float) -> dict[str, Any]:
     """The loop on the rows of the same stream."""
-    source, batch = judge.text.stored, 1024
+    source, batch = judge.text.stored, options.batch or 1024
     assert source is not None
     stream = ActivationStream(
         judge.text.windows,
