@@ -17,7 +17,7 @@ from functools import partial
 from typing import Any, final
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from sae.functional import devices
@@ -93,11 +93,23 @@ class EncoderProduct:
 
     def top_k(self, k: int) -> SparseActs:
         """The k largest of each row, positive or not: the values hold k entries a row."""
+        values, indices = self._top_k(k)
+        return self.at(SparsePattern.even(indices, num_latents=self.num_latents), values.flatten())
+
+    def top_k_among(self, latents: Int[Tensor, " some"], k: int, *, marks: Bool[Tensor, " some"] | None = None) -> SparseActs:
+        """The k largest of some latents of each row, positive or not.
+
+        Args:
+            latents: to choose from.
+            k: how many of each row; at most as many as there are latents.
+            marks: which of them are chosen before any other; None: all are alike.
+        """
         with torch.no_grad():
-            found = fused_top_k(self._rows, self._weight, self._bias, k, dtype=self._dtype)
-            values, indices = self._top_k_by_tiles(k) if found is None else found
-            offsets = torch.arange(0, values.numel() + 1, k, dtype=torch.int32, device=values.device)
-            pattern = SparsePattern(indices=indices.flatten().int(), offsets=offsets, num_latents=self.num_latents)
+            bias = self._bias[latents]
+            bias = bias if marks is None else torch.where(marks, bias, -torch.inf)
+            chosen_from = EncoderProduct(self._rows, _columns(self._weight, latents), bias, dtype=self._dtype)
+            values, places = chosen_from._top_k(k)
+            pattern = SparsePattern.even(latents[places], num_latents=self.num_latents)
         return self.at(pattern, values.flatten())
 
     def batch_top_k(self, k: int) -> SparseActs:
@@ -141,10 +153,25 @@ class EncoderProduct:
         picked = _Picked.apply(values, self._rows, self._x, self._shift, weight, offset, pattern)
         return SparseActs(values=picked, pattern=pattern)
 
-    def columns(self, latents: Int[Tensor, " chosen"]) -> Float[Tensor, "batch chosen"]:
-        """All pre-activations of some latents, by an ordinary dense product."""
-        rows = self._x if self._shift is None else self._x - self._shift
-        return rows @ self._weight[:, latents] + self._bias[latents]
+    # -- not picking ---------------------------------------------------------------------------------------------------
+
+    def of(self, latents: Int[Tensor, " chosen"]) -> "EncoderProduct":
+        """The same of some latents alone, all different."""
+        weight, bias = _columns(self._weight, latents), self._bias.index_select(0, latents)
+        return EncoderProduct(self._x, weight, bias, shift=self._shift, dtype=self._dtype)
+
+    def dense(self, rows: slice = slice(None)) -> Float[Tensor, "rows d_sae"]:
+        """All pre-activations of some rows, by an ordinary dense product."""
+        x = self._x[rows] if self._shift is None else self._x[rows] - self._shift
+        return x @ self._weight + self._bias
+
+    def weighted_sums(self, weights: Float[Tensor, " d_sae"]) -> Float[Tensor, " batch"]:
+        """Sum over all latents of each row's pre-activations, each times its latent's weight, by products with vectors."""
+        wide = torch.promote_types(weights.dtype, torch.float32)
+        x, weights = self._x if self._shift is None else self._x - self._shift, weights.to(wide)
+        with torch.autocast(weights.device.type, enabled=False):
+            direction = (weights[None] @ self._weight.T.to(wide)).squeeze(0)  # its gradient lies latent by latent in memory
+            return x.to(wide) @ direction + self._bias.to(wide) @ weights
 
     # -- its parts -----------------------------------------------------------------------------------------------------
 
@@ -152,8 +179,14 @@ class EncoderProduct:
         """Pre-activations of some rows less the bound: see `tiles_of`."""
         return tiles_of(rows, self._weight.detach(), self._bias.detach() - bound, dtype=self._dtype, keep=keep)
 
-    def _top_k_by_tiles(self, k: int) -> tuple[Float[Tensor, "batch {k}"], Int[Tensor, "batch {k}"]]:
+    @torch.no_grad()
+    def _top_k(self, k: int) -> tuple[Float[Tensor, "batch {k}"], Int[Tensor, "batch {k}"]]:
         """Values and latents of `top_k`."""
+        found = fused_top_k(self._rows, self._weight, self._bias, k, dtype=self._dtype)
+        return self._top_k_by_tiles(k) if found is None else found
+
+    def _top_k_by_tiles(self, k: int) -> tuple[Float[Tensor, "batch {k}"], Int[Tensor, "batch {k}"]]:
+        """`_top_k` where it is not fused with the product."""
         parts = self._rows.split(max(1, BUFFER_ELEMENTS // self.num_latents))
         found = [top_k_of_tiles(self._whole.of(part, partial(self._tiles, part, keep=True)), k) for part in parts]
         values, indices = (torch.cat(part) for part in zip(*found, strict=True))
@@ -187,6 +220,11 @@ class EncoderProduct:
             rows, latents, values = tile.positive()
             tiles.append((rows, latents, values + (bound[latents] if isinstance(bound, Tensor) else bound)))
         return merge(tiles, batch=len(self._rows), num_latents=self.num_latents)
+
+
+def _columns(weight: Float[Tensor, "d_in d_sae"], latents: Int[Tensor, " chosen"]) -> Float[Tensor, "d_in chosen"]:
+    """weight[:, latents], latent by latent in memory."""
+    return weight.T.index_select(0, latents).T
 
 
 def _rough_bound(values: Float[Tensor, " values"], count: int) -> float:

@@ -5,12 +5,22 @@ blocks: maxima are then taken over whole columns, one pass over the values at th
 """
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-__all__ = ["BLOCK", "batch_top_k", "block_entries", "block_maxima", "count_threshold", "row_top_k", "top_k_entries"]
+__all__ = [
+    "BLOCK",
+    "batch_top_k",
+    "block_entries",
+    "block_maxima",
+    "count_threshold",
+    "row_top_k",
+    "top_k_among",
+    "top_k_entries",
+]
 
 BLOCK = 16  # entries of a row of which the largest is looked at first
+PART_ELEMENTS = 1 << 20  # of the values that are looked at a second time: in float32 4 MiB, which a cache holds
 
 
 def block_maxima(values: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch blocks"]:
@@ -67,6 +77,24 @@ def top_k_entries(
         among = values.gather(-1, columns).topk(k, dim=-1, sorted=False).indices
         indices = columns.gather(-1, among)
     return values.gather(-1, indices), indices
+
+
+@torch.no_grad()
+def top_k_among(
+    values: Float[Tensor, "batch width"], columns: Int[Tensor, " some"], k: int, *, marks: Bool[Tensor, " some"] | None = None
+) -> Int[Tensor, "batch {k}"]:
+    """Places of the k largest of some columns of each row, in any order; some rows at a time.
+
+    Args:
+        values: rows.
+        columns: to choose from.
+        k: how many of each row; at most as many as there are columns.
+        marks: those that can be chosen, as long as there are k of them; None: all.
+    """
+    added = values.new_full((values.shape[1],), -torch.inf)
+    added[columns] = 0.0 if marks is None else torch.where(marks, 0.0, -torch.inf).to(added)
+    parts = values.split(max(1, PART_ELEMENTS // values.shape[1]))
+    return torch.cat([top_k_entries(part + added, k)[1] for part in parts])
 
 
 def batch_top_k(pre_acts: Float[Tensor, "*batch d_sae"], k: int) -> Float[Tensor, "*batch d_sae"]:

@@ -67,6 +67,13 @@ class SparsePattern:
         rows, indices = mask.nonzero().unbind(dim=1)
         return SparsePattern(indices=indices.int(), offsets=bounds(rows, mask.shape[0]), num_latents=mask.shape[1])
 
+    @staticmethod
+    def even(indices: Int[Tensor, "batch k"], *, num_latents: int) -> "SparsePattern":
+        """The pattern of as many latents on each row."""
+        batch, k = indices.shape
+        offsets = torch.arange(batch + 1, dtype=torch.int32, device=indices.device) * k
+        return SparsePattern(indices=indices.flatten().int(), offsets=offsets, num_latents=num_latents)
+
     @property
     def num_rows(self) -> int:
         """Rows of the batch, empty ones too."""

@@ -1,18 +1,25 @@
 """Terms that bring dead latents back. Which latents count as dead is the run's affair (`StepInfo.dead`)."""
 
-from typing import ClassVar, Literal, NamedTuple, final
+from typing import ClassVar, Literal, final
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
+from sae.architectures.activation_functions.base import LearntThreshold
+from sae.architectures.activation_functions.relu import ReLU
+from sae.architectures.affine import AffineSAE
 from sae.architectures.base import SparseAutoencoder
+from sae.architectures.gated import GatedSAE
 from sae.architectures.output import SAEOutput, SparseSAEOutput
+from sae.functional.pass_choice import sparse_is_quicker
 from sae.functional.row_gradients import picked_rows
 from sae.functional.selection import row_top_k
+from sae.functional.sparse import sparse_decode
+from sae.losses.among_dead import dead_in, largest_entries, of_each_row, product_of
 from sae.losses.l0 import thresholds
 from sae.losses.objective import START, Role, StepInfo
-from sae.losses.weighting import weighted_sum
+from sae.losses.weighting import decoder_norms, weighted_sum
 
 __all__ = ["AuxK", "GhostGradients", "PreActivation"]
 
@@ -53,15 +60,25 @@ class AuxK:
         info: StepInfo = START,
     ) -> Float[Tensor, " batch"]:
         """Squared error of each row; zero while no latent is dead."""
-        dead = _dead(info)
+        dead = dead_in(info)
         if dead is None:
             return torch.zeros_like(output.recon[..., 0])
-        dead_acts = dead.only(torch.relu(_pre_acts(output, "auxk", dead.latents)), 0.0)
-        k_aux = max(1, sae.d_out // 2) if self.k_aux is None else self.k_aux
-        if k_aux < len(dead.latents):
-            dead_acts = row_top_k(dead_acts, k_aux)
         residual = (target - output.recon).detach()
-        errors = dead.if_any((residual - dead_acts @ picked_rows(sae.W_dec, dead.latents)).square().sum(dim=1), 0.0)
+        k_aux = max(1, sae.d_out // 2) if self.k_aux is None else self.k_aux
+        sizes = {"rows": len(residual), "d_in": sae.d_in, "d_sae": len(dead.latents)}
+        if sparse_is_quicker(k_aux, residual.device, **sizes):
+            revived = dead.only_entries(largest_entries(output, "auxk", dead, k_aux).map(torch.relu))
+            errors = (residual - sparse_decode(revived, sae.W_dec)).square().sum(dim=1)
+        else:
+            weight = picked_rows(sae.W_dec, dead.latents)
+
+            def error(pre_acts: Tensor, residual: Tensor) -> Tensor:
+                acts = dead.only(torch.relu(pre_acts), 0.0)
+                acts = row_top_k(acts, k_aux) if k_aux < len(dead.latents) else acts
+                return (residual - acts @ weight).square().sum(dim=1)
+
+            errors = of_each_row(error, output, "auxk", dead, residual)
+        errors = dead.if_any(errors, 0.0)
         if self.normalisation == "none":
             return errors
         return errors * (_variance(target) / _variance(residual).clamp_min(torch.finfo(residual.dtype).tiny))
@@ -85,20 +102,24 @@ class GhostGradients:
         info: StepInfo = START,
     ) -> Float[Tensor, " batch"]:
         """The term for each row; zero while no latent is dead."""
-        dead = _dead(info)
+        dead = dead_in(info)
         if dead is None:
             return torch.zeros_like(output.recon[..., 0])
-        chosen = dead.only(_pre_acts(output, "ghost", dead.latents), -torch.inf)
-        # A row's largest is taken off before the exponential: the factor below cancels it, and nothing overflows.
-        largest = dead.if_any(chosen.detach().amax(dim=1, keepdim=True), 0.0)
-        ghost = torch.exp(chosen - largest) @ picked_rows(sae.W_dec, dead.latents)
-        residual = (target - output.recon).detach()
-        tiny = torch.finfo(ghost.dtype).tiny
-        lengths = torch.linalg.vector_norm(ghost.detach(), dim=1, keepdim=True).clamp_min(tiny)
-        ghost = ghost * (0.5 * torch.linalg.vector_norm(residual, dim=1, keepdim=True) / dead.if_any(lengths, 1.0))
-        errors = (residual - ghost).square().sum(dim=1)
-        size = dead.if_any(errors.detach().clamp_min(tiny), 1.0)
-        return dead.if_any(errors * (residual.square().sum(dim=1) / size), 0.0)
+        weight = picked_rows(sae.W_dec, dead.latents)
+
+        def error(pre_acts: Tensor, residual: Tensor) -> Tensor:
+            chosen = dead.only(pre_acts, -torch.inf)
+            # A row's largest is taken off before the exponential: the factor below cancels it, and nothing overflows.
+            largest = dead.if_any(chosen.detach().amax(dim=1, keepdim=True), 0.0)
+            ghost = torch.exp(chosen - largest) @ weight
+            tiny = torch.finfo(ghost.dtype).tiny
+            lengths = torch.linalg.vector_norm(ghost.detach(), dim=1, keepdim=True).clamp_min(tiny)
+            ghost = ghost * (0.5 * torch.linalg.vector_norm(residual, dim=1, keepdim=True) / dead.if_any(lengths, 1.0))
+            errors = (residual - ghost).square().sum(dim=1)
+            size = dead.if_any(errors.detach().clamp_min(tiny), 1.0)
+            return dead.if_any(errors * (residual.square().sum(dim=1) / size), 0.0)
+
+        return of_each_row(error, output, "ghost", dead, (target - output.recon).detach())
 
 
 @final
@@ -122,8 +143,8 @@ class PreActivation:
         return not self.dead_only
 
     def needs_dense(self, sae: SparseAutoencoder) -> bool:
-        """Nearly every latent is below its threshold on nearly every row."""
-        return not self.dead_only
+        """Where the sparse pass does not hold all that is above a threshold."""
+        return not (self.dead_only or _holds_all_above(sae))
 
     def __call__(
         self,
@@ -133,54 +154,45 @@ class PreActivation:
         info: StepInfo = START,
     ) -> Float[Tensor, " batch"]:
         """The term for each row, in activation units."""
-        own, weights = thresholds(sae), torch.linalg.vector_norm(sae.W_dec, dim=1)
+        own, weights = thresholds(sae), decoder_norms(sae, info)
         if not self.dead_only:
-            return weighted_sum(torch.relu(own - _pre_acts(output, "pre_act", None)), weights)
-        dead = _dead(info)
+            if isinstance(output, SparseSAEOutput):
+                return self._of_sparse(sae, output, own, weights)
+            return weighted_sum(torch.relu(own - output.pre_acts), weights)
+        dead = dead_in(info)
         if dead is None:
             return torch.zeros_like(output.recon[..., 0])
         weights, own = weights[dead.latents], own[dead.latents] if isinstance(own, Tensor) else own
-        below = torch.relu(own - _pre_acts(output, "pre_act", dead.latents))
-        return weighted_sum(dead.only(below, 0.0), weights)
+
+        def below(pre_acts: Tensor) -> Tensor:
+            return weighted_sum(dead.only(torch.relu(own - pre_acts), 0.0), weights)
+
+        return of_each_row(below, output, "pre_act", dead)
+
+    def _of_sparse(
+        self,
+        sae: SparseAutoencoder,
+        output: SparseSAEOutput,
+        own: Float[Tensor, " d_sae"] | float,
+        weights: Float[Tensor, " d_sae"],
+    ) -> Float[Tensor, " batch"]:
+        """The term of all latents: relu(theta - z) = (theta - z) + relu(z - theta).
+
+        The sum of the first is linear in z and costs products with vectors; the second is of latents that fire alone.
+        """
+        above = output.pre_acts
+        if above is None or not _holds_all_above(sae):
+            raise ValueError("the term `pre_act` of all latents needs the dense pass here")
+        linear = (weights * own).sum() - product_of(output, "pre_act").weighted_sums(weights)
+        own = above.each(own) if isinstance(own, Tensor) else own
+        return linear + above.map(lambda values: torch.relu(values - own)).row_sums(weights)
 
 
-class _Dead(NamedTuple):
-    """The dead latents, or some more of which those that are dead are marked on the device.
-
-    Attributes:
-        latents: which.
-        marks: which of them are dead; None: all.
-    """
-
-    latents: Int[Tensor, " some"]
-    marks: Bool[Tensor, " some"] | None
-
-    def only(self, values: Float[Tensor, "batch some"], otherwise: float) -> Float[Tensor, "batch some"]:
-        """The values of dead latents; those of the others are replaced."""
-        return values if self.marks is None else torch.where(self.marks, values, otherwise)
-
-    def if_any(self, values: Float[Tensor, "*shape"], otherwise: float) -> Float[Tensor, "*shape"]:
-        """The values if any latent is dead; else they are replaced."""
-        return values if self.marks is None else torch.where(self.marks.any(), values, otherwise)
-
-
-def _dead(info: StepInfo) -> _Dead | None:
-    """The dead latents; None where none can be."""
-    if info.dead is None:
-        return None
-    if info.candidates is None:
-        return _Dead(info.dead.nonzero().squeeze(1), None) if bool(info.dead.any()) else None
-    latents = info.candidates()
-    return _Dead(latents, info.dead[latents]) if len(latents) else None
-
-
-def _pre_acts(output: SAEOutput | SparseSAEOutput, term: str, latents: Tensor | None) -> Float[Tensor, "batch chosen"]:
-    """Pre-activations of some latents; None: of all."""
-    if not isinstance(output, SparseSAEOutput):
-        return output.pre_acts if latents is None else output.pre_acts[:, latents]
-    if output.product is None or latents is None:
-        raise ValueError(f"the term `{term}` needs a pass of training, and the dense one for all latents")
-    return output.product().columns(latents)
+def _holds_all_above(sae: SparseAutoencoder) -> bool:
+    """Whether the sparse pass's pre-activations are all above their threshold, or above 0, and perhaps some below."""
+    return isinstance(sae, GatedSAE) or (
+        isinstance(sae, AffineSAE) and isinstance(sae.activation_function, LearntThreshold | ReLU)
+    )
 
 
 def _variance(rows: Float[Tensor, "batch width"]) -> Float[Tensor, ""]:

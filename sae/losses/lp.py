@@ -87,7 +87,7 @@ class Lp(nn.Module):
         """Penalty of each row, in activation units to the power p."""
         p, _ = self._p_and_moves()
         powers = mapped(output.latent_acts, lambda acts: _power(acts, p))
-        weights = latent_weights(sae, self.weighting)
+        weights = latent_weights(sae, self.weighting, info)
         self._weights = None if weights is None else weights.detach()
         penalty = weighted_sum(powers, weights)
         return self.factor.to(penalty.dtype) * penalty

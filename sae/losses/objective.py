@@ -4,7 +4,8 @@ Input and target are two things, equal for an SAE, so that a transcoder needs no
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from typing import Literal, NamedTuple, Protocol, final, runtime_checkable
 
 import torch
@@ -28,6 +29,7 @@ __all__ = [
     "Role",
     "StepInfo",
     "Term",
+    "sharing",
 ]
 
 
@@ -47,6 +49,8 @@ class StepInfo:
         dead: latents that count as dead at this step [d_sae]; None: none does.
         candidates: gives latents among which all the dead ones are [some], so that nobody need wait for the device to say how
             many are dead; None: there is nobody to wait.
+        decoder_norms: gives the norms of the decoder's rows [d_sae], with their graph, computed once for all terms of a step
+            (`sharing`); None: a term that wants them computes them.
         downstream: reconstruction -> for each row the KL divergence in nats and the squared error further down the model, where
             the run feeds reconstructions back into it (`sae.losses.end_to_end`); None elsewhere.
     """
@@ -55,10 +59,16 @@ class StepInfo:
     share: float = 0.0
     dead: Bool[Tensor, " d_sae"] | None = None
     candidates: Callable[[], Int[Tensor, " some"]] | None = None
+    decoder_norms: Callable[[], Float[Tensor, " d_sae"]] | None = None
     downstream: Callable[[Tensor], Mapping[str, Tensor]] | None = None
 
 
 START = StepInfo()  # of a first step
+
+
+def sharing(sae: SparseAutoencoder, info: StepInfo) -> StepInfo:
+    """The same for the terms of one step together: what several of them want is computed once."""
+    return replace(info, decoder_norms=cache(lambda: torch.linalg.vector_norm(sae.W_dec, dim=1)))
 
 
 @runtime_checkable
@@ -169,6 +179,7 @@ class Objective(nn.Module):
     ) -> Float[Tensor, " batch"]:
         """The loss of each row: what resampling draws by."""
         self._check(coefficients)
+        info = sharing(sae, info)
         weighted = [_times(coefficients[name], term(sae, output, target, info)) for name, term in self.terms.items()]
         return sum(weighted[1:], start=weighted[0])
 
@@ -195,6 +206,7 @@ class Objective(nn.Module):
         Raises:
             ValueError: coefficients and terms do not have the same names.
         """
+        info = sharing(sae, info)
         return self.weigh({name: term(sae, output, target, info).mean() for name, term in self.terms.items()}, coefficients)
 
     def weigh(self, means: Mapping[str, Float[Tensor, ""]], coefficients: Mapping[str, float | int | Tensor]) -> LossParts:

@@ -62,10 +62,10 @@ class L1:
     ) -> Float[Tensor, " batch"]:
         """Penalty of each row, in activation units; summed in float32 at least."""
         if self.on == "latent_acts":
-            return weighted_sum(output.latent_acts, latent_weights(sae, self.weighting))
+            return weighted_sum(output.latent_acts, latent_weights(sae, self.weighting, info))
         if output.pre_acts is None or (isinstance(output, SparseSAEOutput) and self.needs_dense(sae)):
             raise ValueError("l1_on=pre_acts needs the dense pass")
-        return weighted_sum(mapped(output.pre_acts, torch.relu), latent_weights(sae, self.weighting))
+        return weighted_sum(mapped(output.pre_acts, torch.relu), latent_weights(sae, self.weighting, info))
 
 
 @final
@@ -101,7 +101,7 @@ class Tanh:
         info: StepInfo = START,
     ) -> Float[Tensor, " batch"]:
         """Penalty of each row: no more than the number of latents that fire."""
-        weights, acts = latent_weights(sae, self.weighting), output.latent_acts
+        weights, acts = latent_weights(sae, self.weighting, info), output.latent_acts
         if isinstance(acts, SparseActs):
             own = None if weights is None else acts.each(weights)
             return acts.map(lambda values: torch.tanh(self.scale * (values if own is None else values * own))).row_sums()

@@ -10,8 +10,9 @@ from torch import Tensor
 from sae.architectures.base import SparseAutoencoder
 from sae.architectures.crosscoder import CrosscoderSAE
 from sae.functional.sparse import SparseActs
+from sae.losses.objective import StepInfo
 
-__all__ = ["Weighting", "check_parts", "checked_weighting", "latent_weights", "mapped", "weighted_sum"]
+__all__ = ["Weighting", "check_parts", "checked_weighting", "decoder_norms", "latent_weights", "mapped", "weighted_sum"]
 
 Weighting = Literal["none", "decoder_norm", "frozen_decoder_norm", "part_norms"]
 
@@ -37,12 +38,19 @@ def check_parts(term: str, weighting: Weighting, sae: SparseAutoencoder) -> None
         raise ValueError(f"{term}_weighting=part_norms needs a crosscoder, got {type(sae).__name__}: take decoder_norm or none")
 
 
-def latent_weights(sae: SparseAutoencoder, weighting: Weighting) -> Float[Tensor, " d_sae"] | None:
-    """The weight of each latent, with its graph where the weighting has one; None: 1 for all."""
+def decoder_norms(sae: SparseAutoencoder, info: StepInfo) -> Float[Tensor, " d_sae"]:
+    """Norms of the decoder's rows, with their graph."""
+    return torch.linalg.vector_norm(sae.W_dec, dim=1) if info.decoder_norms is None else info.decoder_norms()
+
+
+def latent_weights(sae: SparseAutoencoder, weighting: Weighting, info: StepInfo) -> Float[Tensor, " d_sae"] | None:
+    """The weight of each latent in a step, with its graph where the weighting has one; None: 1 for all."""
     if weighting == "none":
         return None
-    if weighting in ("decoder_norm", "frozen_decoder_norm"):
-        return torch.linalg.vector_norm(sae.W_dec if weighting == "decoder_norm" else sae.W_dec.detach(), dim=1)
+    if weighting == "decoder_norm":
+        return decoder_norms(sae, info)
+    if weighting == "frozen_decoder_norm":
+        return decoder_norms(sae, info).detach()
     if not isinstance(sae, CrosscoderSAE):
         raise ValueError(f"a weighting by part_norms needs a crosscoder, got {type(sae).__name__}")
     return sae.decoder_norms().sum(dim=0)

@@ -24,7 +24,7 @@ from torch import Tensor
 from sae.architectures.base import SparseAutoencoder
 from sae.architectures.output import SAEOutput
 from sae.errors import UserError
-from sae.losses.objective import START, Compiles, Objective, StepInfo, Term
+from sae.losses.objective import START, Compiles, Objective, StepInfo, Term, sharing
 
 __all__ = ["CompiledPass", "check_compiler"]
 
@@ -62,6 +62,7 @@ class CompiledPass:
         output, found = self._run(sae, tuple(compiled.values()), x, target, k)
         means = dict(zip(compiled, found, strict=True))
         others = {name: term for name, term in objective.terms.items() if name not in means}
+        info = sharing(sae, info)
         means |= {name: term(sae, output, target, info).mean() for name, term in others.items()}
         return output, {name: means[name] for name in objective.terms}
 

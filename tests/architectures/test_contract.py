@@ -426,7 +426,7 @@ def test_the_sparse_pass_of_training_equals_the_dense_one(case):
         expected = dense.pre_acts[here.rows.long(), here.indices.long()]
         torch.testing.assert_close(sparse.pre_acts.values, expected, rtol=1e-11, atol=1e-11)
     every = torch.arange(sae.d_sae)
-    torch.testing.assert_close(sparse.product().columns(every), dense.pre_acts, rtol=1e-11, atol=1e-11)
+    torch.testing.assert_close(sparse.product().of(every).dense(), dense.pre_acts, rtol=1e-11, atol=1e-11)
     assert (dense.prefix_recons is None) == (sparse.prefix_recons is None)
     outputs = [(dense.recon, sparse.recon), (dense.latent_acts.sum(dim=1).square(), sparse.latent_acts.row_sums().square())]
     if dense.prefix_recons is not None:

@@ -159,12 +159,24 @@ def test_columns_and_entries_of_a_pattern():
     x, weight, bias, shift = ramp(8, 5), ramp(5, 11, phase=1), ramp(11, phase=2), ramp(5, phase=3)
     product, dense = EncoderProduct(x, weight, bias, shift=shift), (x - shift) @ weight + bias
     latents = torch.tensor([7, 0, 3])
-    torch.testing.assert_close(product.columns(latents), dense[:, latents], rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(product.of(latents).dense(), dense[:, latents], rtol=1e-12, atol=1e-12)
     pattern = product.above(0.2).pattern
     where = (pattern.rows.long(), pattern.indices.long())
     torch.testing.assert_close(product.at(pattern).values, dense[where], rtol=1e-12, atol=1e-12)
     bare = product.at(pattern, bias=False).values
     torch.testing.assert_close(bare, ((x - shift) @ weight)[where], rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("shifted", [False, True])
+def test_weighted_sums_of_all_pre_activations(shifted):
+    x, weight, bias, shift = (ramp(*size, phase=n).requires_grad_() for n, size in enumerate([(8, 5), (11, 5), (11,), (5,)]))
+    weights = ramp(11, phase=4).requires_grad_()
+    found = EncoderProduct(x, weight.T, bias, shift=shift if shifted else None).weighted_sums(weights)
+    expected = ((x - shift if shifted else x) @ weight.T + bias) @ weights
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+    inputs = [x, weight, bias, weights, *([shift] if shifted else [])]
+    gradients = [torch.autograd.grad(one.square().sum(), inputs) for one in (found, expected)]
+    torch.testing.assert_close(*gradients, rtol=1e-12, atol=1e-12)
 
 
 def test_bfloat16_chooses_and_float32_tells():

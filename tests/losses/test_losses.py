@@ -1,9 +1,12 @@
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from sae.losses.objective import Objective
+from sae.losses.dead_latents import PreActivation
+from sae.losses.lp import Lp
+from sae.losses.objective import Objective, StepInfo
 from sae.losses.reconstruction import SquaredError
-from sae.losses.sparsity import L1
+from sae.losses.sparsity import L1, Tanh
 from tests.cases import CASES, D_IN, build, ramp, rows_for
 
 TERMS = {"reconstruction": SquaredError(), "sparsity": L1()}
@@ -97,3 +100,28 @@ def test_coefficients_and_terms_must_agree(coefficients):
 def test_an_objective_needs_a_term():
     with pytest.raises(ValueError, match="at least one term"):
         Objective({})
+
+
+@pytest.mark.parametrize("forward", ["forward_train", "forward_train_sparse"])
+def test_the_decoder_s_norms_are_computed_once_for_all_terms(forward):
+    sae, x, _ = prepared()
+    terms = {"mse": SquaredError(), "tanh": Tanh(), "l1": L1(weighting="frozen_decoder_norm"), "pre_act": PreActivation()}
+    dead = torch.arange(sae.d_sae) % 2 == 0
+    objective = Objective(terms | {"of_dead": PreActivation(dead_only=True), "lp": Lp(p=0.5, weighting="decoder_norm")})
+    output = getattr(sae, forward)(x)
+    with Norms() as norms:
+        objective(sae, output, x, dict.fromkeys(objective.terms, 1.0), StepInfo(dead=dead))
+    assert norms.shapes.count((sae.d_sae, sae.d_out)) == 1
+
+
+class Norms(TorchDispatchMode):
+    """Notes what norms are taken of."""
+
+    def __init__(self):
+        super().__init__()
+        self.shapes = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func is torch.ops.aten.linalg_vector_norm.default:
+            self.shapes.append(tuple(args[0].shape))
+        return func(*args, **(kwargs or {}))

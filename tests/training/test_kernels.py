@@ -60,19 +60,19 @@ def test_measured_share_decides_elsewhere_with_hysteresis():
 
 
 def test_terms_that_need_every_pre_activation_train_densely():
-    sae = ReLUSAE(d_in=4, d_sae=10)
-    for objective in (
-        Objective({"mse": SquaredError(), "pre_act": PreActivation()}),
-        Objective({"mse": SquaredError(), "l1": L1(on="pre_acts")}),
+    for sae, objective in (
+        (TopKSAE(d_in=4, d_sae=10, k=2), Objective({"mse": SquaredError(), "pre_act": PreActivation()})),
+        (ReLUSAE(d_in=4, d_sae=10), Objective({"mse": SquaredError(), "l1": L1(on="pre_acts")})),
     ):
         assert not PassChoice(KernelSettings(), sae, objective).able
         for settings, named in (
             ({"kernels": "sparse"}, "kernels=sparse"),
             ({"encoder_dtype": "bfloat16"}, "encoder_dtype=bfloat16"),
         ):
-            with pytest.raises(UserError, match=rf"trainer\.{named}: ReLUSAE with these terms trains by dense products only"):
+            with pytest.raises(UserError, match=rf"trainer\.{named}: {type(sae).__name__} with these terms trains by dense"):
                 PassChoice(KernelSettings(**settings), sae, objective)
-    assert PassChoice(KernelSettings(), sae, Objective({"pre_act": PreActivation(dead_only=True)})).able
+    for sae, dead_only in ((TopKSAE(d_in=4, d_sae=10, k=2), True), (ReLUSAE(d_in=4, d_sae=10), False)):
+        assert PassChoice(KernelSettings(), sae, Objective({"pre_act": PreActivation(dead_only=dead_only)})).able
 
 
 def test_a_bfloat16_encoder_has_no_meaning_in_the_dense_pass():

@@ -12,8 +12,8 @@ from sae.losses.reconstruction import SquaredError
 from sae.training.kernels import KernelSettings, PassChoice
 from sae.training.recipe import Budget
 from sae.training.step_cost import step_cost
+from tests.tracked_memory import TrackedMemory
 from tests.training.nodes import build_optimizer, learner_of, one_step, widths_of
-from tests.training.tracked_memory import TrackedMemory
 
 D_IN, D_SAE, ROWS = 32, 4096, 512
 FACTOR = 1.6
