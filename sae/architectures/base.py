@@ -9,7 +9,7 @@ widths of what goes in and what comes out.
 
 import inspect
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float, Int
@@ -42,7 +42,10 @@ class SparseAutoencoder(Trainable, ChangesUnits, ABC):
         W_enc: encoder [d_in, d_sae].
         W_dec: decoder [d_sae, d_out].
         b_dec: decoder bias [d_out].
+        takes_shortlist: whether `encode_sparse_near` searches among fewer latents where it may.
     """
+
+    takes_shortlist: ClassVar[bool] = False
 
     def __init__(
         self, *, d_in: int, d_sae: int, apply_b_dec_to_input: bool, layer_norm: bool = False, d_out: int | None = None
@@ -99,16 +102,22 @@ class SparseAutoencoder(Trainable, ChangesUnits, ABC):
         return self.encode_sparse_rows(self._normal(x)[0])
 
     def encode_sparse_near(
-        self, x: Float[Tensor, "batch {self.d_in}"], near: SparseActs, of: Int[Tensor, " batch"]
+        self,
+        x: Float[Tensor, "batch {self.d_in}"],
+        near: SparseActs,
+        of: Int[Tensor, " batch"],
+        *,
+        shortlist: int | None = None,
     ) -> SparseActs:
         """`encode_sparse` without a gradient, of rows much like others whose activations are known.
 
-        Only an encoder that searches makes use of them: the result is the same.
+        Only an encoder that searches makes use of them: the result is the same, except by a shortlist (`takes_shortlist`).
 
         Args:
             x: rows.
             near: activations of the others.
             of: which of them each row is like.
+            shortlist: so many latents may be active on the rows that are like the same one, all others are not; None: all may.
         """
         with torch.no_grad():
             return self.encode_sparse(x)

@@ -11,7 +11,7 @@ Differs from the paper:
 3. A row is done by its duality gap, and not after 500 steps.
 """
 
-from typing import final
+from typing import ClassVar, final
 
 import torch
 from jaxtyping import Float, Int
@@ -19,6 +19,7 @@ from torch import Tensor
 
 from sae.architectures.base import SparseAutoencoder
 from sae.functional.code_gradient import with_gradient
+from sae.functional.shortlist import shortlist_codes
 from sae.functional.sparse import SparseActs
 from sae.functional.sparse_coding import CodingSettings, select_rows, sparse_code
 
@@ -38,6 +39,8 @@ class SparseCodingSAE(SparseAutoencoder):
         l1_coefficient: l1, in the units of the rows: it follows them when the SAE is brought into other units.
         tolerance: a row's objective is at most this share above the least that there is.
     """
+
+    takes_shortlist: ClassVar[bool] = True
 
     def __init__(self, *, d_in: int, d_sae: int, l1_coefficient: float, tolerance: float = 1e-5) -> None:
         super().__init__(d_in=d_in, d_sae=d_sae, apply_b_dec_to_input=True)
@@ -71,14 +74,21 @@ class SparseCodingSAE(SparseAutoencoder):
 
     @torch.no_grad()
     def encode_sparse_near(
-        self, x: Float[Tensor, "batch {self.d_in}"], near: SparseActs, of: Int[Tensor, " batch"]
+        self,
+        x: Float[Tensor, "batch {self.d_in}"],
+        near: SparseActs,
+        of: Int[Tensor, " batch"],
+        *,
+        shortlist: int | None = None,
     ) -> SparseActs:
-        """The codes, found from those of rows like these; certified by the same gap, and without a gradient."""
+        """The codes, found from those of rows like these, without a gradient; without a shortlist certified by the same gap."""
         rows, norms = self.encoder_input(x), self._norms()
-        start = select_rows(near, of)
-        start = start.map(lambda values: values * norms.index_select(0, start.indices))
-        settings = CodingSettings(tolerance=self.tolerance)
-        codes = sparse_code(rows, self.W_dec / norms[:, None], self.l1_coefficient, settings=settings, start=start).acts
+        unit, near = self.W_dec / norms[:, None], near.map(lambda values: values * norms.index_select(0, near.indices))
+        if shortlist is None:
+            settings = CodingSettings(tolerance=self.tolerance)
+            codes = sparse_code(rows, unit, self.l1_coefficient, settings=settings, start=select_rows(near, of)).acts
+        else:
+            codes = shortlist_codes(rows, unit, self.l1_coefficient, near=near, of=of, size=shortlist)
         return codes.map(lambda values: values.to(x.dtype) / norms.index_select(0, codes.indices))
 
     def _norms(self) -> Float[Tensor, " d_sae"]:

@@ -85,7 +85,7 @@ class FactorsJob:
     @property
     def saliency(self) -> SaliencySettings:
         """How much saliency is measured, and how."""
-        return self.node.saliency_settings(self.origin.config.seed)
+        return self.node.saliency_settings(self.origin.config.seed, takes_shortlist=self.sae.takes_shortlist)
 
 
 def factors_job(

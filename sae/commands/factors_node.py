@@ -96,7 +96,7 @@ class PagesNode:
     importance_top: int = 100
     strongest: int = 10
     occurrences: int = 200
-    saliency: Literal["leave_one_out", "integrated_gradients", "none"] = "leave_one_out"
+    saliency: Literal["leave_one_out_shortlist", "leave_one_out", "integrated_gradients", "none"] = "leave_one_out_shortlist"
     saliency_contexts: int | None = None
     saliency_minutes: float | int = 20
     lime_factors: tuple[int, ...] = ()
@@ -150,14 +150,16 @@ class PagesNode:
         beyond = [number for number in self.lime_factors if number >= d_sae]
         return [f"pages.lime_factors={beyond}: the dictionary has {d_sae} factors, numbered from 0"] if beyond else []
 
-    def saliency_settings(self, seed: int) -> SaliencySettings:
+    def saliency_settings(self, seed: int, *, takes_shortlist: bool) -> SaliencySettings:
         """How much saliency is measured, and how.
 
         Args:
             seed: of LIME's copies.
+            takes_shortlist: whether the dictionary searches for its codes; an encoder is always exact.
         """
+        exact = self.saliency == "leave_one_out_shortlist" and not takes_shortlist
         return SaliencySettings(
-            method=self.saliency,
+            method="leave_one_out" if exact else self.saliency,
             contexts=self.saliency_contexts,
             minutes=self.saliency_minutes,
             lime_factors=self.lime_factors,

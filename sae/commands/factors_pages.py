@@ -96,7 +96,7 @@ def _say_chosen(measured: int, shown: int, seconds: float | int) -> None:
 def _saliency_words(share: SaliencyShare) -> str:
     """How many contexts have it, and how the others get it."""
     if share["method"] is None:
-        return "not measured (pages.saliency=leave_one_out)"
+        return "not measured (pages.saliency=leave_one_out_shortlist)"
     words = f"of {share['measured']:,} of the {share['shown']:,} contexts shown"
     if share["measured"] == share["shown"]:
         return words

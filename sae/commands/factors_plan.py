@@ -24,6 +24,7 @@ from sae.functional.geometry import unit_rows_
 __all__ = ["FactorsOutlook", "make_fit", "outlook", "summary"]
 
 KNOWN_NEAR = 2  # times as many rows are coded in a time, where codes of rows like them are known
+SHORTLISTED = 30  # likewise, where they are found by a shortlist
 STEPS = 2  # of a fit that is thrown away: the first of a kind is slow, the second is timed
 
 
@@ -141,7 +142,7 @@ def _saliency_seconds(
 ) -> float | int:
     """From the rows that the model gives and the fit takes a second."""
     node, layers, length = config.pages, len(origin.inputs), text.held_out.context_length
-    settings, causal = node.saliency_settings(config.origin.seed), origin.model.has_lm_head
+    settings, causal = node.saliency_settings(config.origin.seed, takes_shortlist=True), origin.model.has_lm_head
     if not settings.measures_any:
         return 0.0
     work = expected_work(
@@ -157,6 +158,7 @@ def _saliency_seconds(
     rates = Rates(
         copies=block * (min(1.0, 1.5 * (node.window + 1) / length) if causal else 1.0),
         rows=1 / (KNOWN_NEAR * coding_rate),
+        short_rows=1 / (SHORTLISTED * coding_rate),
         gradients=3 * settings.steps * block,  # a backward pass counts as two
         lime=settings.copies * block,
     )

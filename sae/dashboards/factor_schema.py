@@ -35,7 +35,7 @@ __all__ = [
 ]
 
 Level = Literal["low", "mid", "high"]
-SaliencyMethod = Literal["leave_one_out", "integrated_gradients", "lime"]
+SaliencyMethod = Literal["leave_one_out_shortlist", "leave_one_out", "integrated_gradients", "lime"]
 
 
 class LayerInfo(TypedDict):
@@ -94,9 +94,10 @@ class FactorManifest(Manifest):
 class Saliency(TypedDict):
     """How much each shown token makes the factor fire at the peak, in the units of the activation.
 
-    leave_one_out: fall of the activation when the token is replaced by the mask token. integrated_gradients: along the straight
-    line from the embeddings of mask tokens; they sum to the difference of the activations at its ends. lime: weights of a
-    linear fit to masked copies.
+    leave_one_out: fall of the activation when the token is replaced by the mask token. leave_one_out_shortlist: the same, codes
+    without the token being found among few factors, those that fit the text best without one or another of its tokens.
+    integrated_gradients: along the straight line from the embeddings of mask tokens; they sum to the difference of the
+    activations at its ends. lime: weights of a linear fit to masked copies.
     """
 
     method: SaliencyMethod

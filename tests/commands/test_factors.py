@@ -11,6 +11,7 @@ import yaml
 import sae
 from sae.activations.harvest import Harvester
 from sae.commands.factors import main
+from sae.commands.factors_node import PagesNode
 from sae.dashboards.pages.folder import Dashboard, Pages
 from sae.factors.dictionary_fit import DictionaryFit
 from sae.formats.native import load_layer_units
@@ -253,6 +254,15 @@ def test_help_names_the_ways_to_call_it(capsys):
     assert "experiment" in said
 
 
+def test_a_shortlist_is_for_dictionaries_that_search():
+    for method in ("leave_one_out_shortlist", "leave_one_out", "integrated_gradients", "none"):
+        node = PagesNode(saliency=method)
+        assert node.saliency_settings(0, takes_shortlist=True).method == method
+        exact = {"leave_one_out_shortlist": "leave_one_out"}.get(method, method)
+        assert node.saliency_settings(0, takes_shortlist=False).method == exact
+    assert PagesNode().saliency == "leave_one_out_shortlist"
+
+
 class TestPages:
     def test_come_with_the_run(self, finished):
         pages = Dashboard(finished / "dashboard")
@@ -267,7 +277,9 @@ class TestPages:
         (first, *_) = payload(finished, "factors/0")["factors"]
         assert len(first["layers"]) == 4
         shown = [context for layer in first["layers"] for context in layer["contexts"]]
-        assert any(context["saliency"] for context in shown)
+        assert all("leave_one_out_shortlist" in [one["method"] for one in context["saliency"]] for context in shown)
+        assert shown
+        assert manifest["factors"]["saliency"]["method"] == "leave_one_out_shortlist"
 
     def test_again_from_the_run_with_words_texts_and_other_layers(self, run_folder, tmp_path, capsys):
         out = tmp_path / "other"

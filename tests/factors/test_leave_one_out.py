@@ -13,6 +13,7 @@ from sae.factors.saliency.leave_one_out import leave_one_out, left_out
 from sae.factors.saliency.reader import ActivationReader
 from sae.factors.saliency.sites import Sites
 from sae.factors.saliency.targets import mask_token
+from sae.functional import shortlist as shortlist_module
 from tests.cases import CASES
 from tests.dashboards.collect.texts import make_blocks
 from tests.factors.subjects import subject_of
@@ -188,6 +189,50 @@ def test_through_sparse_coding_it_is_the_solution_s(family):
     for target, falls in zip(targets, found, strict=True):
         assert falls == pytest.approx(expected(subject, target), abs=1e-5)
     assert sum(abs(falls).max() > 1e-2 for falls in found) > 1
+
+
+def test_a_shortlist_of_all_factors_is_no_shortlist():
+    for family in ("llama", "bert"):
+        subject = subject_of(family, case=SPARSE_CODING)
+        subject.sae.tolerance = 1e-12
+        targets = crowd(subject)
+        for target, falls in zip(targets, leave_one_out(ActivationReader(subject), targets, shortlist=13), strict=True):
+            assert falls == pytest.approx(expected(subject, target), abs=1e-3)
+
+
+def test_with_a_shortlist_it_equals_its_twin(monkeypatch):
+    """At ends of blocks too; special tokens are not left out, factors go to zero and come up from it."""
+    monkeypatch.setattr(shortlist_module, "CLOSE", 1e-9)
+    monkeypatch.setattr(shortlist_module, "MOST_STEPS", 10_000)
+    subject = subject_of("bert", case=SPARSE_CODING, units=True)
+    subject.sae.tolerance = 1e-12
+    end = int(make_blocks().attention[0].sum())
+    places = [(0, position, layer, factor) for position in (0, 3, end - 1) for layer in (0, 2) for factor in range(13)]
+    targets = [
+        replace(target, shown=(max(0, target.position - 2), target.position + 3)) for target in targets_in(subject, places)
+    ]
+    exact, found = (leave_one_out(ActivationReader(subject), targets, shortlist=size) for size in (None, 4))
+    zero, differs = 0, 0
+    for target, falls, without in zip(targets, found, exact, strict=True):
+        own, place = left_out(target).tolist(), (target.position, target.layer, target.factor)
+        ids, mask = target.ids.tolist(), mask_token(subject.model)
+        assert falls[own] == pytest.approx(twin.left_out_by_shortlist(subject, ids, own, *place, mask, 4), abs=1e-6)
+        assert set(np.flatnonzero(falls)) <= set(own)
+        whole = twin.activation(subject, ids, *place)
+        zero += int(whole > 0 and falls.max() == pytest.approx(whole))
+        differs += int(abs(falls - without).max() > 1e-3)
+    assert zero > 0
+    assert differs > 0
+
+
+@pytest.mark.parametrize("family", ["llama", "bert"])
+def test_an_encoder_needs_no_shortlist(family):
+    subject = subject_of(family, offset=5.0)
+    targets = crowd(subject)
+    reader = ActivationReader(subject)
+    for some, whole in zip(leave_one_out(reader, targets, shortlist=1), leave_one_out(reader, targets), strict=True):
+        assert (some == whole).all()
+    assert not subject.sae.takes_shortlist
 
 
 def test_on_a_row_of_many_times_the_size_an_activation_counts_as_zero(monkeypatch):

@@ -17,7 +17,7 @@ from tests.dashboards.collect.texts import make_blocks
 from tests.factors.subjects import subject_of
 
 CHEAP = SaliencySettings(compared=0)
-COSTS = Rates(copies=10, rows=1, gradients=100, lime=1000)
+COSTS = Rates(copies=10, rows=1, short_rows=0.5, gradients=100, lime=1000)
 
 
 def drawn(count, *, seed=0, blocks=5, length=20, layers=3, factors=9):
@@ -74,7 +74,7 @@ def test_contexts_are_measured_round_by_round():
     assert len(ShownContexts().strongest_first) == 0
 
 
-@pytest.mark.parametrize("method", ["leave_one_out", "integrated_gradients", "none"])
+@pytest.mark.parametrize("method", ["leave_one_out", "leave_one_out_shortlist", "integrated_gradients", "none"])
 def test_each_way_has_its_contexts(method):
     shown = drawn(60)
     settings = SaliencySettings(method=method, compared=4, lime_factors=(3, 5), lime_contexts=2)
@@ -87,6 +87,7 @@ def test_each_way_has_its_contexts(method):
     }
     most, compared = (0, 0) if method == "none" else (25, 4)
     expected = {
+        "leave_one_out_shortlist": {*places[:most], *named} if method == "leave_one_out_shortlist" else set(),
         "leave_one_out": {*places[:compared], *named, *(places[:most] if method == "leave_one_out" else [])},
         "integrated_gradients": {*places[:compared], *named, *(places[:most] if method == "integrated_gradients" else [])},
         "lime": named,
@@ -117,6 +118,9 @@ def test_work_is_counted(causal):
     assert found.lime > 0
     none = work_of(Chosen.of(shown, replace(CHEAP, method="none"), 0), causal=causal)
     assert (none.copies, none.rows, none.gradients, none.lime) == (0, 0, 0, 0)
+    short = work_of(Chosen.of(shown, replace(settings, method="leave_one_out_shortlist"), 150), causal=causal)
+    assert short.short_rows == found.rows  # those of LIME's contexts and of the compared ones are coded exactly too
+    assert (0 < short.rows < found.rows, short.copies > found.copies, short.gradients) == (True, True, found.gradients)
 
 
 @pytest.mark.parametrize("causal", [False, True])
@@ -139,12 +143,15 @@ def test_work_that_is_expected_of_the_other_ways():
     assert (found.gradients, found.lime) == (58, 8)
     assert found.rows == pytest.approx(15 * (1 + 1 + 2 * (3 - 12 / 40)), rel=0.01)
     assert expected_work(replace(settings, method="leave_one_out"), **text).gradients == 15
+    short, exact = (expected_work(replace(settings, method=f"leave_one_out{end}"), **text) for end in ("_shortlist", ""))
+    assert (short.short_rows, short.rows, exact.short_rows) == (exact.rows, found.rows, 0)
+    assert short.copies == pytest.approx(exact.copies + found.copies)
     nothing = expected_work(replace(settings, method="none", lime_factors=()), **text)
     assert (nothing.copies, nothing.rows, nothing.gradients, nothing.lime) == (0, 0, 0, 0)
 
 
 def test_costs_are_of_each_kind_of_work():
-    assert COSTS.seconds(Work(copies=2, rows=3, gradients=4, lime=5)) == 20 + 3 + 400 + 5000
+    assert COSTS.seconds(Work(copies=2, rows=3, short_rows=6, gradients=4, lime=5)) == 20 + 3 + 3 + 400 + 5000
 
 
 def test_as_many_of_the_strongest_as_there_is_time_for():
@@ -175,20 +182,23 @@ def test_rates_are_the_time_of_a_little_work_by_a_clock_that_counts(monkeypatch)
         now[0] += 10 * (len(ids) if len(ids) > 1 or int(ids[0, 0]) != 1 else 1)
         return read(self, layers, ids, past)
 
-    def near(self, x, near, of):
-        now[0] += len(x)
+    def near(self, x, near, of, *, shortlist=None):
+        now[0] += len(x) * (1 if shortlist is None else 0.25)
         return encode(self, x, near, of)
 
     monkeypatch.setattr(ActivationReader, "hidden", hidden)
     monkeypatch.setattr(type(subject.sae), "encode_sparse_near", near)
     blocks = make_blocks()
     block = blocks.select(torch.tensor([int(blocks.keep.sum(dim=1).argmax())]))
-    work = Work(copies=1, rows=1, gradients=0, lime=0)
+    work = Work(copies=1, rows=1, short_rows=1, gradients=0, lime=0)
     found = measured_rates(ActivationReader(subject), block, CHEAP, work, window=(2, 2))
     assert found.copies == 10
     assert 0.5 < found.rows < 1.5  # at the embeddings most rows are those of the text, and the text itself is read too
+    assert 0.1 < found.short_rows < found.rows / 2
     assert (found.gradients, found.lime) == (0, 0)
-    none = measured_rates(ActivationReader(subject), block, CHEAP, Work(copies=0, rows=0, gradients=0, lime=0), window=(2, 2))
+    none = measured_rates(
+        ActivationReader(subject), block, CHEAP, Work(copies=0, rows=0, short_rows=0, gradients=0, lime=0), window=(2, 2)
+    )
     assert (none.copies, none.rows) == (0, 0)
 
 
@@ -200,7 +210,7 @@ def test_rates_of_the_other_ways_are_measured_where_they_are_used(monkeypatch):
         return 7.0
 
     monkeypatch.setattr(module, "seconds_per_context", timed)
-    work = Work(copies=0, rows=0, gradients=0, lime=3)
+    work = Work(copies=0, rows=0, short_rows=0, gradients=0, lime=3)
     found = measured_rates(
         ActivationReader(subject_of("bert")), make_blocks().select(torch.tensor([1])), CHEAP, work, window=(2, 1)
     )

@@ -209,6 +209,29 @@ def test_by_default_every_context_has_it(built, tmp_path, batch_tokens):
     assert (len(told) > 2 * len(blocks)) == (batch_tokens == 6)  # a stop is heeded after each pass
 
 
+def test_a_way_by_a_shortlist_is_named_and_compared_with_the_exact_one(built, tmp_path):
+    _, subject, _, codes, *_ = built
+    settings = SaliencySettings(method="leave_one_out_shortlist", compared=4)
+    info, total = write(tmp_path, subject, codes, settings, []).manifest["factors"], shown_in(tmp_path)
+    assert info["saliency"] == {"method": "leave_one_out_shortlist", "measured": total, "shown": total}
+    pairs = {(one["first"], one["second"]): one for one in info["agreement"]}
+    ways = ["leave_one_out_shortlist", *CHEAP]
+    assert set(pairs) == {(ways[0], ways[1]), (ways[0], ways[2]), (ways[1], ways[2])}
+    same = pairs[ways[0], ways[1]]
+    assert (same["contexts"], same["correlation"], same["same_top"]) == (
+        4,
+        pytest.approx(1),
+        1,
+    )  # an encoder takes no shortlist
+    found = [
+        [one["method"] for one in context["saliency"]]
+        for record in records_in(tmp_path)
+        for page in record["layers"]
+        for context in page["contexts"]
+    ]
+    assert sorted(found) == sorted([ways] * 4 + [ways[:1]] * (total - 4))
+
+
 def test_without_time_pages_come_without(built, tmp_path, monkeypatch):
     _, subject, _, codes, *_ = built
     windows = []

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from sae.models.capture import capture
+from tests.reference import sparse_coding
 from tests.reference.dashboards import choice
 
 
@@ -81,16 +82,21 @@ def words_of(pieces):
     return [*found, (word, last)] if word else found
 
 
-def activation(subject, ids, position, layer, factor):
-    """Activation of a factor on one text by itself, everything dense."""
+def row_of(subject, ids, position, layer):
+    """What the dictionary reads at one place of a text by itself."""
     ids = torch.as_tensor(ids)[None]
     point = subject.points[layer]
     hidden = capture(subject.model, ids, torch.ones_like(ids, dtype=torch.bool), [point])[point.name]
     row = hidden[:, position]
     if subject.units is not None:
         row = subject.units.scales[layer] * (row - subject.units.means[layer])
+    return row
+
+
+def activation(subject, ids, position, layer, factor):
+    """Activation of a factor on one text by itself, everything dense."""
     with torch.no_grad():
-        return float(subject.sae.encode(row)[0, factor])
+        return float(subject.sae.encode(row_of(subject, ids, position, layer))[0, factor])
 
 
 def left_out(subject, ids, maskable, position, layer, factor, mask):
@@ -101,6 +107,26 @@ def left_out(subject, ids, maskable, position, layer, factor, mask):
         fall = whole - activation(subject, changed, position, layer, factor)
         falls.append(fall if maskable[place] and token != mask else 0.0)
     return falls
+
+
+def left_out_by_shortlist(subject, ids, places, position, layer, factor, mask, size):
+    """Fall of the activation when each of these tokens gives way to the mask, codes being found over one shortlist."""
+    sae = subject.sae
+
+    def row(ids):
+        return (row_of(subject, ids, position, layer)[0] - sae.b_dec).detach().numpy()
+
+    atoms = sae.W_dec.detach().numpy()
+    norms = np.linalg.norm(atoms, axis=1)
+    atoms, clean = atoms / norms[:, None], row(ids)
+    known = sparse_coding.coordinate_descent(clean, atoms, sae.l1_coefficient)
+    rows = [row([*ids[:place], mask, *ids[place + 1 :]]) for place in places]
+    differ = [number for number, one in enumerate(rows) if np.abs(one - clean).max() > 0]
+    codes = np.tile(known, (len(rows), 1))
+    if differ:
+        some = np.array([rows[number] for number in differ])
+        codes[differ] = sparse_coding.shortlist_codes(some, atoms, sae.l1_coefficient, known, size)
+    return [float(known[factor] - code[factor]) / float(norms[factor]) for code in codes]
 
 
 def ridge(x, y, weights, penalty):

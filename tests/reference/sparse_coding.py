@@ -96,3 +96,25 @@ def diagonal_hessian_step(phi, hessian, residuals, codes, weights, *, rate, hist
         gradient += np.outer(residual * weight, code)
     phi = phi + rate * gradient / len(codes) / (hessian + floor)
     return phi / np.linalg.norm(phi, axis=0), hessian
+
+
+def shortlist(x, atoms, l1, known, size):
+    """Atoms of a known code, and of the others those that the rows near it want most: by votes, one of each row."""
+    used = [j for j in range(len(atoms)) if known[j] > 0]
+    wanted = {j: 0.0 for j in range(len(atoms)) if j not in used}
+    for row in x:
+        left = row - known @ atoms
+        above = {j: max(0.0, left @ atoms[j] - l1) for j in range(len(atoms))}
+        for j in wanted:
+            wanted[j] += above[j] / sum(above.values()) if above[j] else 0.0
+    best = sorted(wanted, key=lambda j: -wanted[j])
+    return sorted(used + best[: max(0, size - len(used))])
+
+
+def shortlist_codes(x, atoms, l1, known, size):
+    """Codes of rows near one whose code is known, each over the shortlist alone."""
+    chosen = shortlist(x, atoms, l1, known, size)
+    codes = np.zeros((len(x), len(atoms)))
+    for number, row in enumerate(x):
+        codes[number, chosen] = coordinate_descent(row, atoms[chosen], l1)
+    return codes

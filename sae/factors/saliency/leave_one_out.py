@@ -6,6 +6,9 @@ token that is left out, and all targets of a text read their activations from th
 Where the mask token becomes an attention sink, its row is tens to hundreds of times as long as any other, and no dictionary was
 fitted to such rows: on SmolLM2 a sparse code of one took 0.3 to 0.8 s, and had a gap of some per cent after 2,000 products. An
 activation on a row of more than ten times the norm that it has with the token counts as zero.
+
+What costs is the codes of a dictionary of sparse coding. With a shortlist (`sae.functional.shortlist`) the rows of a layer and
+position, each lacking another token, are coded over the factors active there and those that fit these rows best.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,19 +23,26 @@ from sae.factors.saliency.reader import ActivationReader
 from sae.factors.saliency.sites import Sites
 from sae.factors.saliency.targets import Target
 
-__all__ = ["leave_one_out", "left_out"]
+__all__ = ["SHORTLIST", "leave_one_out", "left_out"]
 
 OUTLIER = 10.0  # times the norm of the row that it stands for
+SHORTLIST = 64  # factors, where some 18 are active
 
 
 def leave_one_out(
-    reader: ActivationReader, targets: Sequence[Target], *, on_copies: Callable[[], None] = lambda: None
+    reader: ActivationReader,
+    targets: Sequence[Target],
+    *,
+    shortlist: int | None = None,
+    on_copies: Callable[[], None] = lambda: None,
 ) -> list[Float[np.ndarray, " positions"]]:
     """Fall of the activation when a token is replaced by the mask token: for each token that is shown and not special.
 
     Args:
         reader: of activations.
         targets: any, in any order; those of one text share the model's work.
+        shortlist: factors that may be active on the copies at one layer and position, where the dictionary searches for codes;
+            None: all may.
         on_copies: called after each pass of the model, some seconds at most apart.
 
     Returns:
@@ -41,7 +51,7 @@ def leave_one_out(
     weights: list[Float[np.ndarray, " positions"]] = [np.zeros(0)] * len(targets)
     copies = CopyReader(reader)
     for numbers in _texts(targets, cut=reader.subject.model.has_lm_head):
-        falls = _falls(reader, copies, [targets[number] for number in numbers], on_copies)
+        falls = _falls(reader, copies, [targets[number] for number in numbers], shortlist, on_copies)
         for number, line in zip(numbers, falls, strict=True):
             weights[number] = line[: len(targets[number])]
     return weights
@@ -70,7 +80,11 @@ def _texts(targets: Sequence[Target], *, cut: bool) -> list[list[int]]:
 
 @torch.no_grad()
 def _falls(
-    reader: ActivationReader, copies: CopyReader, targets: Sequence[Target], on_copies: Callable[[], None]
+    reader: ActivationReader,
+    copies: CopyReader,
+    targets: Sequence[Target],
+    shortlist: int | None,
+    on_copies: Callable[[], None],
 ) -> Float[np.ndarray, "targets positions"]:
     """Of the targets of one text, that which sees most of it first, the fall for every position."""
     sae, ids, sites = reader.subject.sae, targets[0].ids, Sites(targets)
@@ -89,7 +103,7 @@ def _falls(
             same = (rows == before).all(dim=1).cpu()  # at the embeddings, of most tokens
             outlier = (rows.norm(dim=1) > OUTLIER * before.norm(dim=1)).cpu()
             coded = (~same & ~outlier).nonzero()[:, 0].to(clean.device)
-            found = sae.encode_sparse_near(rows[coded], codes, site.to(clean.device)[coded])
+            found = sae.encode_sparse_near(rows[coded], codes, site.to(clean.device)[coded], shortlist=shortlist)
             row, target = sites.pairs(site)
             without = np.where(same.numpy()[row], whole[target], 0.0)
             place = np.full(len(site), -1)

@@ -12,7 +12,7 @@ from sae.dashboards.latents.rounding import rounded
 from sae.dashboards.latents.segments import starts
 from sae.dashboards.pages.folder import Pages
 from sae.factors.saliency.agreement import mean_or_none, rank_correlation, same_top
-from sae.factors.saliency.leave_one_out import leave_one_out, left_out
+from sae.factors.saliency.leave_one_out import SHORTLIST, leave_one_out, left_out
 from sae.factors.saliency.methods import measured
 from sae.factors.saliency.reader import ActivationReader
 from sae.factors.saliency.settings import SaliencySettings
@@ -23,6 +23,7 @@ from sae.tokens.blocks import TokenBlocks
 __all__ = ["measure_saliency", "saliency_of"]
 
 Weights = Float[np.ndarray, " positions"]
+LEFT_OUT: dict[SaliencyMethod, int | None] = {"leave_one_out_shortlist": SHORTLIST, "leave_one_out": None}
 Compared = dict[tuple[SaliencyMethod, SaliencyMethod], list[tuple[float | None, bool | None]]]
 
 
@@ -51,7 +52,7 @@ def measure_saliency(
         on_contexts: told (contexts done, contexts in all), some seconds at most apart; a context counts once for each way.
     """
     progress = _Progress(on_contexts, chosen.measurements)
-    falls = _Falls(chosen, reader, block, progress)
+    falls = {method: _Falls(chosen, method, reader, block, progress) for method in LEFT_OUT}
     compared: Compared = {}
     file = chosen.contexts.factor // factors_size
     for number in np.unique(file).tolist():
@@ -64,8 +65,8 @@ def measure_saliency(
             found: dict[SaliencyMethod, Weights] = {}
             method: SaliencyMethod
             for method in ways:
-                if method == "leave_one_out":
-                    found[method] = falls.of(i)
+                if method in falls:
+                    found[method] = falls[method].of(i)
                     continue
                 target = _target(chosen, i, reader, block)
                 (weights,) = measured(reader, [target], method, settings)
@@ -104,19 +105,25 @@ class _Progress:
 
 @final
 class _Falls:
-    """What leaving out the shown tokens gives, of all contexts that are measured so."""
+    """What leaving out the shown tokens gives, of all contexts that are measured so, with a shortlist or without."""
 
     def __init__(
-        self, chosen: Chosen, reader: ActivationReader, block: Callable[[int], TokenBlocks], progress: _Progress
+        self,
+        chosen: Chosen,
+        method: SaliencyMethod,
+        reader: ActivationReader,
+        block: Callable[[int], TokenBlocks],
+        progress: _Progress,
     ) -> None:
-        place, mine = chosen.contexts, np.flatnonzero(chosen.by["leave_one_out"])
-        self._bounds: Int[np.ndarray, " bounds"] = starts(np.where(chosen.by["leave_one_out"], place.tokens, 0))
+        place, mine = chosen.contexts, np.flatnonzero(chosen.by[method])
+        self._bounds: Int[np.ndarray, " bounds"] = starts(np.where(chosen.by[method], place.tokens, 0))
         self._values: Float[np.ndarray, " tokens"] = np.zeros(self._bounds[-1], dtype=np.float32)
         mine = mine[np.argsort(place.block[mine], kind="stable")]
         for own in np.split(mine, np.flatnonzero(np.diff(place.block[mine])) + 1) if len(mine) else []:
             read = block(int(place.block[own[0]]))
             targets = [_target(chosen, i, reader, lambda _, read=read: read) for i in own.tolist()]
-            for i, falls in zip(own.tolist(), leave_one_out(reader, targets, on_copies=progress.again), strict=True):
+            found = leave_one_out(reader, targets, shortlist=LEFT_OUT[method], on_copies=progress.again)
+            for i, falls in zip(own.tolist(), found, strict=True):
                 self.of(i)[:] = _shown_weights(falls, int(place.start[i]), int(place.tokens[i]))
             progress.add(len(own))
 

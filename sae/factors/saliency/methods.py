@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 from sae.dashboards.factor_schema import SaliencyMethod
 from sae.factors.saliency.gradients import integrated_gradients
-from sae.factors.saliency.leave_one_out import leave_one_out
+from sae.factors.saliency.leave_one_out import SHORTLIST, leave_one_out
 from sae.factors.saliency.lime import lime
 from sae.factors.saliency.reader import ActivationReader
 from sae.factors.saliency.settings import SaliencySettings
@@ -28,6 +28,8 @@ def measured(
     """Of each target a number for every position, by one of the ways."""
     if method == "leave_one_out":
         return leave_one_out(reader, targets)
+    if method == "leave_one_out_shortlist":
+        return leave_one_out(reader, targets, shortlist=SHORTLIST)
     if method == "integrated_gradients":
         return integrated_gradients(reader, targets, steps=settings.steps)
     return lime(reader, targets, copies=settings.copies, seed=settings.seed)

@@ -7,7 +7,7 @@ from typing import final
 
 from sae.dashboards.factor_schema import SaliencyMethod
 from sae.factors.saliency.copies import CopyReader
-from sae.factors.saliency.leave_one_out import leave_one_out
+from sae.factors.saliency.leave_one_out import SHORTLIST, leave_one_out
 from sae.factors.saliency.methods import seconds_per_context
 from sae.factors.saliency.reader import ActivationReader
 from sae.factors.saliency.settings import SaliencySettings
@@ -101,15 +101,20 @@ def measured_rates(
         work: what is measured of it: kinds that are not among it are not timed.
         window: tokens shown before and after the one that fires.
     """
-    copies, rows = _leaving_out(reader, block, window) if work.copies else (0.0, 0.0)
+    exact, short = (
+        _leaving_out(reader, block, window, shortlist) if rows else (0.0, 0.0)
+        for rows, shortlist in ((work.rows, None), (work.short_rows, SHORTLIST))
+    )
     ways: list[tuple[int, SaliencyMethod]] = [(work.gradients, "integrated_gradients"), (work.lime, "lime")]
     gradients, lime = (
         seconds_per_context(reader, block, method, settings, window=window) if contexts else 0.0 for contexts, method in ways
     )
-    return Rates(copies=copies, rows=rows, gradients=gradients, lime=lime)
+    return Rates(copies=max(exact[0], short[0]), rows=exact[1], short_rows=short[1], gradients=gradients, lime=lime)
 
 
-def _leaving_out(reader: ActivationReader, block: TokenBlocks, window: tuple[int, int]) -> tuple[float, float]:
+def _leaving_out(
+    reader: ActivationReader, block: TokenBlocks, window: tuple[int, int], shortlist: int | None
+) -> tuple[float, float]:
     """Seconds of a copy and of a row."""
     kept = block.keep[0].nonzero()[:, 0]
     middle = kept[max(0, (len(kept) - TIMED_POSITIONS) // 2) :][:TIMED_POSITIONS].tolist()
@@ -126,13 +131,13 @@ def _leaving_out(reader: ActivationReader, block: TokenBlocks, window: tuple[int
         for layer in range(reader.subject.num_layers)
     ]
     first = replace(targets[0], shown=(targets[0].position, targets[0].position + 1))
-    leave_one_out(reader, [first])  # the first pass of a kind is slow
+    leave_one_out(reader, [first], shortlist=shortlist)  # the first pass of a kind is slow
     sites, copies = Sites(targets), CopyReader(reader)
     last = sites.last_needed
     began = time.perf_counter()
     read = sum(len(part.masked) for part in copies.read(targets[0].ids, last, sites.any_left_out, sites.layers))
     between = time.perf_counter()
-    leave_one_out(reader, targets)
+    leave_one_out(reader, targets, shortlist=shortlist)
     ended = time.perf_counter()
     alone = between - began
     return alone / max(1, read), max(0.0, ended - between - alone) / max(1, int(sites.left_out.sum()))

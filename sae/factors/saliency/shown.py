@@ -11,10 +11,10 @@ from jaxtyping import Bool, Int
 from sae.dashboards.factor_schema import FactorShard, SaliencyMethod
 from sae.factors.saliency.settings import SaliencySettings
 
-__all__ = ["CHEAP", "METHODS", "Chosen", "Contexts", "ShownContexts"]
+__all__ = ["COMPARED", "METHODS", "Chosen", "Contexts", "ShownContexts"]
 
-CHEAP: tuple[SaliencyMethod, SaliencyMethod] = ("leave_one_out", "integrated_gradients")
-METHODS: tuple[SaliencyMethod, ...] = (*CHEAP, "lime")
+COMPARED: tuple[SaliencyMethod, SaliencyMethod] = ("leave_one_out", "integrated_gradients")
+METHODS: tuple[SaliencyMethod, ...] = ("leave_one_out_shortlist", *COMPARED, "lime")
 
 
 @final
@@ -121,7 +121,9 @@ class Chosen:
         number = np.arange(len(shown))
         lime = np.isin(shown.factor, settings.lime_factors) & (shown.off_peak == 0) & (shown.rank < settings.lime_contexts)
         both = lime | (number < min(most, settings.compared))
-        by = {method: both | ((method == settings.method) & (number < most)) for method in CHEAP} | {"lime": lime}
+        by = {method: both & (method in COMPARED) for method in METHODS} | {"lime": lime}
+        if settings.method != "none":
+            by[settings.method] = both | (number < most)
         some = np.flatnonzero(both | (number < most))
         some = some[np.lexsort((shown.rank[some], shown.layer[some], shown.factor[some]))]
         return Chosen(contexts=shown.select(some), by={method: by[method][some] for method in METHODS})

@@ -34,7 +34,7 @@ LAYERS: list[LayerInfo] = [
     for i, name in enumerate(NAMES)
 ]
 LEVELS: list[Level] = ["low", "mid", "high"]
-METHODS: list[SaliencyMethod] = ["leave_one_out", "integrated_gradients", "lime"]
+METHODS: list[SaliencyMethod] = ["leave_one_out", "integrated_gradients", "lime", "leave_one_out_shortlist"]
 RULE = f"Low: the curve is highest in the first third of the layers. {HOSTILE[0]}"
 SENSES = [" river", " water", " city", " king", " language"]
 
@@ -70,7 +70,7 @@ def factor_manifest(numbers: FactorNumbers) -> FactorManifest:
             "words": ["bank", HOSTILE[0]],
             "paths": ["A river bank", f"Hostile {HOSTILE[1]}"],
             "method": "sparse coding",
-            "saliency": {"method": "leave_one_out", "measured": 1200, "shown": 4800},
+            "saliency": {"method": "leave_one_out_shortlist", "measured": 1200, "shown": 4800},
             "agreement": [
                 {
                     "first": "leave_one_out",

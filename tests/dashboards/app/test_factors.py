@@ -87,7 +87,9 @@ def test_the_index_says_level_layer_and_importance(open_factors: Open):
     expect(page.locator("#tip")).to_contain_text(f"Level {cells[1]}, strongest at {LAYERS[peak_of(record)]['name']}")
     page.get_by_text("About this dashboard").click()
     expect(page.locator(".about")).to_contain_text(RULE)
-    expect(page.locator(".about")).to_contain_text("leave one out of 1,200 of the 4,800 contexts shown, the strongest; of more")
+    expect(page.locator(".about")).to_contain_text(
+        "leave one out (shortlist) of 1,200 of the 4,800 contexts shown, the strongest; of more"
+    )
     expect(page.locator(".head .card").first).to_contain_text("resid_post.3")
     expect(page.locator(".head .card").last).to_contain_text("Leave one out and Integrated gradients")
 
@@ -182,6 +184,7 @@ def test_tokens_are_coloured_by_the_way_that_is_said(open_factors: Open):
         ("LIME", "lime"),
         ("Integrated gradients", "integrated_gradients"),
         ("Leave one out", "leave_one_out"),
+        ("Leave one out (shortlist)", "leave_one_out_shortlist"),
     ):
         page.locator(".contexts").get_by_role("button", name=name, exact=True).first.click()
         expect(page.locator(".contexts .legend")).to_contain_text(f"Coloured by saliency: {name}")

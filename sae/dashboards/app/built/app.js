@@ -258,7 +258,7 @@ var dashboard = (() => {
   }
 
   // sae/dashboards/app/src/factor_definitions.ts
-  var METHODS = ["lime", "integrated_gradients", "leave_one_out"];
+  var METHODS = ["lime", "integrated_gradients", "leave_one_out", "leave_one_out_shortlist"];
   var FACTOR_DEFINITIONS = {
     factor: { name: "Factor", means: "Number of the factor in the dictionary, from 0. One dictionary serves all layers." },
     factor_density: { name: "Density", means: "Share of the activation vectors read, those of all layers together, on which the factor is active (above zero)." },
@@ -301,6 +301,10 @@ var dashboard = (() => {
       means: "Gradient of the activation at the marked token, added up on the straight line from the embeddings of mask tokens to those of the text. The weights of a whole block sum to the difference of the activations at the line's ends."
     },
     leave_one_out: { name: "Leave one out", means: "How far the activation at the marked token falls when this token alone is replaced by the mask token. Positive: the token makes the factor fire." },
+    leave_one_out_shortlist: {
+      name: "Leave one out (shortlist)",
+      means: "How far the activation at the marked token falls when this token alone is replaced by the mask token, as by leave one out; but the codes without a token are looked for among some 64 factors only: those active with all tokens, and those that fit the texts without one or another best. Quick, and nearly the same; how nearly stands in the index, under About this dashboard. Positive: the token makes the factor fire."
+    },
     agreement_contexts: { name: "Contexts", means: "Contexts for which both ways were used." },
     agreement_correlation: { name: "Rank correlation", means: "Spearman's correlation of the two ways' weights over a context's tokens, mean over contexts." },
     agreement_same_top: { name: "Same top token", means: "Share of contexts in which both ways find the same token most salient, the one that fires left out." },
@@ -1171,7 +1175,7 @@ var dashboard = (() => {
   var STEPS2 = 5;
   function waysOf(contexts, live) {
     const there = new Set(contexts.flatMap(({ saliency }) => saliency.map(({ method }) => method)));
-    return [...METHODS.filter((method) => live || there.has(method)), "activation"];
+    return [...METHODS.filter((method) => live && method !== "leave_one_out_shortlist" || there.has(method)), "activation"];
   }
   function weightsBy(context, way) {
     return context.saliency.find(({ method }) => method === way)?.weights ?? null;
@@ -2792,7 +2796,7 @@ var dashboard = (() => {
     return [facts, more];
   }
   function saliencyWords({ method, measured, shown: shown2 }) {
-    if (!method) return "not measured; pages are made with it by pages.saliency=leave_one_out";
+    if (!method) return "not measured; pages are made with it by pages.saliency=leave_one_out_shortlist";
     const words2 = `by ${DEFINITIONS[method].name.toLowerCase()} of ${whole(measured)} of the ${whole(shown2)} contexts shown`;
     return measured === shown2 ? words2 : `${words2}, the strongest; of more by a larger pages.saliency_minutes or pages.saliency_contexts, and of any by serve=true`;
   }

@@ -2,7 +2,7 @@
 
 import type { SaliencyMethod } from "./factor_schema";
 
-export const METHODS: SaliencyMethod[] = ["lime", "integrated_gradients", "leave_one_out"];
+export const METHODS: SaliencyMethod[] = ["lime", "integrated_gradients", "leave_one_out", "leave_one_out_shortlist"];
 
 export const FACTOR_DEFINITIONS = {
   factor: { name: "Factor", means: "Number of the factor in the dictionary, from 0. One dictionary serves all layers." },
@@ -46,6 +46,10 @@ export const FACTOR_DEFINITIONS = {
     means: "Gradient of the activation at the marked token, added up on the straight line from the embeddings of mask tokens to those of the text. The weights of a whole block sum to the difference of the activations at the line's ends.",
   },
   leave_one_out: { name: "Leave one out", means: "How far the activation at the marked token falls when this token alone is replaced by the mask token. Positive: the token makes the factor fire." },
+  leave_one_out_shortlist: {
+    name: "Leave one out (shortlist)",
+    means: "How far the activation at the marked token falls when this token alone is replaced by the mask token, as by leave one out; but the codes without a token are looked for among some 64 factors only: those active with all tokens, and those that fit the texts without one or another best. Quick, and nearly the same; how nearly stands in the index, under About this dashboard. Positive: the token makes the factor fire.",
+  },
   agreement_contexts: { name: "Contexts", means: "Contexts for which both ways were used." },
   agreement_correlation: { name: "Rank correlation", means: "Spearman's correlation of the two ways' weights over a context's tokens, mean over contexts." },
   agreement_same_top: { name: "Same top token", means: "Share of contexts in which both ways find the same token most salient, the one that fires left out." },

@@ -14,15 +14,15 @@ export interface LayerInfo {
 }
 
 export interface Agreement {
-  first: "leave_one_out" | "integrated_gradients" | "lime";
-  second: "leave_one_out" | "integrated_gradients" | "lime";
+  first: "leave_one_out_shortlist" | "leave_one_out" | "integrated_gradients" | "lime";
+  second: "leave_one_out_shortlist" | "leave_one_out" | "integrated_gradients" | "lime";
   contexts: number;
   correlation: number | null;
   same_top: number | null;
 }
 
 export interface SaliencyShare {
-  method: "leave_one_out" | "integrated_gradients" | "lime" | null;
+  method: "leave_one_out_shortlist" | "leave_one_out" | "integrated_gradients" | "lime" | null;
   measured: number;
   shown: number;
 }
@@ -45,7 +45,7 @@ export interface FactorManifest extends Manifest {
 }
 
 export interface Saliency {
-  method: "leave_one_out" | "integrated_gradients" | "lime";
+  method: "leave_one_out_shortlist" | "leave_one_out" | "integrated_gradients" | "lime";
   weights: number[];
 }
 
@@ -143,5 +143,5 @@ export interface SaliencyRequest {
   layer: number;
   block: number;
   position: number;
-  method: "leave_one_out" | "integrated_gradients" | "lime";
+  method: "leave_one_out_shortlist" | "leave_one_out" | "integrated_gradients" | "lime";
 }

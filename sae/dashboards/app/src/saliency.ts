@@ -11,10 +11,10 @@ export type Way = "activation" | SaliencyMethod;
 
 const STEPS = 5;
 
-/** The ways that there are for these contexts: all where a server can be asked. */
+/** The ways that there are for these contexts: all but the nearly exact one where a server can be asked. */
 export function waysOf(contexts: Context[], live: boolean): Way[] {
   const there = new Set(contexts.flatMap(({ saliency }) => saliency.map(({ method }) => method)));
-  return [...METHODS.filter((method) => live || there.has(method)), "activation"];
+  return [...METHODS.filter((method) => (live && method !== "leave_one_out_shortlist") || there.has(method)), "activation"];
 }
 
 export function weightsBy(context: Context, way: Way): number[] | null {

@@ -58,7 +58,7 @@ function ofFactors(manifest: Manifest, info: FactorsInfo): [Fact[], Fact[]] {
 
 /** Of how many contexts, and how there is more of it. */
 function saliencyWords({ method, measured, shown }: SaliencyShare): string {
-  if (!method) return "not measured; pages are made with it by pages.saliency=leave_one_out";
+  if (!method) return "not measured; pages are made with it by pages.saliency=leave_one_out_shortlist";
   const words = `by ${DEFINITIONS[method].name.toLowerCase()} of ${whole(measured)} of the ${whole(shown)} contexts shown`;
   return measured === shown ? words : `${words}, the strongest; of more by a larger pages.saliency_minutes or pages.saliency_contexts, and of any by serve=true`;
 }
