@@ -30,7 +30,7 @@ class Plain:
         learner, sae = ours.learner, ours.learner.sae
         self.name, self.input_space, self.target_space = learner.name, learner.input_space, learner.target_space
         self.k, self.subtract, self.unit_rows = sae.num_active or 0, sae.apply_b_dec_to_input, learner.recipe.unit_norm_decoder
-        self.clip_norm = learner.recipe.clip_norm
+        self.clip_norm = learner.recipe.clip_norm_at(learner.sae.d_in)
         self.l1 = learner.course.coefficients["l1"][0] if self.name in BY_BIAS else 0.0
         own = {
             name: parameter.detach().clone(memory_format=torch.contiguous_format).requires_grad_()

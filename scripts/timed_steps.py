@@ -87,7 +87,7 @@ class Framework:
             targets=["y"] if has_target(name) else None,
             sae=sae,
             objective=objective,
-            coefficients=node.coefficients,
+            coefficients=node.coefficients_at(sae.d_in),
             recipe=node.recipe,
             schedule=ScheduleSettings(),
             budget=Budget(train_tokens=10**10, batch_tokens=batch),

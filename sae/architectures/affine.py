@@ -133,5 +133,6 @@ class AffineSAE(SparseAutoencoder, ABC):
             self.activation_function.scale_(factor)
 
     def constrain_(self) -> None:
-        """Thresholds stay in their range."""
+        """Thresholds stay in their range, and what is equal within decoder rows stays equal."""
         self.activation_function.constrain_()
+        self.tie_decoder_()

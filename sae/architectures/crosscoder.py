@@ -4,6 +4,16 @@ Lindsey et al. 2024, "Sparse Crosscoders for Cross-Layer Features and Model Diff
 lie side by side, d_in = d_out = the sum of their widths; so the squared error of the whole is the sum over the parts, and part
 l of decoder row i is the direction that latent i has there. The penalty weighs a latent by the SUM of its parts' norms
 (`l1_weighting=part_norms`), which lets it keep to a few parts; the norm of the whole row would not.
+
+Shared latents (Anthropic, February 2025, "Insights on Crosscoder Model Diffing"): the first `shared_fraction` of them have one
+decoder direction for all parts, and a smaller penalty (`l1_shared_ratio`), so that what models have in common need not be
+pieced together from latents of one part each.
+
+Differs from it, as a public replication describes it (the decoder is shared, the encoder is not):
+1. The directions are equal in training's units, where each part has its own scale; the export, which takes raw activations,
+   has them equal up to these scales.
+2. There is no parameter of its own: the parts of a shared row have the mean of their gradients, which is what one parameter
+   would have but for a factor, to which Adam is blind.
 """
 
 from typing import final
@@ -16,6 +26,7 @@ from sae.architectures.activation_functions.choice import ActivationName, make_a
 from sae.architectures.activation_functions.jumprelu import ThresholdForm
 from sae.architectures.affine import AffineSAE
 from sae.architectures.checks import check_size
+from sae.functional.row_gradients import row_gradient, rows_of
 
 __all__ = ["CrosscoderSAE"]
 
@@ -26,6 +37,7 @@ class CrosscoderSAE(AffineSAE):
 
     Attributes:
         widths: width of each part.
+        shared_latents: how many latents, the first ones, have one decoder direction for all parts.
     """
 
     def __init__(
@@ -40,11 +52,19 @@ class CrosscoderSAE(AffineSAE):
         threshold_form: ThresholdForm | None = None,
         through_pre_acts: bool | None = None,
         threshold_rate: float | int | None = None,
+        shared_fraction: float | int = 0.0,
     ) -> None:
         if len(widths) < 2:
             raise ValueError(f"a crosscoder reads at least two activations, got widths {list(widths)}")
         for width in widths:
             check_size("each of widths", width)
+        if not 0 <= shared_fraction < 1:
+            raise ValueError(f"shared_fraction is a share of the latents, at least 0 and below 1, got {shared_fraction}")
+        if shared_fraction > 0 and len(set(widths)) > 1:
+            raise ValueError(
+                f"shared_fraction={shared_fraction:g}: latents with one direction for all parts need parts of one width, got "
+                f"{list(widths)}. Set shared_fraction=0"
+            )
         function = make_activation(
             activation,
             d_sae=d_sae,
@@ -59,6 +79,35 @@ class CrosscoderSAE(AffineSAE):
         self.widths = tuple(widths)
         self.activation, self.k, self.threshold_start, self.bandwidth = activation, k, threshold_start, bandwidth
         self.threshold_form, self.through_pre_acts, self.threshold_rate = threshold_settings(function)
+        self.shared_fraction, self.shared_latents = shared_fraction, round(shared_fraction * d_sae)
+
+    @torch.no_grad()
+    def tie_decoder_(self) -> None:
+        """Shared latents have the first part's direction in all parts."""
+        if self.shared_latents:
+            first, *others = self.W_dec.data[: self.shared_latents].split(list(self.widths), dim=1)
+            for part in others:
+                part.copy_(first)
+
+    @torch.no_grad()
+    def tie_gradient_(self) -> None:
+        """Each part of a shared latent's row gets the mean of their gradients."""
+        gradient = self.W_dec.grad
+        if gradient is None or not self.shared_latents:
+            return
+        if gradient.is_sparse:
+            rows, values = rows_of(gradient)
+            shared = int((rows < self.shared_latents).sum())  # rows rise
+            values = torch.cat([self._same_for_all_parts(values[:shared]), values[shared:]])
+            self.W_dec.grad = row_gradient(rows, values, num_rows=self.d_sae, sorted_rows=True)
+        else:
+            shared = gradient[: self.shared_latents]
+            shared.copy_(self._same_for_all_parts(shared))
+
+    def _same_for_all_parts(self, rows: Float[Tensor, "some {self.d_out}"]) -> Float[Tensor, "some {self.d_out}"]:
+        """The mean over parts in the place of each."""
+        parts = len(self.widths)
+        return rows.reshape(len(rows), parts, -1).mean(dim=1).repeat(1, parts)
 
     def decoder_norms(self) -> Float[Tensor, "parts {self.d_sae}"]:
         """Norm of each latent's direction in each part."""

@@ -67,11 +67,10 @@ def initialise_(
     """
     _check(sae, decoder_norm, tied, encoder_scale, directions, variance_share)
     drawn = drawn_directions(sae.W_dec.shape, directions, rows, variance_share, generator)
-    if directions == "uniform":
-        sae.W_dec.copy_(drawn)
-    else:
-        assert decoder_norm is not None
-        unit_rows_(sae.W_dec.copy_(drawn)).mul_(decoder_norm)
+    sae.W_dec.copy_(drawn)
+    sae.tie_decoder_()
+    if decoder_norm is not None:
+        unit_rows_(sae.W_dec).mul_(decoder_norm)
     sae.b_dec.zero_()
     W_enc, b_enc = own_parameter(sae, "W_enc"), own_parameter(sae, "b_enc")
     if b_enc is not None:

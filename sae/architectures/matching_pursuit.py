@@ -1,6 +1,6 @@
 """Matching pursuit: greedy sparse coding with a learnt dictionary and no encoder of its own.
 
-Mallat and Zhang 1993 (the algorithm); Costa et al. 2025, arXiv:2506.03093, as remembered (trained as an SAE). A row's residual
+Mallat and Zhang 1993 (the algorithm); Costa et al. 2025, arXiv:2506.03093 (trained as an SAE). A row's residual
 starts as x - b_dec. In each of k rounds the latent whose decoder direction fits the residual best takes its share, which is
 subtracted; a latent may be chosen again and then adds up. Gradients flow through the shares of the chosen latents.
 

@@ -3,6 +3,15 @@
 In training, `forward_train` gives the reconstruction from the first group, from the first two, and so on to all of them. Each
 group is decoded once and added to the prefix before it, so all prefixes together cost one decoding. The loss over them is the
 term `nested`. Once trained it is an SAE like any other, with the more general latents in front.
+
+Groups go with every activation function of an affine encoder (BatchTopK, TopK, ReLU, JumpReLU): one code of a row serves all
+prefixes. They are not made for the other architectures:
+1. Matching pursuit codes the residual of the latents it took before, whatever their group. A prefix without some of these has
+   another code, so that each prefix would need a search of its own.
+2. Gated: its gate learns from a reconstruction of its own (`gate`), which would have to be nested too, or the gate would open
+   for the whole dictionary while the magnitudes learn for prefixes. No source says how.
+3. Transcoders and crosscoders could be trained so, with the same loss over their targets; no source that was read does, and it
+   was not tried here.
 """
 
 import math

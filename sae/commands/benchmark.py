@@ -172,7 +172,7 @@ def _train(
         inputs=[hook_point],
         sae=sae,
         objective=objective,
-        coefficients=node.coefficients,
+        coefficients=node.coefficients_at(sae.d_in),
         recipe=node.recipe,
         schedule=ScheduleSettings(),
         budget=budget,

@@ -119,7 +119,7 @@ def describe(annotation: Any) -> str:
         fixed = origin is tuple and Ellipsis not in arguments
         return f"a list of {len(inner)} ({', '.join(inner)})" if fixed else f"a list of {inner[0]}"
     names = {int: "a whole number", float: "a finite number", str: "text", bool: "true or false", type(None): "null"}
-    return names.get(annotation, getattr(annotation, "__name__", str(annotation)))
+    return names.get(annotation, getattr(annotation, "in_words", getattr(annotation, "__name__", str(annotation))))
 
 
 def make(maker: Callable[[], T], problems: list[str]) -> T | None:

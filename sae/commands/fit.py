@@ -115,7 +115,7 @@ def fit(
         targets=[one.name for one in targets or inputs],
         sae=sae,
         objective=objective,
-        coefficients=node.coefficients,
+        coefficients=node.coefficients_at(sae.d_in),
         recipe=node.recipe,
         schedule=schedule or ScheduleSettings(),
         budget=budget,

@@ -1,8 +1,10 @@
 """The keys of an `sae` node that describe its objective: `l1_coefficient`, `l1_warmup` and what a term's constructor takes."""
 
 import inspect
+import math
 from collections.abc import Container, Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 from sae.architectures.gated import GatedSAE
 from sae.commands.binding import parameters_of, typed
@@ -10,10 +12,25 @@ from sae.formats.registry import ARCHITECTURES
 from sae.losses.registry import TERMS, terms_for
 from sae.training.recipe import Recipe
 
-__all__ = ["AUTO", "L1_START", "aimless", "of_terms", "read_terms", "unused", "with_target"]
+__all__ = ["AUTO", "L1_START", "PerDimension", "aimless", "of_terms", "read_terms", "unused", "with_target", "with_widths"]
 
 AUTO = "auto"  # of `l0_target`
 L1_START = 1.75  # where L1's coefficient begins if it is steered and none is given
+
+
+@dataclass(frozen=True)
+class PerDimension:
+    """A coefficient that is written `NUMBER/d_in`: known once the width of the input is.
+
+    It serves beside a squared error that is a mean over dimensions, and for sources that divide by the width.
+    """
+
+    in_words: ClassVar[str] = "NUMBER/d_in"
+    total: float
+
+    def at(self, d_in: int) -> float:
+        """The coefficient for an input of this width."""
+        return self.total / d_in
 
 
 def of_terms() -> dict[str, Any]:
@@ -23,6 +40,21 @@ def of_terms() -> dict[str, Any]:
         for term, maker in TERMS.items()
         for key, parameter in {**parameters_of(maker), **parameters_of(_term_settings)}.items()
     }
+
+
+def with_widths(node: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys of a node with coefficients that are written `NUMBER/d_in` as such; what is written otherwise stays."""
+    return {key: _per_dimension(value) if key.endswith("_coefficient") else value for key, value in node.items()}
+
+
+def _per_dimension(value: Any) -> Any:
+    if not isinstance(value, str) or not value.endswith("/d_in"):
+        return value
+    try:
+        total = float(value.removesuffix("/d_in"))
+    except ValueError:
+        return value
+    return PerDimension(total) if math.isfinite(total) else value
 
 
 def with_target(rest: Mapping[str, Any], *, k: inspect.Parameter | None) -> dict[str, Any]:
@@ -46,14 +78,14 @@ def with_target(rest: Mapping[str, Any], *, k: inspect.Parameter | None) -> dict
 
 def read_terms(
     rest: Mapping[str, Any], problems: list[str]
-) -> tuple[dict[str, tuple[float, float]], dict[str, dict[str, Any]]]:
+) -> tuple[dict[str, tuple[float | PerDimension, float]], dict[str, dict[str, Any]]]:
     """Coefficients and constructors' keywords of the terms that are on.
 
     Args:
         rest: keys and values of the node.
         problems: sentences are added for values out of range.
     """
-    coefficients: dict[str, tuple[float, float]] = {}
+    coefficients: dict[str, tuple[float | PerDimension, float]] = {}
     terms: dict[str, dict[str, Any]] = {}
     for term, maker in TERMS.items():
         parameters = parameters_of(maker, _term_settings)
@@ -63,8 +95,9 @@ def read_terms(
         warmup = own.pop("warmup", 0.0)
         if coefficient is None:
             continue
-        if isinstance(coefficient, float) and coefficient < 0:
-            problems.append(f"sae.{term}_coefficient must not be negative, got {coefficient:g}")
+        size = coefficient.total if isinstance(coefficient, PerDimension) else coefficient
+        if isinstance(size, float) and size < 0:
+            problems.append(f"sae.{term}_coefficient must not be negative, got {size:g}")
         if isinstance(warmup, float) and not 0 <= warmup <= 1:
             problems.append(f"sae.{term}_warmup is a fraction of the budget in 0..1, got {warmup:g}")
         terms[term], coefficients[term] = own, (coefficient, warmup)
@@ -93,7 +126,7 @@ def aimless(
     name: str,
     rest: Mapping[str, Any],
     terms: Mapping[str, Mapping[str, Any]],
-    coefficients: Mapping[str, tuple[float, float]],
+    coefficients: Mapping[str, tuple[float | PerDimension, float]],
     recipe: Recipe | None,
     *,
     k: inspect.Parameter | None,
@@ -108,7 +141,8 @@ def aimless(
         recipe: training settings; None where they are mistaken.
         k: the architecture's keyword, where it has one; not null, it makes latents few.
     """
-    on = {term for term, (coefficient, _) in coefficients.items() if coefficient != 0}  # what is out of range is told elsewhere
+    # What is out of range is told elsewhere.
+    on = {term for term, (coefficient, _) in coefficients.items() if coefficient not in (0, PerDimension(0.0))}
     problems = []
     reconstruction, penalties = terms_for("reconstruction", "end_to_end"), terms_for("sparsity")
     if on.isdisjoint(reconstruction):
@@ -162,5 +196,5 @@ def _coefficients_of_penalties(name: str) -> str:
     return ", ".join(f"sae.{term}_coefficient" for term in terms_for("sparsity") if term != "l0" or learns_thresholds)
 
 
-def _term_settings(*, coefficient: float | None, warmup: float = 0.0) -> None:
+def _term_settings(*, coefficient: float | PerDimension | None, warmup: float = 0.0) -> None:
     """What every term has beside its constructor's keywords; a term without a coefficient is off."""

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from sae.architectures.base import SparseAutoencoder
 from sae.commands.binding import bind, conforms, describe, make, nearest, parameters_of, typed
-from sae.commands.objective_keys import AUTO, aimless, of_terms, read_terms, unused, with_target
+from sae.commands.objective_keys import AUTO, PerDimension, aimless, of_terms, read_terms, unused, with_target, with_widths
 from sae.commands.overrides import conf_folder
 from sae.errors import UserError
 from sae.formats.registry import ARCHITECTURES, FITTED
@@ -36,7 +36,7 @@ class SAENode:
         d_sae: number of latents; null where `expansion` is given.
         architecture_arguments: keywords of the architecture, beside the sizes.
         terms: term -> its constructor's keywords.
-        coefficients: term -> (coefficient, warm-up as a fraction of the budget).
+        coefficients: term -> (coefficient, warm-up as a fraction of the budget), as they are written.
         steered_to: L0 that the coefficients of sparsity are steered to; `auto`: one that suits the width; None: they stay.
         recipe: training settings.
     """
@@ -46,7 +46,7 @@ class SAENode:
     d_sae: int | None
     architecture_arguments: dict[str, Any]
     terms: dict[str, dict[str, Any]]
-    coefficients: dict[str, tuple[float, float]]
+    coefficients: dict[str, tuple[float | PerDimension, float]]
     steered_to: float | Literal["auto"] | None
     recipe: Recipe
 
@@ -58,6 +58,13 @@ class SAENode:
     def width(self, d_in: int) -> int:
         """Number of latents for inputs of this width; of several activations side by side, that of the first."""
         return self.d_sae if self.d_sae is not None else round((self.expansion or 0) * d_in)
+
+    def coefficients_at(self, d_in: int) -> dict[str, tuple[float, float]]:
+        """The coefficients for an input of this width (of all of it, where it is several activations), with their warm-ups."""
+        return {
+            term: (value.at(d_in) if isinstance(value, PerDimension) else value, warmup)
+            for term, (value, warmup) in self.coefficients.items()
+        }
 
     def build(
         self, d_in: int, *, d_out: int | None = None, widths: Sequence[int] | None = None
@@ -156,7 +163,7 @@ def read_sae_node(node: Mapping[str, Any], problems: list[str]) -> SAENode | Non
         return None
     of_architecture, of_recipe, of_term = _of_architecture(name), parameters_of(Recipe), of_terms()
     given = {key: value for key, value in node.items() if key not in ("name", "expansion", "d_sae")}
-    rest = with_target(given, k=of_architecture.get("k"))
+    rest = with_target(with_widths(given), k=of_architecture.get("k"))
     for key, value in rest.items():
         if key in of_term and not conforms(value, of_term[key]) and (key, value) != ("l0_target", AUTO):
             problems.append(f"sae.{key}: expected {describe(of_term[key])}, got {value!r} ({type(value).__name__})")

@@ -172,7 +172,7 @@ def _train_in(
         targets=[point.name for point in origin.targets] if origin.has_target else None,
         sae=sae,
         objective=objective,
-        coefficients=config.sae.coefficients,
+        coefficients=config.sae.coefficients_at(sae.d_in),
         recipe=config.sae.recipe,
         schedule=config.schedule,
         budget=config.budget,

@@ -12,7 +12,15 @@ from sae.architectures.gated import GatedSAE
 from sae.architectures.output import SAEOutput, SparseSAEOutput
 from sae.functional.sparse import SparseActs
 from sae.losses.objective import START, Role, StepInfo
-from sae.losses.weighting import Weighting, check_parts, checked_weighting, latent_weights, mapped, weighted_sum
+from sae.losses.weighting import (
+    Weighting,
+    check_parts,
+    check_shared_ratio,
+    checked_weighting,
+    latent_weights,
+    mapped,
+    weighted_sum,
+)
 
 __all__ = ["L1", "Tanh"]
 
@@ -28,21 +36,33 @@ class L1:
     crosscoders (Anthropic October 2024). Each is a sum, whichever reduction the squared error has: see `SquaredError` for how a
     coefficient converts.
 
+    `shared_ratio`, with `part_norms`: latents that share one direction d_i among all parts are charged shared_ratio f_i ||d_i||
+    (Anthropic February 2025, about 0.1 to 0.2, as a public replication has it: the norm once, not once a part).
+
     `on="pre_acts"` penalises relu(pre_acts) in place of the activations: the gate's, in a gated SAE.
     """
 
     role: ClassVar[Role] = "sparsity"
     compiles: ClassVar[bool] = True
 
-    def __init__(self, *, weighting: Weighting = "none", on: Literal["latent_acts", "pre_acts"] = "latent_acts") -> None:
+    def __init__(
+        self,
+        *,
+        weighting: Weighting = "none",
+        on: Literal["latent_acts", "pre_acts"] = "latent_acts",
+        shared_ratio: float | int | None = None,
+    ) -> None:
         self.weighting: Weighting = checked_weighting("l1", weighting)
+        if shared_ratio is not None and not 0 < shared_ratio < math.inf:
+            raise ValueError(f"l1_shared_ratio must be positive and finite, or null, got {shared_ratio}")
         if on not in ("latent_acts", "pre_acts"):
             raise ValueError(f"l1_on is `latent_acts` or `pre_acts`, got {on!r}")
-        self.on = on
+        self.on, self.shared_ratio = on, shared_ratio
 
     def check(self, sae: SparseAutoencoder) -> None:
-        """Refuse a weighting by parts where there are none."""
+        """Refuse a weighting by parts, or a ratio for shared latents, where there are none."""
         check_parts("l1", self.weighting, sae)
+        check_shared_ratio("l1", self.shared_ratio, self.weighting, sae)
 
     @property
     def reads_decoder(self) -> bool:
@@ -61,11 +81,12 @@ class L1:
         info: StepInfo = START,
     ) -> Float[Tensor, " batch"]:
         """Penalty of each row, in activation units; summed in float32 at least."""
+        weights = latent_weights(sae, self.weighting, info, shared_ratio=self.shared_ratio)
         if self.on == "latent_acts":
-            return weighted_sum(output.latent_acts, latent_weights(sae, self.weighting, info))
+            return weighted_sum(output.latent_acts, weights)
         if output.pre_acts is None or (isinstance(output, SparseSAEOutput) and self.needs_dense(sae)):
             raise ValueError("l1_on=pre_acts needs the dense pass")
-        return weighted_sum(mapped(output.pre_acts, torch.relu), latent_weights(sae, self.weighting, info))
+        return weighted_sum(mapped(output.pre_acts, torch.relu), weights)
 
 
 @final

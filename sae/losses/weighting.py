@@ -12,7 +12,16 @@ from sae.architectures.crosscoder import CrosscoderSAE
 from sae.functional.sparse import SparseActs
 from sae.losses.objective import StepInfo
 
-__all__ = ["Weighting", "check_parts", "checked_weighting", "decoder_norms", "latent_weights", "mapped", "weighted_sum"]
+__all__ = [
+    "Weighting",
+    "check_parts",
+    "check_shared_ratio",
+    "checked_weighting",
+    "decoder_norms",
+    "latent_weights",
+    "mapped",
+    "weighted_sum",
+]
 
 Weighting = Literal["none", "decoder_norm", "frozen_decoder_norm", "part_norms"]
 
@@ -38,13 +47,37 @@ def check_parts(term: str, weighting: Weighting, sae: SparseAutoencoder) -> None
         raise ValueError(f"{term}_weighting=part_norms needs a crosscoder, got {type(sae).__name__}: take decoder_norm or none")
 
 
+def check_shared_ratio(term: str, ratio: float | int | None, weighting: Weighting, sae: SparseAutoencoder) -> None:
+    """Refuse a ratio for shared latents where there are none.
+
+    Raises:
+        ValueError: in the keys of `conf/sae/*.yaml`.
+    """
+    shared = sae.shared_latents if isinstance(sae, CrosscoderSAE) else 0
+    if ratio is not None and (weighting != "part_norms" or not shared):
+        raise ValueError(
+            f"{term}_shared_ratio={ratio:g} is for a crosscoder with shared latents and {term}_weighting=part_norms: set "
+            f"shared_fraction above 0, or {term}_shared_ratio=null"
+        )
+
+
 def decoder_norms(sae: SparseAutoencoder, info: StepInfo) -> Float[Tensor, " d_sae"]:
     """Norms of the decoder's rows, with their graph."""
     return torch.linalg.vector_norm(sae.W_dec, dim=1) if info.decoder_norms is None else info.decoder_norms()
 
 
-def latent_weights(sae: SparseAutoencoder, weighting: Weighting, info: StepInfo) -> Float[Tensor, " d_sae"] | None:
-    """The weight of each latent in a step, with its graph where the weighting has one; None: 1 for all."""
+def latent_weights(
+    sae: SparseAutoencoder, weighting: Weighting, info: StepInfo, *, shared_ratio: float | int | None = None
+) -> Float[Tensor, " d_sae"] | None:
+    """The weight of each latent in a step, with its graph where the weighting has one; None: 1 for all.
+
+    Args:
+        sae: whose latents.
+        weighting: see `L1`.
+        info: of the step.
+        shared_ratio: with `part_norms`: what a shared latent pays for the length of its one direction, where the others pay 1
+            for their length in each part; None: the same as the others.
+    """
     if weighting == "none":
         return None
     if weighting == "decoder_norm":
@@ -53,7 +86,11 @@ def latent_weights(sae: SparseAutoencoder, weighting: Weighting, info: StepInfo)
         return decoder_norms(sae, info).detach()
     if not isinstance(sae, CrosscoderSAE):
         raise ValueError(f"a weighting by part_norms needs a crosscoder, got {type(sae).__name__}")
-    return sae.decoder_norms().sum(dim=0)
+    norms = sae.decoder_norms()
+    if shared_ratio is None:
+        return norms.sum(dim=0)
+    shared, others = norms.split([sae.shared_latents, sae.d_sae - sae.shared_latents], dim=1)
+    return torch.cat([shared_ratio * shared.mean(dim=0), others.sum(dim=0)])
 
 
 def mapped(acts: Tensor | SparseActs, change: Callable[[Tensor], Tensor]) -> Tensor | SparseActs:

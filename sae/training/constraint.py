@@ -28,7 +28,7 @@ class Constraint:
 
     def __init__(self, sae: SparseAutoencoder, recipe: Recipe) -> None:
         self._sae = sae
-        self._unit_rows, self._clip_norm = recipe.unit_norm_decoder, recipe.clip_norm
+        self._unit_rows, self._clip_norm = recipe.unit_norm_decoder, recipe.clip_norm_at(sae.d_in)
 
     def build_optimizer(self, settings: OptimizerSettings, lr: float) -> Optimizer:
         """An optimizer of this SAE at rate `lr`."""
@@ -50,6 +50,7 @@ class Constraint:
         Returns:
             The gradient's norm before clipping; None where nobody asked.
         """
+        self._sae.tie_gradient_()
         if self._done_by(optimizer):
             if self._clip_norm is None and not measure:
                 return None

@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 from sae.architectures.base import SparseAutoencoder
+from sae.architectures.crosscoder import CrosscoderSAE
 from sae.errors import UserError
 from sae.losses.objective import Objective
 from sae.training.kernels import PassChoice
@@ -30,6 +31,10 @@ def against_lazy_decoder(
         (not passes.able, f"needs a sparse pass, and {name} with these terms trains by dense products only"),
         (passes.settings.kernels == "dense", "needs a sparse pass: take trainer.kernels=auto or sparse"),
         (passes.settings.compile, "does not go with trainer.compile=true, which compiles dense passes"),
+        (
+            isinstance(sae, CrosscoderSAE) and sae.shared_latents > 0,
+            "is not made for sae.shared_fraction above 0, which holds parts of decoder rows equal",
+        ),
         (not _has_encoder(sae), f"saves nothing where the decoder encodes too, as in {name}"),
         (bool(readers), f"saves nothing with terms that read every decoder row: {', '.join(readers)}"),
         (

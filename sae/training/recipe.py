@@ -67,7 +67,8 @@ class Recipe:
             average is what is evaluated and exported. null exports the last weights.
         unit_norm_decoder: keep the decoder's rows at unit length: the gradient's component along each row is removed before
             the optimizer's step and the rows are renormalised after it.
-        clip_norm: largest norm of this SAE's gradient; null does not clip.
+        clip_norm: largest norm of this SAE's gradient: a number, `d_in` or `sqrt_d_in`; null does not clip. The gradient of a
+            squared error that is summed over dimensions grows with d_in.
         resample_at: fractions of the budget at which dead latents are resampled; an empty list never does.
         resample_window: a latent is resampled if it has not fired in this fraction of the budget.
         resample_window_tokens: the same in rows, in place of the fraction.
@@ -102,7 +103,7 @@ class Recipe:
     b_enc_init: Literal["zero", "firing_rate"] = "zero"
     average_half_life: float | None = None
     unit_norm_decoder: bool = True
-    clip_norm: float | None = None
+    clip_norm: float | Literal["d_in", "sqrt_d_in"] | None = None
     resample_at: tuple[float, ...] = ()
     resample_window: float = 0.1
     resample_window_tokens: int | None = None
@@ -153,7 +154,10 @@ class Recipe:
                     self.unit_norm_decoder and self.decoder_norm not in (1.0, None),
                     f"sae.decoder_norm must be 1.0 while sae.unit_norm_decoder is true, got {self.decoder_norm}",
                 ),
-                (self.clip_norm is not None and self.clip_norm <= 0, f"sae.clip_norm must be above 0, got {self.clip_norm}"),
+                (
+                    isinstance(self.clip_norm, float) and self.clip_norm <= 0,
+                    f"sae.clip_norm must be above 0, got {self.clip_norm}",
+                ),
                 (
                     any(not 0 < fraction < 1 for fraction in self.resample_at),
                     f"sae.resample_at holds fractions of the budget, each between 0 and 1, got {list(self.resample_at)}",
@@ -206,6 +210,12 @@ class Recipe:
         ]
         if problems:
             raise ValueError("; ".join(problems))
+
+    def clip_norm_at(self, d_in: int) -> float | None:
+        """Largest norm of the gradient for an input of this width; None: any."""
+        if isinstance(self.clip_norm, str):
+            return float(d_in) if self.clip_norm == "d_in" else math.sqrt(d_in)
+        return self.clip_norm
 
     def dead_window(self, budget: Budget) -> int:
         """Training rows without a firing after which a latent counts as dead."""

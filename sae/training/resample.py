@@ -80,6 +80,7 @@ class Resampling:
             targets=None if target is x else target,
         )
         self._sae.reset_latents_(renewed)
+        self._sae.tie_decoder_()
         self._quieten(renewed, x)
         reset_moments_(optimizer, self._sae.latent_parameters(), renewed)
         if self._average is not None:

@@ -88,7 +88,7 @@ def _check_same_kind(sae: SparseAutoencoder, trained: SparseAutoencoder, *, laye
             f"{on[layer_norm]}: change sae.scaling (layer_norm is on, all others are off)"
         )
     theirs, ours = trained.config(), sae.config()
-    for key in ("activation", "threshold_form", "threshold_rate", "skip"):
+    for key in ("activation", "threshold_form", "threshold_rate", "skip", "shared_fraction"):
         its, own = theirs.get(key), ours.get(key)
         if its != own:
             raise UserError(f"the SAE to start from has sae.{key}={its}, this run sae.{key}={own}: make them equal")

@@ -96,3 +96,24 @@ def test_a_target_that_is_given_steers_what_is_given_or_l1():
     assert node_of(l0_target=20, l1_coefficient=4.0).coefficients["l1"][0] == 4.0
     assert target_of(node_of(l0_target=20, l1_coefficient=4.0), 100) == 20
     assert set(node_of("gated", l0_target=20, l1_coefficient=None).coefficients) >= {"l1"}
+
+
+def test_a_coefficient_may_be_divided_by_the_width_of_the_input():
+    node = node_of(l1_coefficient="2.25/d_in")
+    assert node.steered_to is None
+    assert [node.coefficients_at(d_in)["l1"] for d_in in (9, 900)] == [(0.25, 0.05), (0.0025, 0.05)]
+    assert node.coefficients_at(9)["mse"] == (1.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ("2.25/d_out", "sae.l1_coefficient: expected a finite number or NUMBER/d_in or null, got '2.25/d_out'"),
+        ("some/d_in", "sae.l1_coefficient: expected a finite number or NUMBER/d_in or null, got 'some/d_in'"),
+        ("inf/d_in", "sae.l1_coefficient: expected a finite number or NUMBER/d_in or null, got 'inf/d_in'"),
+        ("-1/d_in", "sae.l1_coefficient must not be negative, got -1"),
+        ("0/d_in", "nothing makes latents few: set one of sae.l1_coefficient"),
+    ],
+)
+def test_a_coefficient_that_is_written_otherwise_is_told(written, said):
+    assert [said in problem for problem in problems_of(l1_coefficient=written)] == [True]

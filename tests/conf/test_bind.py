@@ -209,8 +209,11 @@ def test_an_experiment_numbers_what_differs(path):
     [
         ("crosscoder_2024", {"sae.l1_coefficient": 2.0, "optimizer.betas": [0.9, 0.999]}),
         ("transcoder_2024", {"sae.auxk_coefficient": None, "sae.activation": "relu", "optimizer.betas": [0.9, 0.999]}),
-        ("topk_2024", {"sae.clip_norm": 576.0, "optimizer.betas": [0.9, 0.999]}),
-        ("towards_monosemanticity", {"optimizer.betas": [0.9, 0.999], "schedule.decay": 0.0}),
+        ("topk_2024", {"sae.clip_norm": "d_in", "optimizer.betas": [0.9, 0.999]}),
+        (
+            "towards_monosemanticity",
+            {"sae.l1_coefficient": "2.25/d_in", "optimizer.betas": [0.9, 0.999], "schedule.decay": 0.0},
+        ),
         ("ghost_gradients_2024", {"optimizer.betas": [0.9, 0.999]}),
         ("p_annealing_2024", {"optimizer.betas": [0.9, 0.999]}),
         ("end_to_end_downstream_2024", {"optimizer.betas": [0.9, 0.999], "sae.kl_coefficient": 0.5}),

@@ -50,8 +50,9 @@ RELU_CASES = ("relu", "relu_without_input_bias")
 MIXED_LAYERS = 4
 LEFT_OUT = ("end_to_end_", "transformer_factors")  # beginnings of experiments' names
 VARIANTS = ("experiment=topk_2024 sae.multi_topk_coefficient=0.125",)
-# At a power of 0.2, or where it is steered to few latents, the slope of small activations makes much of a rounding.
-ADDED = {"p_annealing_2024": " sae.lp_p_end=0.3 sae.l0_target=null"}
+# At a power of 0.2, steered to few latents or clipped to this size's sqrt(d_in), the slope of small activations makes much of a
+# rounding.
+ADDED = {"p_annealing_2024": " sae.lp_p_end=0.3 sae.l0_target=null sae.clip_norm=24.0"}
 
 
 def names() -> list[str]:
@@ -69,7 +70,7 @@ def compute(name: str, dtype: torch.dtype = torch.float32, kernels: KernelSettin
         tree = _composed(name)
         learner = _learner_of_experiment(tree, kernels)
         settings, mixed = _bound(tree, "optimizer", OptimizerSettings), tree["hook"]["mix"]
-        points = widths_of(tree["sae"]["name"], D_IN)
+        points = widths_of(tree["sae"]["name"], D_IN, alike=bool(tree["sae"].get("shared_fraction")))
     elif choice:
         learner = learner_of(choice, d_in=D_IN, d_sae=D_SAE, budget=BUDGET, lr=0.01, kernels=kernels)
         points = widths_of(choice, D_IN)

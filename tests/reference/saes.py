@@ -129,13 +129,18 @@ def gate_reconstruction(p, pre, target, *, through_decoder):
     return squared_error(relu(pre) @ q["W_dec"] + q["b_dec"], target)
 
 
-def weights(p, weighting, widths=None):
+def weights(p, weighting, widths=None, *, shared=0, ratio=1):
+    """Of latents; the first `shared` have one direction for all parts, which costs its length once, times the ratio."""
     if weighting == "none":
         return np.ones(len(p["W_dec"]))
     if weighting in ("decoder_norm", "frozen_decoder_norm"):
         return np.array([norm(d) for d in (p if weighting == "decoder_norm" else frozen(p))["W_dec"]])
     cuts = np.cumsum(widths)[:-1]
-    return np.array([sum(norm(part) for part in np.split(d, cuts)) for d in p["W_dec"]])
+    found = []
+    for i, d in enumerate(p["W_dec"]):
+        lengths = [norm(part) for part in np.split(d, cuts)]
+        found.append(ratio * sum(lengths) / len(lengths) if i < shared else sum(lengths))
+    return np.array(found)
 
 
 def l1(acts, w):

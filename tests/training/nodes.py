@@ -40,11 +40,11 @@ def read_node(name: str, *, d_sae: int, **changes: Any) -> SAENode:
     return found
 
 
-def widths_of(name: str, d_in: int) -> dict[str, int]:
-    """Hook point -> width: a transcoder's target is another one, two wider; a crosscoder reads two."""
+def widths_of(name: str, d_in: int, *, alike: bool = False) -> dict[str, int]:
+    """Hook point -> width: a transcoder's target is another one, two wider; a crosscoder reads two, alike or one narrower."""
     if has_target(name):
         return {POINT: d_in, OTHER: d_in + 2}
-    return {POINT: d_in, OTHER: d_in - 1} if reads_several(name) else {POINT: d_in}
+    return {POINT: d_in, OTHER: d_in if alike else d_in - 1} if reads_several(name) else {POINT: d_in}
 
 
 def learner_of(
@@ -58,7 +58,8 @@ def learner_of(
     kernels: KernelSettings | None = None,
     **changes: Any,
 ) -> Learner:
-    node, widths = read_node(name, d_sae=d_sae, **changes), widths_of(name, d_in)
+    node = read_node(name, d_sae=d_sae, **changes)
+    widths = widths_of(name, d_in, alike=bool(changes.get("shared_fraction")))
     if reads_several(name):
         sae, objective = node.build(sum(widths.values()), widths=tuple(widths.values()))
         inputs, targets = tuple(widths), None
@@ -74,7 +75,7 @@ def learner_of(
         targets=targets,
         sae=sae,
         objective=objective,
-        coefficients=node.coefficients,
+        coefficients=node.coefficients_at(sae.d_in),
         recipe=node.recipe,
         schedule=schedule or ScheduleSettings(),
         budget=budget,

@@ -34,6 +34,11 @@ def test_the_window_of_resampling_is_a_fraction_or_rows(settings, rows):
     assert Recipe(**settings).resampling_window(Budget(train_tokens=10**6, batch_tokens=1)) == rows
 
 
+@pytest.mark.parametrize(("given", "norm"), [(None, None), (0.5, 0.5), ("d_in", 9.0), ("sqrt_d_in", 3.0)])
+def test_gradients_are_clipped_to_a_number_or_by_the_width(given, norm):
+    assert Recipe(clip_norm=given).clip_norm_at(9) == norm
+
+
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
