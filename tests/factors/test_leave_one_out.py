@@ -200,7 +200,8 @@ def test_a_shortlist_of_all_factors_is_no_shortlist():
             assert falls == pytest.approx(expected(subject, target), abs=1e-3)
 
 
-def test_with_a_shortlist_it_equals_its_twin(monkeypatch):
+@pytest.mark.parametrize("size", [4, 8])
+def test_with_a_shortlist_it_equals_its_twin(monkeypatch, size):
     """At ends of blocks too; special tokens are not left out, factors go to zero and come up from it."""
     monkeypatch.setattr(shortlist_module, "CLOSE", 1e-9)
     monkeypatch.setattr(shortlist_module, "MOST_STEPS", 10_000)
@@ -211,12 +212,12 @@ def test_with_a_shortlist_it_equals_its_twin(monkeypatch):
     targets = [
         replace(target, shown=(max(0, target.position - 2), target.position + 3)) for target in targets_in(subject, places)
     ]
-    exact, found = (leave_one_out(ActivationReader(subject), targets, shortlist=size) for size in (None, 4))
+    exact, found = (leave_one_out(ActivationReader(subject), targets, shortlist=most) for most in (None, size))
     zero, differs = 0, 0
     for target, falls, without in zip(targets, found, exact, strict=True):
         own, place = left_out(target).tolist(), (target.position, target.layer, target.factor)
         ids, mask = target.ids.tolist(), mask_token(subject.model)
-        assert falls[own] == pytest.approx(twin.left_out_by_shortlist(subject, ids, own, *place, mask, 4), abs=1e-6)
+        assert falls[own] == pytest.approx(twin.left_out_by_shortlist(subject, ids, own, *place, mask, size), abs=1e-6)
         assert set(np.flatnonzero(falls)) <= set(own)
         whole = twin.activation(subject, ids, *place)
         zero += int(whole > 0 and falls.max() == pytest.approx(whole))
