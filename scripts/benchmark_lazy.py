@@ -22,7 +22,8 @@ from sae.functional.geometry import unit_rows_
 from sae.functional.lazy_rows import LazyRows
 from sae.functional.missed_steps import MissedSteps
 from sae.functional.row_gradients import accept_row_gradients
-from sae.functional.sparse import SparseActs, SparsePattern, sparse_decode
+from sae.functional.sparse import SparseActs, sparse_decode
+from sae.functional.sparse_pattern import SparsePattern
 from sae.training.block_adam import BlockAdam
 
 WAYS = ("dense", "rows", "lazy")

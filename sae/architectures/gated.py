@@ -47,7 +47,7 @@ class GatedSAE(SparseAutoencoder):
 
     def encode_sparse_rows(self, x: Float[Tensor, "batch {self.d_in}"]) -> SparseActs:
         """`encode_with_pre_acts` without the zeros: equal in values and gradients."""
-        return self._sparse_paths(self._product(x))[0]
+        return self._sparse_paths(self.product(x))[0]
 
     @property
     def trains_sparse(self) -> bool:
@@ -62,11 +62,12 @@ class GatedSAE(SparseAutoencoder):
         self, x: Float[Tensor, "batch {self.d_in}"], *, k: int | None = None, encoder_dtype: torch.dtype | None = None
     ) -> SparseSAEOutput:
         """`forward_train` through the sparse products: equal in values and gradients."""
-        product = self._product(x, encoder_dtype)
+        product = self.product(x, encoder_dtype)
         latent_acts, gate = self._sparse_paths(product)
         return SparseSAEOutput(self.decode_from(latent_acts, x), latent_acts, gate, lambda: product)
 
-    def _product(self, x: Tensor, dtype: torch.dtype | None = None) -> EncoderProduct:
+    def product(self, x: Float[Tensor, "batch {self.d_in}"], dtype: torch.dtype | None = None) -> EncoderProduct:
+        """The gate's pre-activations, not yet computed."""
         shift = self.b_dec if self.apply_b_dec_to_input else None
         return EncoderProduct(x, self.W_enc, self.b_enc, shift=shift, dtype=dtype)
 

@@ -72,11 +72,12 @@ class MatchingPursuitSAE(SparseAutoencoder):
     ) -> SparseSAEOutput:
         """`forward_train` through the sparse products; latents are chosen in the type of the weights."""
         latent_acts = pursue(x - self.b_dec, self.W_dec, self.k if k is None else k)
+        # Made where a term asks: the tied encoder is as large as the dictionary.
+        return SparseSAEOutput(self.decode_from(latent_acts, x), latent_acts, None, lambda: self.product(x))
 
-        def product() -> EncoderProduct:  # made where a term asks: the tied encoder is as large as the dictionary
-            return EncoderProduct(x, self.W_enc, self.b_dec.new_zeros(self.d_sae), shift=self.b_dec)
-
-        return SparseSAEOutput(self.decode_from(latent_acts, x), latent_acts, None, product)
+    def product(self, x: Float[Tensor, "batch {self.d_in}"], dtype: torch.dtype | None = None) -> EncoderProduct:
+        """The shares of the first round, not yet computed."""
+        return EncoderProduct(x, self.W_enc, self.b_dec.new_zeros(self.d_sae), shift=self.b_dec, dtype=dtype)
 
     def _pursue(self, x: Tensor, k: int) -> tuple[Tensor, Tensor]:
         centred = x - self.b_dec

@@ -7,6 +7,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from sae.architectures.output import SAEOutput, SparseSAEOutput
+from sae.functional.encoder_product import EncoderProduct
 
 __all__ = ["Trainable"]
 
@@ -73,5 +74,17 @@ class Trainable(nn.Module, ABC):
 
         Raises:
             NotImplementedError: the architecture has none (`trains_sparse`).
+        """
+        raise NotImplementedError(f"{type(self).__name__} trains by dense products only")
+
+    def product(self, x: Float[Tensor, "batch {self.d_in}"], dtype: torch.dtype | None = None) -> EncoderProduct:
+        """The pre-activations, not yet computed: what a term may pick others of than the sparse pass did.
+
+        Args:
+            x: rows.
+            dtype: of the product while entries are chosen; None: the weights' own.
+
+        Raises:
+            NotImplementedError: the architecture has no sparse pass (`trains_sparse`).
         """
         raise NotImplementedError(f"{type(self).__name__} trains by dense products only")

@@ -15,7 +15,7 @@ from sae.commands.source_config import SourceConfig, read_source_config
 from sae.commands.start_sizes import check_start
 from sae.errors import UserError
 from sae.models.device import resolve_device
-from sae.training.compiled import check_compiler
+from sae.training.compiled import check_compile
 from sae.training.kernels import PassChoice
 from sae.training.lazy_decoder import against_lazy_decoder
 from sae.training.loggers.settings import LoggerSettings
@@ -70,8 +70,8 @@ def read_train_config(tree: dict[str, Any]) -> TrainConfig:
     if origin is not None and sae is not None:
         _check_build(sae, optimizer, origin, problems)
     if origin is not None and origin.trainer.compile:
-        device = resolve_device(origin.trainer.device)
-        make(lambda: check_compiler(device), problems)
+        device, kernels = resolve_device(origin.trainer.device), origin.trainer.passes.kernels
+        make(lambda: check_compile(device, kernels), problems)
     if sae is not None:
         problems += _together(sae, optimizer, origin)
     init_from = str(Path(tree["init_from"]).expanduser()) if isinstance(tree["init_from"], str) else None

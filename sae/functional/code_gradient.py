@@ -14,7 +14,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from sae.functional.sparse import SparseActs, SparsePattern, sparse_decode, weight_gradient
+from sae.functional.sparse import SparseActs, sparse_decode, weight_gradient
+from sae.functional.sparse_pattern import SparsePattern
 
 __all__ = ["with_gradient"]
 

@@ -22,8 +22,9 @@ from torch import Tensor
 
 from sae.functional import devices
 from sae.functional.encoder_tiles import Tile, WholeRows, merge, tiles_of, top_k_of_tiles
-from sae.functional.queued_search import fused_top_k, largest_of_batch, positive_entries
-from sae.functional.sparse import SparseActs, SparsePattern, bounds, gathered_dots, latent_sums, weight_gradient
+from sae.functional.queued_search import largest_of_batch, largest_of_rows, positive_entries
+from sae.functional.sparse import SparseActs, gathered_dots, latent_sums, weight_gradient
+from sae.functional.sparse_pattern import SparsePattern, bounds
 from sae.functional.triton_kernels import weighted_bags
 
 __all__ = ["EncoderProduct"]
@@ -93,8 +94,10 @@ class EncoderProduct:
 
     def top_k(self, k: int) -> SparseActs:
         """The k largest of each row, positive or not: the values hold k entries a row."""
-        values, indices = self._top_k(k)
-        return self.at(SparsePattern.even(indices, num_latents=self.num_latents), values.flatten())
+        with torch.no_grad():
+            values, indices = self._top_k(k)
+            pattern = SparsePattern.even(indices, num_latents=self.num_latents)
+        return self.at(pattern, values.flatten())
 
     def top_k_among(self, latents: Int[Tensor, " some"], k: int, *, marks: Bool[Tensor, " some"] | None = None) -> SparseActs:
         """The k largest of some latents of each row, positive or not.
@@ -118,9 +121,11 @@ class EncoderProduct:
         Exact on a CPU too: a sample of rows tells a bound that about twice as many exceed, those are gathered, and the largest
         among them are the largest of all if there are enough of them; if not, the bound is lowered, at last to zero.
         """
-        if devices.host_runs_ahead(self._weight.device):
-            return self.at(*self._batch_top_k_of_fixed_count(k))
         wanted = len(self._rows) * k
+        if devices.host_runs_ahead(self._weight.device):
+            with torch.no_grad():
+                pattern, values = self._largest_of_batch(wanted)
+            return self.at(pattern, values)
         with torch.no_grad():
             sample = self._rows[:: max(1, len(self._rows) // SAMPLE_ROWS)]
             known = torch.cat([tile.values.flatten() for tile in self._tiles(sample, keep=True)])
@@ -179,23 +184,21 @@ class EncoderProduct:
         """Pre-activations of some rows less the bound: see `tiles_of`."""
         return tiles_of(rows, self._weight.detach(), self._bias.detach() - bound, dtype=self._dtype, keep=keep)
 
-    @torch.no_grad()
     def _top_k(self, k: int) -> tuple[Float[Tensor, "batch {k}"], Int[Tensor, "batch {k}"]]:
         """Values and latents of `top_k`."""
-        found = fused_top_k(self._rows, self._weight, self._bias, k, dtype=self._dtype)
-        return self._top_k_by_tiles(k) if found is None else found
+        if devices.host_runs_ahead(self._weight.device):
+            return largest_of_rows(self._rows, self._weight, self._bias, k, dtype=self._dtype, at_once=BUFFER_ELEMENTS)
+        return self._top_k_by_tiles(k)
 
     def _top_k_by_tiles(self, k: int) -> tuple[Float[Tensor, "batch {k}"], Int[Tensor, "batch {k}"]]:
-        """`_top_k` where it is not fused with the product."""
+        """`_top_k` on a CPU."""
         parts = self._rows.split(max(1, BUFFER_ELEMENTS // self.num_latents))
         found = [top_k_of_tiles(self._whole.of(part, partial(self._tiles, part, keep=True)), k) for part in parts]
         values, indices = (torch.cat(part) for part in zip(*found, strict=True))
         return values, indices
 
-    @torch.no_grad()
-    def _batch_top_k_of_fixed_count(self, k: int) -> tuple[SparsePattern, Tensor]:
-        """Pattern and values of `batch_top_k`, rows * k of them whatever their sign."""
-        count = len(self._rows) * k
+    def _largest_of_batch(self, count: int) -> tuple[SparsePattern, Tensor]:
+        """Pattern and values of `batch_top_k`, `count` of them whatever their sign."""
         values, places = largest_of_batch(
             self._rows, self._weight, self._bias, count, dtype=self._dtype, at_once=BUFFER_ELEMENTS
         )
@@ -265,7 +268,8 @@ class _Picked(torch.autograd.Function):
         if wants_shift or wants_bias:
             by_bias = latent_sums(pattern, gradient).to(weight.dtype)
         if wants_shift:
-            by_shift = -(weight @ by_bias)
+            with torch.autocast(weight.device.type, enabled=False):  # which a backward pass that is traced is otherwise under
+                by_shift = -(weight @ by_bias)
         if wants_x:
             by_x = weighted_bags(weight.T.contiguous(), pattern.indices, pattern.offsets, gradient).to(ctx.types[0])
         if wants_weight:

@@ -8,9 +8,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from sae.functional import devices
 from sae.functional.selection import BLOCK, block_entries, block_maxima, top_k_entries
-from sae.functional.sparse import SparsePattern
+from sae.functional.sparse_pattern import SparsePattern
 
 __all__ = ["Tile", "WholeRows", "merge", "tiles_of", "top_k_of_tiles"]
 
@@ -83,8 +82,6 @@ def tiles_of(
     with torch.no_grad(), torch.autocast(weight.device.type, enabled=False):
         rows, offset = rows.to(dtype), offset.to(dtype)
         size = max(BLOCK, TILE_ELEMENTS // max(1, len(rows)) // BLOCK * BLOCK)
-        if devices.host_runs_ahead(weight.device):  # few long kernels rather than many short ones
-            size = num_latents
         buffer = _buffer(len(rows) * (num_latents if keep else min(size, num_latents)), rows)
         for first in range(0, num_latents, size):
             last = min(first + size, num_latents)

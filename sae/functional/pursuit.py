@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from sae.functional import devices
-from sae.functional.sparse import SparseActs, SparsePattern, bounds
+from sae.functional.sparse import SparseActs
+from sae.functional.sparse_pattern import SparsePattern, bounds
 
 __all__ = ["pursue"]
 
@@ -62,12 +63,9 @@ def _merged_in_place(chosen: Int[Tensor, "batch k"], shares: Float[Tensor, "batc
 
     The shares of one direction stand together in its first entry; its others, and those of rounds without a fit, are zero.
     """
-    rows, k = chosen.shape
     same = chosen[:, :, None] == chosen[:, None, :]
     values = (same * shares[:, None, :]).sum(dim=2) * ~same.tril(-1).any(dim=2)
-    offsets = torch.arange(0, rows * k + 1, k, dtype=torch.int32, device=chosen.device)
-    pattern = SparsePattern(indices=chosen.flatten().int(), offsets=offsets, num_latents=num_latents)
-    return SparseActs(values=values.flatten(), pattern=pattern)
+    return SparseActs(values=values.flatten(), pattern=SparsePattern.even(chosen, num_latents=num_latents))
 
 
 @torch.no_grad()

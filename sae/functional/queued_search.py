@@ -11,22 +11,24 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from sae.functional import triton_kernels
+from sae.functional.selection import top_k_entries
 
-__all__ = ["fused_top_k", "largest_of_batch", "positive_entries"]
+__all__ = ["largest_of_batch", "largest_of_rows", "positive_entries"]
 
 
 @torch.no_grad()
-def fused_top_k(
+def largest_of_rows(
     rows: Float[Tensor, "batch d_in"],
     weight: Float[Tensor, "d_in d_sae"],
     bias: Float[Tensor, " d_sae"],
     k: int,
     *,
     dtype: torch.dtype,
-) -> tuple[Float[Tensor, "batch {k}"], Int[Tensor, "batch {k}"]] | None:
-    """The k largest of each row of rows @ weight + bias by `encode_top_k`; None where its kernels cannot run.
+    at_once: int,
+) -> tuple[Float[Tensor, "batch {k}"], Int[Tensor, "batch {k}"]]:
+    """The k largest of each row of rows @ weight + bias, positive or not, and their latents.
 
-    Products of float32 are rounded to TF32 where PyTorch's own are (`torch.set_float32_matmul_precision`).
+    By `encode_top_k` where its kernels can run; else of the product itself, some rows at a time.
 
     Args:
         rows: of a batch.
@@ -34,11 +36,14 @@ def fused_top_k(
         bias: encoder bias.
         k: how many of each row; at most d_sae.
         dtype: of the product.
+        at_once: pre-activations that exist at a time, whole rows at least, where there are no kernels.
     """
-    if not triton_kernels.runs_on(weight) or dtype not in (torch.float32, torch.bfloat16):
-        return None
-    allow_tf32 = torch.get_float32_matmul_precision() != "highest"
-    values, indices = triton_kernels.encode_top_k(rows.to(dtype), weight.to(dtype), bias, k, allow_tf32=allow_tf32)
+    if triton_kernels.runs_on(weight) and dtype in (torch.float32, torch.bfloat16):
+        values, indices = triton_kernels.encode_top_k(rows.to(dtype), weight.to(dtype), bias, k)
+        return values.to(weight.dtype), indices
+    parts = _parts(rows, weight, bias, dtype=dtype, at_once=at_once)
+    found = [top_k_entries(pre_acts.view(-1, weight.shape[1]), k) for _, pre_acts in parts]
+    values, indices = (torch.cat(part) for part in zip(*found, strict=True))
     return values.to(weight.dtype), indices
 
 
@@ -109,9 +114,10 @@ def _parts(
     rows: Tensor, weight: Tensor, offset: Tensor, *, dtype: torch.dtype, at_once: int
 ) -> Iterator[tuple[int, Float[Tensor, " entries"]]]:
     """The product of some rows after the other, flat, and the place of its first entry."""
-    with torch.autocast(weight.device.type, enabled=False):
-        narrow, offset, d_sae = weight.to(dtype), offset.to(dtype), weight.shape[1]
-        first = 0
-        for part in rows.to(dtype).split(max(1, at_once // d_sae)):
-            yield first, torch.addmm(offset, part, narrow).flatten()
-            first += len(part) * d_sae
+    narrow, offset, d_sae = weight.to(dtype), offset.to(dtype), weight.shape[1]
+    first = 0
+    for part in rows.to(dtype).split(max(1, at_once // d_sae)):
+        with torch.autocast(weight.device.type, enabled=False):
+            product = torch.addmm(offset, part, narrow)
+        yield first, product.flatten()
+        first += len(part) * d_sae

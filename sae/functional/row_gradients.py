@@ -24,8 +24,8 @@ def accept_row_gradients(weight: Tensor) -> None:
 
 
 def accepts_row_gradients(weight: Tensor) -> bool:
-    """Whether that was said."""
-    return getattr(weight, _MARK, False)
+    """Whether that was said; never in a pass that is compiled, where no size can follow from the data."""
+    return not torch.compiler.is_compiling() and getattr(weight, _MARK, False)
 
 
 def row_gradient(

@@ -17,8 +17,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from sae.functional.sparse import SparseActs, SparsePattern, bounds
+from sae.functional.sparse import SparseActs
 from sae.functional.sparse_coding import select_rows
+from sae.functional.sparse_pattern import SparsePattern, bounds
 
 __all__ = ["shortlist_codes"]
 

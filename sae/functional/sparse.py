@@ -5,9 +5,8 @@ Equal to the dense products in values and gradients. `sae.training.kernels` says
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import accumulate
-from typing import Any, NamedTuple, final
+from typing import Any, final
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -17,12 +16,11 @@ from torch.nn import functional
 from sae.functional import triton_kernels
 from sae.functional.lazy_rows import LazyRows
 from sae.functional.row_gradients import accepts_row_gradients, row_gradient
+from sae.functional.sparse_pattern import SparsePattern, bounds
 from sae.functional.triton_kernels import weighted_bags
 
 __all__ = [
     "SparseActs",
-    "SparsePattern",
-    "bounds",
     "gathered_dots",
     "grouped_decode",
     "latent_sums",
@@ -30,72 +28,6 @@ __all__ = [
     "sparse_from_dense",
     "weight_gradient",
 ]
-
-
-class LatentMajor(NamedTuple):
-    """The entries of a pattern put in order of their latents.
-
-    Attributes:
-        entries: positions of the entries in row order [nnz].
-        rows: their rows [nnz].
-        offsets: where each latent's entries begin, and the end [d_sae + 1].
-    """
-
-    entries: Int[Tensor, " nnz"]
-    rows: Int[Tensor, " nnz"]
-    offsets: Int[Tensor, " bounds"]
-
-
-@final
-@dataclass(frozen=True, kw_only=True)
-class SparsePattern:
-    """Which latents are active on which rows, as in compressed sparse rows.
-
-    Attributes:
-        indices: the active latents, row after row [nnz], int32.
-        offsets: where each row's entries begin, and the end [batch + 1], int32.
-        num_latents: d_sae.
-    """
-
-    indices: Int[Tensor, " nnz"]
-    offsets: Int[Tensor, " bounds"]
-    num_latents: int
-
-    @staticmethod
-    def of(mask: Bool[Tensor, "batch d_sae"]) -> "SparsePattern":
-        """The pattern of a dense mask."""
-        rows, indices = mask.nonzero().unbind(dim=1)
-        return SparsePattern(indices=indices.int(), offsets=bounds(rows, mask.shape[0]), num_latents=mask.shape[1])
-
-    @staticmethod
-    def even(indices: Int[Tensor, "batch k"], *, num_latents: int) -> "SparsePattern":
-        """The pattern of as many latents on each row."""
-        batch, k = indices.shape
-        offsets = torch.arange(batch + 1, dtype=torch.int32, device=indices.device) * k
-        return SparsePattern(indices=indices.flatten().int(), offsets=offsets, num_latents=num_latents)
-
-    @property
-    def num_rows(self) -> int:
-        """Rows of the batch, empty ones too."""
-        return self.offsets.shape[0] - 1
-
-    @cached_property
-    def rows(self) -> Int[Tensor, " nnz"]:
-        """Row of each entry."""
-        counts = self.offsets.diff()
-        numbers = torch.arange(self.num_rows, dtype=torch.int32, device=counts.device)
-        return numbers.repeat_interleave(counts, output_size=self.indices.shape[0])
-
-    @cached_property
-    def by_latent(self) -> LatentMajor:
-        """The entries in order of their latents: both weight gradients need it, so it is made once."""
-        latents, entries = torch.sort(self.indices, stable=True)
-        return LatentMajor(entries, self.rows[entries], bounds(latents, self.num_latents))
-
-    @cached_property
-    def active(self) -> Int[Tensor, " active"]:
-        """The latents that have entries, rising; waits for the device."""
-        return self.by_latent.offsets.diff().nonzero().squeeze(1)
 
 
 @final
@@ -194,12 +126,6 @@ def grouped_decode(
     return parts.view(groups, pattern.num_rows, -1)
 
 
-def bounds(sorted_numbers: Int[Tensor, " nnz"], count: int) -> Int[Tensor, " bounds"]:
-    """Where each of the numbers 0..count-1 begins in a sorted list, and the end."""
-    steps = torch.arange(count + 1, dtype=sorted_numbers.dtype, device=sorted_numbers.device)
-    return torch.searchsorted(sorted_numbers, steps).int()
-
-
 def weight_gradient(pattern: SparsePattern, values: Float[Tensor, " nnz"], rows: Tensor) -> Float[Tensor, "d_sae width"]:
     """acts.T @ rows: entry by entry in the order of the latents, so each result row is written once and always alike.
 
@@ -223,7 +149,7 @@ def gathered_dots(
     rows: Float[Tensor, "batch width"], table: Float[Tensor, "d_sae width"], pattern: SparsePattern
 ) -> Float[Tensor, " nnz"]:
     """For each entry the dot product of its row with its latent's row of the table."""
-    if triton_kernels.runs_on(table):
+    if triton_kernels.runs_on(table) or torch.compiler.is_compiling():
         return triton_kernels.gathered_dots(rows, pattern.rows, table, pattern.indices).to(rows.dtype)
     # On a CPU PyTorch has this behind the backward pass of `embedding_bag` alone, much quicker than products of gathered rows.
     with torch.enable_grad():

@@ -17,7 +17,8 @@ from torch.nn import functional
 from sae.errors import UserError
 from sae.functional.lasso import Certificate
 from sae.functional.proximal import proximal_codes
-from sae.functional.sparse import SparseActs, SparsePattern, bounds
+from sae.functional.sparse import SparseActs
+from sae.functional.sparse_pattern import SparsePattern, bounds
 from sae.functional.working_sets import Entries, working_set_codes
 
 __all__ = ["CodingSettings", "SparseCodes", "select_rows", "sparse_code"]

@@ -12,7 +12,8 @@ from sae.architectures.output import SAEOutput, SparseSAEOutput
 from sae.functional.encoder_product import EncoderProduct
 from sae.functional.pass_choice import DENSE_ELEMENTS, rows_at_once
 from sae.functional.selection import top_k_among
-from sae.functional.sparse import SparseActs, SparsePattern
+from sae.functional.sparse import SparseActs
+from sae.functional.sparse_pattern import SparsePattern
 from sae.losses.objective import StepInfo
 
 __all__ = ["Dead", "dead_in", "largest_entries", "of_each_row", "product_of"]

@@ -35,7 +35,8 @@ class KernelSettings:
         encoder_dtype: of the encoder's product while the active latents are chosen, in the sparse pass: `float32`, or
             `bfloat16`, which is several times as fast on processors made for it and may choose other latents near the border;
             the activations of those chosen are computed in float32. Matching pursuit chooses in the type of its weights.
-        compile: dense passes and their losses by `torch.compile` (`sae.training.compiled`).
+        compile: passes and their losses by `torch.compile`: dense ones, and on a GPU sparse ones with a k
+            (`sae.training.compiled`).
     """
 
     kernels: Literal["dense", "sparse", "auto"] = "auto"
@@ -45,8 +46,6 @@ class KernelSettings:
     def __post_init__(self) -> None:
         if self.kernels == "dense" and self.encoder_dtype != "float32":
             raise ValueError("trainer.encoder_dtype=bfloat16 belongs to the sparse pass: set trainer.kernels=auto or sparse")
-        if self.kernels == "sparse" and self.compile:
-            raise ValueError("trainer.compile=true compiles dense passes, and trainer.kernels=sparse makes none: change one")
 
     @property
     def dtype(self) -> torch.dtype | None:
@@ -69,7 +68,7 @@ class PassChoice(nn.Module):
             objective: its terms.
 
         Raises:
-            UserError: the sparse pass was asked for and there is none for this SAE or one of the terms.
+            UserError: the sparse pass was asked for and there is none for this SAE or one of the terms, or none that compiles.
         """
         super().__init__()
         able = sae.trains_sparse and not objective.needs_dense(sae)
@@ -78,6 +77,11 @@ class PassChoice(nn.Module):
             raise UserError(
                 f"trainer.{asked}: {type(sae).__name__} with these terms trains by dense products only: take "
                 "trainer.kernels=auto and trainer.encoder_dtype=float32"
+            )
+        if settings.compile and settings.kernels == "sparse" and sae.num_active is None:
+            raise UserError(
+                f"trainer.compile=true: how many latents of {type(sae).__name__} are active only the data say, and such a "
+                "sparse pass is not compiled: take trainer.kernels=auto or dense, or trainer.compile=false"
             )
         self.settings, self.able = settings, able
         self.d_in, self.d_sae = sae.d_in, sae.d_sae

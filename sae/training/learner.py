@@ -216,10 +216,12 @@ class Learner(nn.Module):
         info: StepInfo,
     ) -> tuple[SAEOutput | SparseSAEOutput, LossParts]:
         k = self.course.k_at(step, self.sae)
-        if self._compiled is None or self.passes.takes_sparse(x.device, k, rows=len(x)):
+        sparse = self.passes.takes_sparse(x.device, k, rows=len(x))
+        if self._compiled is None or not self._compiled.takes(x.device, k, sparse=sparse):
             output = self._forward(x, step)
             return output, self.objective(self.sae, output, target, coefficients, info)
-        output, means = self._compiled(self.sae, self.objective, x, target, k=k, info=info)
+        kind = {"sparse": sparse, "encoder_dtype": self.passes.settings.dtype}
+        output, means = self._compiled(self.sae, self.objective, x, target, k=k, info=info, **kind)
         return output, self.objective.weigh(means, coefficients)
 
     def _forward(self, x: Float[Tensor, "batch d_in"], step: int) -> SAEOutput | SparseSAEOutput:

@@ -12,7 +12,8 @@ from sae.functional.row_gradients import (
     row_gradient,
     rows_of,
 )
-from sae.functional.sparse import SparseActs, SparsePattern, grouped_decode, sparse_decode
+from sae.functional.sparse import SparseActs, grouped_decode, sparse_decode
+from sae.functional.sparse_pattern import SparsePattern
 from tests.cases import ramp
 
 LATENTS, WIDTH = 23, 5

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from sae.functional.encoder_product import EncoderProduct
-from sae.functional.sparse import SparsePattern, grouped_decode, sparse_decode, sparse_from_dense
+from sae.functional.sparse import grouped_decode, sparse_decode, sparse_from_dense
+from sae.functional.sparse_pattern import SparsePattern
 from tests.cases import ramp
 
 

@@ -24,10 +24,10 @@ FIRST = torch.ones(())
 needs_triton = pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not installed; it comes for Linux on x86_64")
 
 
-def run_cases(**environment):
-    """The kernel tests in a process of their own."""
-    cases = str(Path(__file__).with_name("triton_kernel_cases.py"))
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", cases]
+def run_cases(name, *options, **environment):
+    """Tests of this folder in a process of their own."""
+    cases = str(Path(__file__).with_name(name))
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *options, cases]
     done = subprocess.run(command, cwd=ROOT, env=os.environ | environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -35,13 +35,13 @@ def run_cases(**environment):
 @needs_triton
 @pytest.mark.slow
 def test_kernels_in_the_interpreter():
-    run_cases(TRITON_INTERPRET="1")
+    run_cases("triton_kernel_cases.py", TRITON_INTERPRET="1")
 
 
 @needs_triton
 @pytest.mark.gpu
 def test_kernels_on_the_gpu():
-    run_cases(TRITON_INTERPRET="0")
+    run_cases("triton_kernel_cases.py", TRITON_INTERPRET="0")
 
 
 @needs_triton

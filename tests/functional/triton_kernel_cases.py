@@ -14,7 +14,8 @@ from sae.functional import devices
 from sae.functional.encoder_product import EncoderProduct
 from sae.functional.geometry import remove_parallel_, unit_rows_
 from sae.functional.selection import row_top_k
-from sae.functional.sparse import SparseActs, SparsePattern, sparse_decode
+from sae.functional.sparse import SparseActs, sparse_decode
+from sae.functional.sparse_pattern import SparsePattern
 from sae.functional.triton_kernels import language, top_k
 from sae.training.block_adam import BlockAdam
 from sae.training.kernels import KernelSettings
@@ -334,8 +335,9 @@ def test_decoding_and_its_gradients(dtype):
 
 @pytest.mark.parametrize("k", [1, 5, 67])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-def test_the_encoder_s_search_and_its_gradients(k, dtype):
+def test_the_encoder_s_search_and_its_gradients(k, dtype, monkeypatch):
     """The product in either type; what was chosen, its values and gradients are those of float32 weights."""
+    monkeypatch.setattr(devices, "host_runs_ahead", lambda device: True)
     x, shift = numbers(5, 19).requires_grad_(), numbers(19, phase=5.0).requires_grad_()
     weight, bias = numbers(67, 19, phase=1.0).T.requires_grad_(), numbers(67, phase=2.0).requires_grad_()
     picked = EncoderProduct(x, weight, bias, shift=shift, dtype=dtype).top_k(k)

@@ -1,7 +1,11 @@
-"""The compiled dense pass: equal to the one that is not, compiled once, and no trace of it in what is saved.
+"""The compiled pass: equal to the one that is not, compiled once, and no trace of it in what is saved.
 
 By `aot_eager` unless said: torch traces, makes the backward graph and runs both, without building kernels.
 """
+
+import subprocess
+import sys
+from pathlib import Path
 
 import jaxtyping
 import pytest
@@ -12,7 +16,7 @@ from sae.errors import UserError
 from sae.losses.objective import START, Compiles, Objective, StepInfo
 from sae.losses.registry import TERMS
 from sae.training import compiled
-from sae.training.compiled import CompiledPass, check_compiler
+from sae.training.compiled import CompiledPass, check_compile
 from sae.training.kernels import KernelSettings
 from sae.training.recipe import Budget
 from tests.cases import CASES, TERM_CASES, every_architecture_that, rows_for, target_for
@@ -26,7 +30,7 @@ from tests.training.tiny import Run, same
 pytestmark = pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
 CPU = torch.device("cpu")
 BUDGET = Budget(train_tokens=400 * 32, batch_tokens=32)  # ramps over a twentieth of it change with each of 20 steps
-COMPILED = KernelSettings(kernels="dense", compile=True)
+COMPILED, SPARSE = KernelSettings(kernels="dense", compile=True), KernelSettings(kernels="sparse", compile=True)
 
 
 @pytest.fixture(autouse=True)
@@ -191,31 +195,45 @@ def test_no_compiled_step_waits_on_a_gpu(name, monkeypatch):
         torch.cuda.set_sync_debug_mode("default")
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("marks", ["not gpu", pytest.param("gpu", marks=pytest.mark.gpu)])
+def test_sparse_passes_of_a_gpu(marks):
+    """In a process of their own: see `compiled_sparse_cases.py`."""
+    cases = str(Path(__file__).with_name("compiled_sparse_cases.py"))
+    command = [sys.executable, "-m", "pytest", "-q", "-o", "addopts=", "-p", "no:cacheprovider", "-m", marks, cases]
+    done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 @pytest.mark.parametrize(("device", "variable"), [("cpu", "CXX"), ("cuda", "CC")])
 def test_a_missing_compiler_is_told(device, variable, monkeypatch):
     monkeypatch.setenv(variable, "no-such-compiler -O2")
     with pytest.raises(UserError, match=rf"no-such-compiler was not found.*{variable}.*trainer\.compile=false"):
-        check_compiler(torch.device(device))
+        check_compile(torch.device(device), "auto")
     monkeypatch.delenv(variable)
     monkeypatch.setenv("PATH", "")
     with pytest.raises(UserError, match=r"trainer\.compile=true needs a C"):
-        check_compiler(torch.device(device))
-    check_compiler(torch.device("mps"))
+        check_compile(torch.device(device), "auto")
+    check_compile(torch.device("mps"), "auto")
 
 
 def test_a_compiler_that_is_there_is_found(tmp_path, monkeypatch):
     (tmp_path / "mine").touch(mode=0o755)
     monkeypatch.setenv("CXX", str(tmp_path / "mine"))
     monkeypatch.setenv("PATH", "")
-    check_compiler(CPU)
+    check_compile(CPU, "auto")
 
 
-def test_sparse_passes_alone_are_refused():
-    with pytest.raises(ValueError, match=r"trainer\.compile=true compiles dense passes"):
-        KernelSettings(kernels="sparse", compile=True)
+def test_sparse_passes_alone_are_refused_on_a_cpu_and_without_k(monkeypatch):
+    with pytest.raises(UserError, match=r"compiles no sparse pass on a CPU.*trainer\.kernels=auto or dense"):
+        check_compile(CPU, "sparse")
+    monkeypatch.setenv("CC", str(sys.executable))
+    check_compile(torch.device("cuda"), "sparse")
+    with pytest.raises(UserError, match=r"how many latents of JumpReLUSAE are active.*trainer\.compile=false"):
+        learner("jumprelu", kernels=SPARSE)
 
 
-def test_a_sparse_pass_is_not_compiled():
+def test_a_sparse_pass_of_a_cpu_is_not_compiled():
     one, optimizer, values = learner("topk", kernels=KernelSettings(compile=True), d_sae=100)
     for step in range(3):
         one_step(one, optimizer, values, step)

@@ -67,23 +67,35 @@ def test_no_step_waits(name, kernels):
         take(learner, optimizer, values, 1)
 
 
-@every_node
-@pytest.mark.parametrize("kernels", ["dense", "sparse"])
-def test_a_step_keeps_to_the_device_of_its_weights(name, kernels, monkeypatch):
-    """On `meta` tensors, which have no values to wait for, and which no operation mixes with those of a CPU."""
+def step_without_values(name, kernels, monkeypatch, *, kernels_as_operators=False):
+    """A step on `meta` tensors, which have no values to wait for, and which no operation mixes with those of a CPU."""
     monkeypatch.setattr(torch, "autocast", lambda *args, **settings: nullcontext())  # knows no such device
     monkeypatch.setattr(torch, "is_autocast_enabled", lambda device: False)
-    if kernels == "sparse" and name in GATHERING:
-        kernels = "auto"
     learner, _, values = begun(name, kernels=kernels, clip_norm=1.0, average_half_life=0.1)
     learner.to("meta")
     some = torch.zeros(3, dtype=torch.int64, device="meta")
     monkeypatch.setattr(learner._candidates, "at", lambda step: some)
     optimizer = build_optimizer(learner)
-    learner.loss({point: rows.to("meta") for point, rows in values.items()}, 1, measure=True).backward()
+    with monkeypatch.context() as patch:
+        if kernels_as_operators:
+            patch.setattr(triton_kernels, "runs_on", lambda tensor: True)
+            patch.setattr(torch.compiler, "is_compiling", lambda: True)
+        learner.loss({point: rows.to("meta") for point, rows in values.items()}, 1, measure=True).backward()
     learner.before_update(optimizer, measure=True)
     optimizer.step()
     learner.after_update(ROWS, 1, optimizer)
+
+
+@every_node
+@pytest.mark.parametrize("kernels", ["dense", "sparse"])
+def test_a_step_keeps_to_the_device_of_its_weights(name, kernels, monkeypatch):
+    step_without_values(name, "auto" if kernels == "sparse" and name in GATHERING else kernels, monkeypatch)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in GATHERING])
+def test_a_step_with_kernels_keeps_to_the_device_of_its_weights(name, monkeypatch):
+    """Of a kernel it is known what a traced graph knows: type, shape and device of its results."""
+    step_without_values(name, "sparse", monkeypatch, kernels_as_operators=True)
 
 
 @pytest.mark.gpu

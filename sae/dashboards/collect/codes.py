@@ -28,7 +28,8 @@ from torch import Tensor
 from sae.dashboards.collect.plan import CollectPlan, read_plan
 from sae.errors import UserError
 from sae.functional.files import write_whole
-from sae.functional.sparse import SparseActs, SparsePattern
+from sae.functional.sparse import SparseActs
+from sae.functional.sparse_pattern import SparsePattern
 from sae.tokens.blocks import TokenBlocks
 
 __all__ = ["CodeChunk", "CollectedCodes", "chunk_path", "damage", "write_chunk"]

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from sae.architectures.base import SparseAutoencoder
 from sae.errors import UserError
-from sae.functional.sparse import SparseActs, SparsePattern
+from sae.functional.sparse import SparseActs
+from sae.functional.sparse_pattern import SparsePattern
 
 __all__ = ["ENCODED_AT_ONCE", "encode_positive", "join_rows", "stack_acts"]
 

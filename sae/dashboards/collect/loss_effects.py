@@ -22,7 +22,8 @@ from torch import Tensor
 from sae.architectures.base import SparseAutoencoder
 from sae.dashboards.collect.removals import Removals, deviation
 from sae.errors import UserError
-from sae.functional.sparse import SparseActs, SparsePattern, gathered_dots
+from sae.functional.sparse import SparseActs, gathered_dots
+from sae.functional.sparse_pattern import SparsePattern
 from sae.models.hook_points import HookPoint
 from sae.models.language_model import LanguageModel
 from sae.models.loss_gradients import SLICE_BYTES, loss_gradients

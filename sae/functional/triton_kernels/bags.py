@@ -29,6 +29,7 @@ from sae.functional.triton_kernels.language import (
     slab_width,
     tl,
 )
+from sae.functional.triton_kernels.operators import operator
 
 __all__ = ["plain_weighted_bags", "weighted_bags"]
 
@@ -54,6 +55,10 @@ def plain_weighted_bags(
     return sums.to(table.dtype)
 
 
+@operator(
+    "(Tensor table, Tensor picks, Tensor offsets, Tensor weights) -> Tensor",
+    lambda table, picks, offsets, weights: table.new_empty(offsets.shape[0] - 1, table.shape[1]),
+)
 @by_kernel_or(plain_weighted_bags)
 @torch.no_grad()
 def weighted_bags(

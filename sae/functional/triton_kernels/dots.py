@@ -21,6 +21,7 @@ from sae.functional.triton_kernels.language import (
     slab_width,
     tl,
 )
+from sae.functional.triton_kernels.operators import operator
 
 __all__ = ["gathered_dots", "plain_gathered_dots"]
 
@@ -48,6 +49,10 @@ def plain_gathered_dots(
     return out
 
 
+@operator(
+    "(Tensor rows, Tensor row_of, Tensor table, Tensor picks) -> Tensor",
+    lambda rows, row_of, table, picks: table.new_empty(picks.shape[0], dtype=_product_type(rows, table)),
+)
 @by_kernel_or(plain_gathered_dots)
 @torch.no_grad()
 def gathered_dots(

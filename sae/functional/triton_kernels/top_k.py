@@ -28,6 +28,7 @@ from torch import Tensor
 
 from sae.functional.triton_kernels import top_k_kernels as kernels
 from sae.functional.triton_kernels.language import by_kernel_or, ceil_div, interpreted, runs_on
+from sae.functional.triton_kernels.operators import operator
 
 __all__ = ["encode_top_k", "plain_encode_top_k"]
 
@@ -57,12 +58,11 @@ def plain_encode_top_k(
     bias: Float[Tensor, " d_sae"],
     k: int,
     *,
-    allow_tf32: bool = False,
+    allow_tf32: bool | None = None,
 ) -> tuple[Float[Tensor, "batch k"], Int[Tensor, "batch k"]]:
     """`encode_top_k` without a kernel, some rows at a time; always in full float32, whatever `allow_tf32` says."""
     del allow_tf32
-    values = torch.empty(x.shape[0], k, dtype=torch.float32, device=x.device)
-    indices = torch.empty(x.shape[0], k, dtype=torch.int32, device=x.device)
+    values, indices = _empty_results(x, k)
     wide_weight, wide_bias, d_sae = weight.float(), bias.float(), weight.shape[1]
     numbers = torch.arange(d_sae, device=x.device)
     at_once = max(1, _PLAIN_NUMBERS // d_sae)
@@ -77,6 +77,10 @@ def plain_encode_top_k(
     return values, indices
 
 
+@operator(
+    "(Tensor x, Tensor weight, Tensor bias, SymInt k, *, bool? allow_tf32=None) -> (Tensor, Tensor)",
+    lambda x, weight, bias, k, *, allow_tf32=None: _empty_results(x, k),
+)
 @by_kernel_or(plain_encode_top_k)
 @torch.no_grad()
 def encode_top_k(
@@ -85,7 +89,7 @@ def encode_top_k(
     bias: Float[Tensor, " d_sae"],
     k: int,
     *,
-    allow_tf32: bool = False,
+    allow_tf32: bool | None = None,
 ) -> tuple[Float[Tensor, "batch k"], Int[Tensor, "batch k"]]:
     """The k largest of each row of x @ weight + bias, in descending order; of equal ones the lower index comes first.
 
@@ -97,7 +101,8 @@ def encode_top_k(
         weight: encoder, in the type of x; its columns may be far apart or side by side.
         bias: encoder bias, of any float type.
         k: how many of each row, 1..d_sae.
-        allow_tf32: multiply float32 with 10 bits of mantissa on tensor cores, which is several times as quick.
+        allow_tf32: multiply float32 with 10 bits of mantissa on tensor cores, which is several times as quick; None: where
+            PyTorch's own products may (`torch.set_float32_matmul_precision`).
 
     Returns:
         The pre-activations in float32, negative ones too, and their latents in int32.
@@ -112,10 +117,11 @@ def encode_top_k(
         raise ValueError(f"x and weight must both be float32 or both bfloat16, got {x.dtype} and {weight.dtype}.")
     if not runs_on(x):
         return plain_encode_top_k(x, weight, bias, k, allow_tf32=allow_tf32)
-    values = torch.empty(num_rows, k, dtype=torch.float32, device=x.device)
-    indices = torch.empty(num_rows, k, dtype=torch.int32, device=x.device)
+    values, indices = _empty_results(x, k)
     if num_rows == 0:
         return values, indices
+    if allow_tf32 is None:
+        allow_tf32 = torch.get_float32_matmul_precision() != "highest"
     group, keep = _grouping(k, d_sae)
     slots = 0 if keep >= min(k, group) else k // keep  # nothing is hidden where a group stores all that can win
     stored = ceil_div(d_sae, group) * keep
@@ -158,6 +164,11 @@ def encode_top_k(
                 )
             kernels.rank[(count,)](pool, num_full, part_values, part_indices, **layout, BLOCK=64)
     return values, indices
+
+
+def _empty_results(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """What values and indices [batch, k] are written to."""
+    return x.new_empty(x.shape[0], k, dtype=torch.float32), x.new_empty(x.shape[0], k, dtype=torch.int32)
 
 
 def _grouping(k: int, d_sae: int) -> tuple[int, int]:

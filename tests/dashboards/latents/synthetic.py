@@ -3,7 +3,8 @@
 import torch
 
 from sae.dashboards.collect.codes import CodeChunk
-from sae.functional.sparse import SparseActs, SparsePattern, sparse_from_dense
+from sae.functional.sparse import SparseActs, sparse_from_dense
+from sae.functional.sparse_pattern import SparsePattern
 from sae.tokens.blocks import TokenBlocks
 
 
