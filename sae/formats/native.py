@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as tensors_from_bytes
-from safetensors.torch import save as tensors_to_bytes
+from safetensors.torch import save_file
 from torch import Tensor
 
 from sae.architectures.base import SparseAutoencoder
@@ -63,7 +63,6 @@ def save(
     dtypes = {str(value.dtype).removeprefix("torch.") for value in sae.parameters()}
     if len(dtypes) != 1:
         raise ValueError(f"all parameters must have one type to be saved, got {sorted(dtypes)}")
-    weights = tensors_to_bytes(tensors, metadata={"format": "pt"})
     of_layers, layers_file = {}, b""
     if layers is not None:
         layers_file = layer_units_bytes(layers)
@@ -75,18 +74,19 @@ def save(
         "d_in": sae.d_in,
         "d_sae": sae.d_sae,
         "dtype": dtypes.pop(),
-        "weights_sha256": hashlib.sha256(weights).hexdigest(),
+        "weights_sha256": None,  # known once they are written
         **of_layers,
         **sections,
     }
-    text = json.dumps(whole, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    card = model_card(whole)
+    _json(whole)  # what it cannot hold is refused before anything is written
     folder = Path(folder)
-    write_whole(folder / _WEIGHTS, weights)
+    write_whole(folder / _WEIGHTS, lambda aside: _write_weights(aside, tensors))
+    with (folder / _WEIGHTS).open("rb") as written:
+        whole["weights_sha256"] = hashlib.file_digest(written, "sha256").hexdigest()
     if layers is not None:
         write_whole(folder / LAYERS, layers_file)
-    write_whole(folder / _CARD, card)
-    write_whole(folder / _CFG, text)  # last: a folder with a cfg.json is complete
+    write_whole(folder / _CARD, model_card(whole))
+    write_whole(folder / _CFG, _json(whole))  # last: a folder with a cfg.json is complete
     return folder
 
 
@@ -205,6 +205,18 @@ def _build(cfg: Mapping[str, Any], file: Path) -> SparseAutoencoder:
         if cfg[key] != getattr(sae, key):
             raise UserError(f"{file} contradicts itself: {key} is {cfg[key]} but {getattr(sae, key)} in `config`")
     return sae
+
+
+def _json(cfg: Mapping[str, Any]) -> str:
+    return json.dumps(cfg, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _write_weights(file: Path, tensors: dict[str, Tensor]) -> None:
+    """From where they lie: as bytes they would be there a second time."""
+    try:
+        save_file(tensors, file, metadata={"format": "pt"})
+    except SafetensorError as error:
+        raise OSError(f"{file} cannot be written: {error}") from None
 
 
 def _read_weights(file: Path, expected_sha256: str) -> dict[str, Tensor]:

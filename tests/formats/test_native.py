@@ -5,6 +5,7 @@ import hashlib
 import json
 import subprocess
 import sys
+import tracemalloc
 
 import pytest
 import torch
@@ -224,6 +225,15 @@ def test_a_full_disk_leaves_no_sae_or_is_noticed(folder, tmp_path, monkeypatch):
         save(build(CASES[1]), folder)  # over another SAE: weights are new, cfg.json is old
     with pytest.raises(UserError, match="does not belong to its"):
         load(folder)
+
+
+def test_saving_makes_no_bytes_of_the_weights(tmp_path):
+    sae = build(CASES[0], d_in=100, d_sae=5000)
+    tracemalloc.start()
+    save(sae, tmp_path / "large")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < sae.W_dec.numel()  # W_dec alone is eight times as many bytes
 
 
 def test_other_files_in_the_folder_stay(folder):
