@@ -6,8 +6,9 @@ from torch import Tensor
 
 from sae.functional.streaming import to_double
 
-__all__ = ["geometric_median", "normal_rows", "remove_parallel_", "unit_rows_"]
+__all__ = ["geometric_median", "normal_rows", "remove_parallel_", "squared_norm_across", "unit_rows_"]
 
+LEAST_LEFT = 0.01  # of a squared norm: a difference of float32 numbers then has six digits less two
 LAYER_NORM_EPS = 1e-5  # added to each row's variance, as torch.nn.LayerNorm does
 
 # Rows widened to float64 at a time by `geometric_median`: its memory does not grow with the number of rows.
@@ -42,9 +43,38 @@ def remove_parallel_(gradient: Float[Tensor, "rows width"], rows: Float[Tensor, 
     Returns:
         The gradient tensor itself.
     """
-    squared_norms = torch.linalg.vector_norm(rows, dim=1).square_()
-    along = (gradient * rows).sum(dim=1) / squared_norms.masked_fill_(squared_norms == 0, 1)
+    along, _ = _along(gradient, rows)
     return gradient.addcmul_(rows, along[:, None], value=-1)
+
+
+@torch.no_grad()
+def squared_norm_across(
+    gradient: Float[Tensor, "rows width"], rows: Float[Tensor, "rows width"], *, exactly: bool = False
+) -> Float[Tensor, ""]:
+    """The squared norm of what `remove_parallel_` leaves of a gradient, which stays as it is.
+
+    ||g||^2 less the squared parts along the rows, without a copy of the gradient. Where less than a hundredth is left the
+    difference would lose digits, and a copy is projected.
+
+    Args:
+        gradient: gradient by the weights.
+        rows: the weights.
+        exactly: project a copy in any case: how much is left decides nothing, and nobody waits to learn it.
+    """
+    if not exactly:
+        whole = torch.linalg.vector_norm(gradient).square_()
+        along, squared_norms = _along(gradient, rows)
+        left = whole - along.square_().mul_(squared_norms).sum()
+        if left > LEAST_LEFT * whole or whole == 0:
+            return left
+    return torch.linalg.vector_norm(remove_parallel_(gradient.clone(), rows)).square_()
+
+
+def _along(gradient: Tensor, rows: Tensor) -> tuple[Float[Tensor, " rows"], Float[Tensor, " rows"]]:
+    """How many times each row is in its row of the gradient, and the rows' squared norms, 1 for a row of zeros."""
+    squared_norms = torch.linalg.vector_norm(rows, dim=1).square_()
+    squared_norms.masked_fill_(squared_norms == 0, 1)
+    return (gradient * rows).sum(dim=1) / squared_norms, squared_norms
 
 
 def normal_rows(x: Float[Tensor, "*batch width"]) -> tuple[Tensor, Tensor, Tensor]:

@@ -10,7 +10,8 @@ from torch.optim import Optimizer
 from torch.optim.adam import adam
 from torch.optim.adamw import adamw
 
-from sae.functional.geometry import remove_parallel_, unit_rows_
+from sae.functional import devices
+from sae.functional.geometry import remove_parallel_, squared_norm_across, unit_rows_
 from sae.functional.lazy_rows import LazyRows
 from sae.functional.row_gradients import row_blocks, rows_of
 from sae.functional.triton_kernels import adam_unit_rows_, runs_on
@@ -109,8 +110,9 @@ class BlockAdam(Optimizer):
                 weights = parameter.behind if isinstance(parameter, LazyRows) else parameter  # rows with a gradient were read
                 for rows, gradient in _blocks(weights, parameter.grad):
                     if parameter is self._unit_rows:
-                        gradient = remove_parallel_(gradient.clone(), rows)
-                    squares.append(torch.linalg.vector_norm(gradient).square())
+                        squares.append(squared_norm_across(gradient, rows, exactly=devices.host_runs_ahead(rows.device)))
+                    else:
+                        squares.append(torch.linalg.vector_norm(gradient).square())
         return torch.stack(squares).sum().sqrt() if squares else torch.zeros(())
 
     def __getstate__(self) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sae.functional import geometry
-from sae.functional.geometry import geometric_median, remove_parallel_, unit_rows_
+from sae.functional.geometry import geometric_median, remove_parallel_, squared_norm_across, unit_rows_
 from tests.cases import ramp
 from tests.reference.geometry import summed_distance, without_parallel
 
@@ -44,6 +44,26 @@ def test_parallel_part_of_a_parameters_gradient():
     (weight * ramp(4, 6, dtype=torch.float32, phase=2)).sum().backward()
     remove_parallel_(weight.grad, weight)
     assert (weight.grad * weight).sum(dim=1).abs().max() < 1e-6
+
+
+@pytest.mark.parametrize("exactly", [False, True])
+@pytest.mark.parametrize("left", [1.0, 0.3, 0.02, 1e-3, 1e-5])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-12)])
+def test_what_is_left_across_the_rows_keeps_its_digits(dtype, tolerance, left, exactly):
+    """Nearly parallel gradients too; what is expected is of the same float32 gradient, so its rounding is in both."""
+    rows = 3 * ramp(40, 96, dtype=dtype)
+    rows[7] = 0
+    gradient = left**0.5 * remove_parallel_(ramp(40, 96, dtype=dtype, phase=1), rows) + rows
+    before = gradient.clone()
+    expected = np.square(without_parallel(gradient.double().numpy(), rows.double().numpy())).sum()
+    found = float(squared_norm_across(gradient, rows, exactly=exactly))
+    assert found == pytest.approx(expected, rel=max(tolerance, torch.finfo(dtype).eps / left**0.5))
+    assert torch.equal(gradient, before)
+
+
+def test_the_norm_of_no_gradient_is_zero():
+    rows = ramp(4, 6)
+    assert float(squared_norm_across(torch.zeros_like(rows), rows)) == 0
 
 
 def test_median_of_numbers():
