@@ -68,7 +68,7 @@ def compute(name: str, dtype: torch.dtype = torch.float32, kernels: KernelSettin
     settings, mixed, points = OptimizerSettings(), False, {POINT: D_IN}
     if kind == "experiment":
         tree = _composed(name)
-        learner = _learner_of_experiment(tree, kernels)
+        learner = learner_of_experiment(tree, kernels)
         settings, mixed = _bound(tree, "optimizer", OptimizerSettings), tree["hook"]["mix"]
         points = widths_of(tree["sae"]["name"], D_IN, alike=bool(tree["sae"].get("shared_fraction")))
     elif choice:
@@ -125,7 +125,7 @@ def _bound(tree: dict[str, Any], node: str, kind: type) -> Any:
     return found
 
 
-def _learner_of_experiment(tree: dict[str, Any], kernels: KernelSettings) -> Learner:
+def learner_of_experiment(tree: dict[str, Any], kernels: KernelSettings) -> Learner:
     """Its SAE at this size and, where it names none, this rate; the rest as it says."""
     node = tree["sae"] | {"expansion": None, "d_sae": D_SAE}
     small = {key: 6 for key in ("k", "l0_target") if node.get(key) is not None}
