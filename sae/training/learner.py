@@ -24,7 +24,7 @@ from sae.training.export import calibrate_, evaluated, finished_, steered_to
 from sae.training.kernels import KernelSettings, PassChoice
 from sae.training.lazy_decoder import refuse_lazy_decoder
 from sae.training.optimizers import OptimizerSettings
-from sae.training.recipe import Budget, Recipe, default_learning_rate
+from sae.training.recipe import Budget, Recipe
 from sae.training.resample import Resampling
 from sae.training.row_spaces import Downstream, RowSpaces
 from sae.training.schedule import ScheduleSettings
@@ -86,7 +86,7 @@ class Learner(nn.Module):
         """
         super().__init__()
         self.name, self.sae, self.objective, self.recipe, self.budget = name, sae, objective, recipe, budget
-        peak_lr = recipe.lr if recipe.lr is not None else rate_factor * recipe.lr_factor * default_learning_rate(budget)
+        peak_lr = recipe.peak_learning_rate(budget, sae.d_sae, optimizer_factor=rate_factor)
         self.course = Course(recipe=recipe, schedule=schedule, budget=budget, coefficients=dict(coefficients), peak_lr=peak_lr)
         self.passes = PassChoice(kernels or KernelSettings(), sae, objective)
         self.generator = torch.Generator().manual_seed(_seed_of(seed, name))

@@ -47,6 +47,8 @@ class Recipe:
             dictionary of 64 dimensions, TopK, 586 steps, held-out FVU: `variance` 0.162, `unit` 0.165; `none` 0.165 and 0.166
             for rows at a mean distance of 76 and 1.5 from their mean, 0.207 at 0.03, and there 0.33 at 0.4 times the rate.)
         lr_factor: what that default is multiplied by; without effect where `lr` is given.
+        lr_width: dictionaries of more latents than this take the default rate times sqrt(lr_width / d_sae), the law of Gao et
+            al. 2024; null: every width takes the same. Latents that few rows choose die of large steps.
         scaling: the one scalar that rows are multiplied with while training (folded into the biases at export):
             `variance` makes the mean of ||x - mean||^2 equal d_in, `mean_square` that of ||x||^2, `norm` makes the mean of
             ||x|| equal sqrt(d_in), `unit` makes the mean of ||x||^2 equal 1, `none` leaves rows as they are. `layer_norm`
@@ -92,6 +94,7 @@ class Recipe:
 
     lr: float | None = None
     lr_factor: float = 1.0
+    lr_width: int | None = None
     scaling: TrainingScaling = "variance"
     centring: Centring = "none"
     tied_init: bool = True
@@ -125,6 +128,10 @@ class Recipe:
             for wrong, text in (
                 (self.lr is not None and self.lr <= 0, f"sae.lr must be above 0, got {self.lr}"),
                 (self.lr_factor <= 0, f"sae.lr_factor must be above 0, got {self.lr_factor}"),
+                (
+                    self.lr_width is not None and self.lr_width < 1,
+                    f"sae.lr_width must be 1 or more latents, or null, got {self.lr_width}",
+                ),
                 (
                     self.decoder_norm is not None and self.decoder_norm <= 0,
                     f"sae.decoder_norm must be above 0, got {self.decoder_norm}",
@@ -229,6 +236,19 @@ class Recipe:
             return self.resample_window_tokens
         return max(1, round(self.resample_window * budget.train_tokens))
 
+    def peak_learning_rate(self, budget: Budget, d_sae: int, *, optimizer_factor: float | int = 1.0) -> float:
+        """`lr`, or the default rate for this many latents.
+
+        Args:
+            budget: of the run.
+            d_sae: latents.
+            optimizer_factor: what the default is multiplied by for the optimizer (`OptimizerSettings.rate_factor`).
+        """
+        if self.lr is not None:
+            return self.lr
+        by_width = 1.0 if self.lr_width is None else min(1.0, math.sqrt(self.lr_width / d_sae))
+        return optimizer_factor * self.lr_factor * by_width * default_learning_rate(budget)
+
     def revival_window(self, budget: Budget) -> int:
         """Training rows without a firing after which auxk, ghost and pre_act take a latent for dead."""
         if self.revive_window_tokens is not None:
@@ -259,7 +279,7 @@ def default_learning_rate(budget: Budget) -> float:
 
     Adam moves a weight by about the rate in each step, so what a short run needs is a larger rate, not more of them: 2e-3 up to
     about a thousand steps, falling with the square root of the number of steps after that, and never below 5e-5. Recipes
-    multiply it (`lr_factor`): TopK by 2, JumpReLU by 1.4, ReLU by 0.5. Measured at 1,171 and 4,687 steps;
-    `scripts/BENCHMARKS.md` and `scripts/reproduce/RESULTS.md` have the tables.
+    multiply it (`lr_factor`): TopK by 2 (less from 2,560 latents on, `lr_width`), JumpReLU by 1.4, ReLU by 0.5. Measured at
+    1,171 and 4,687 steps; `scripts/BENCHMARKS.md` and `scripts/reproduce/RESULTS.md` have the tables.
     """
     return max(5e-5, 2e-3 * min(1.0, math.sqrt(1000 / max(1, budget.steps))))

@@ -17,6 +17,16 @@ def test_the_default_rate_falls_with_the_root_of_the_steps(steps, rate):
     assert default_learning_rate(Budget(train_tokens=8 * steps, batch_tokens=8)) == pytest.approx(rate)
 
 
+@pytest.mark.parametrize(("d_sae", "rate"), [(64, 4e-3), (2560, 4e-3), (10_240, 2e-3)])
+def test_wide_dictionaries_take_less_of_the_default_rate(d_sae, rate):
+    budget = Budget(train_tokens=800, batch_tokens=8)
+    recipe = Recipe(lr_factor=2.0, lr_width=2560)
+    assert recipe.peak_learning_rate(budget, d_sae) == pytest.approx(rate)
+    assert recipe.peak_learning_rate(budget, d_sae, optimizer_factor=0.5) == pytest.approx(rate / 2)
+    assert Recipe(lr_factor=2.0).peak_learning_rate(budget, d_sae) == pytest.approx(4e-3)
+    assert Recipe(lr=7e-4, lr_factor=2.0, lr_width=2560).peak_learning_rate(budget, d_sae) == 7e-4
+
+
 @pytest.mark.parametrize(("tokens", "window"), [(5, 1), (600_000, 60_000), (10**9, 10_000_000)])
 def test_the_dead_window_is_a_tenth_of_the_budget_at_most_ten_million(tokens, window):
     assert Recipe().dead_window(Budget(train_tokens=tokens, batch_tokens=1)) == window
@@ -43,6 +53,7 @@ def test_gradients_are_clipped_to_a_number_or_by_the_width(given, norm):
     ("settings", "says"),
     [
         ({"lr": 0.0}, "sae.lr must be above 0, got 0.0"),
+        ({"lr_width": 0}, "sae.lr_width must be 1 or more latents, or null, got 0"),
         ({"decoder_norm": 0.5}, "sae.decoder_norm must be 1.0 while sae.unit_norm_decoder is true, got 0.5"),
         ({"decoder_norm": -1.0, "unit_norm_decoder": False}, "sae.decoder_norm must be above 0"),
         ({"clip_norm": 0.0}, "sae.clip_norm must be above 0"),
