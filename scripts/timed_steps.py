@@ -14,7 +14,7 @@ from torch.autograd.profiler_util import FunctionEvent
 from torch.profiler import ProfilerActivity, profile, record_function
 
 from sae.commands.entry import compose
-from sae.commands.hook_node import has_target, reads_several
+from sae.commands.reading import has_target, reads_several
 from sae.commands.sae_node import read_sae_node
 from sae.functional import encoder_product, pursuit
 from sae.training.kernels import KernelSettings
@@ -38,6 +38,7 @@ ARCHITECTURES = (
     "transcoder",
     "crosscoder",
 )
+DENSE_ONLY = ("cross_layer_transcoder",)  # no sparse step to time beside a dense one
 STAGES = ("product", "choice", "decode", "loss, rest", "by decoder", "by encoder", "backward, rest", "update", "after")
 
 

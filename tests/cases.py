@@ -16,6 +16,7 @@ from sae.architectures.activation_functions.base import LearntThreshold
 from sae.architectures.affine import AffineSAE
 from sae.architectures.base import SparseAutoencoder
 from sae.formats.registry import ARCHITECTURES
+from sae.functional.connections import keep_written_
 
 # Never equal, and no two sums or products of them either: a transposed or mixed-up axis cannot go unseen.
 ROWS, D_IN, D_SAE = 17, 5, 13
@@ -66,6 +67,10 @@ CASES = [
     Case("sparse_coding", "sparse_coding", {"l1_coefficient": 0.05, "tolerance": 1e-13}),
     Case("crosscoder", "crosscoder", {}),
     Case("crosscoder_batch_topk", "crosscoder", {"activation": "batch_topk", "k": 4}),
+    Case("cross_layer_transcoder", "cross_layer_transcoder", {"activation": "jumprelu", **JUMP}, smooth=False),
+    Case("cross_layer_transcoder_relu", "cross_layer_transcoder", {}),
+    Case("cross_layer_transcoder_topk", "cross_layer_transcoder", {"activation": "topk", "k": 6}),
+    Case("cross_layer_transcoder_batch_topk", "cross_layer_transcoder", {"activation": "batch_topk", "k": 4}),
 ]
 
 
@@ -142,9 +147,14 @@ def class_of(case: Case) -> type[SparseAutoencoder]:
 
 
 def sizes_for(case: Case, d_in: int, d_sae: int) -> dict[str, Any]:
-    """The constructor's sizes: a transcoder's target is wider than its input, a crosscoder's parts make up d_in."""
+    """The constructor's sizes: a transcoder's target is wider than its input, a crosscoder's parts make up d_in.
+
+    A cross-layer transcoder reads two layers of width d_in, and has one latent more where d_sae is odd.
+    """
     sizes = {"widths": (d_in - d_in // 2, d_in // 2), "d_in": d_in, "d_out": d_in + 2, "d_sae": d_sae}
     wanted = inspect.signature(class_of(case)).parameters
+    if "target_widths" in wanted:
+        sizes |= {"widths": (d_in, d_in), "target_widths": (d_in + 2, d_in - 1), "d_sae": d_sae + d_sae % 2}
     return {name: size for name, size in sizes.items() if name in wanted}
 
 
@@ -160,8 +170,9 @@ def build(
             if id(parameter) in learnt:  # in its range, which its start is in: around it, of its sign, and all different
                 values = torch.where(parameter == 0, values, parameter * (1 + ramp(*parameter.shape, dtype=dtype, phase=7) / 3))
             parameter.copy_(values)
+        keep_written_(sae.W_dec, sae.connections)
         if sae.batch_threshold is not None:
-            sae.batch_threshold.copy_(0.2 + 0.1 * ramp(d_sae, dtype=dtype, phase=8))
+            sae.batch_threshold.copy_(0.2 + 0.1 * ramp(sae.d_sae, dtype=dtype, phase=8))
     return sae
 
 

@@ -33,10 +33,22 @@ class AffineSAE(SparseAutoencoder, ABC):
         apply_b_dec_to_input: bool,
         layer_norm: bool = False,
         d_out: int | None = None,
+        encoder_width: int | None = None,
     ) -> None:
+        """Set up.
+
+        Args:
+            activation_function: see above.
+            d_in: width of the input.
+            d_sae: number of latents.
+            apply_b_dec_to_input: whether b_dec is taken from the input before the encoder.
+            layer_norm: see `SparseAutoencoder`.
+            d_out: width of the reconstruction; None: d_in.
+            encoder_width: how many columns of the input each latent reads (`connections`); None: all of them.
+        """
         super().__init__(d_in=d_in, d_sae=d_sae, apply_b_dec_to_input=apply_b_dec_to_input, layer_norm=layer_norm, d_out=d_out)
         # Stored latent by latent, as the decoder is: sparse products read and write whole latents.
-        self.W_enc = nn.Parameter(torch.zeros(d_sae, d_in).T)
+        self.W_enc = nn.Parameter(torch.zeros(d_sae, d_in if encoder_width is None else encoder_width).T)
         self.b_enc = nn.Parameter(torch.zeros(d_sae))
         self.activation_function = activation_function
 

@@ -20,6 +20,7 @@ from sae.architectures.output import SAEOutput, SparseSAEOutput
 from sae.architectures.trainable import Trainable
 from sae.architectures.units import ChangesUnits
 from sae.functional.geometry import normal_rows
+from sae.functional.row_gradients import picked_rows
 from sae.functional.sparse import SparseActs, sparse_decode, sparse_from_dense
 
 __all__ = ["SparseAutoencoder"]
@@ -39,7 +40,7 @@ class SparseAutoencoder(Trainable, ChangesUnits, ABC):
         apply_b_dec_to_input: whether b_dec is taken from the input before the encoder.
         layer_norm: whether `forward` brings each row to mean 0 and standard deviation 1 first and undoes that at the end. An
             SAE in training has it off: its rows were brought there already, and so was its target.
-        W_enc: encoder [d_in, d_sae].
+        W_enc: encoder [d_in, d_sae]; fewer rows where latents read a part of the input each (`connections`).
         W_dec: decoder [d_sae, d_out].
         b_dec: decoder bias [d_out].
         takes_shortlist: whether `encode_sparse_near` searches among fewer latents where it may.
@@ -165,9 +166,17 @@ class SparseAutoencoder(Trainable, ChangesUnits, ABC):
         x: Float[Tensor, "*batch {self.d_in}"] | None = None,
     ) -> Float[Tensor, "*batch {self.d_out}"]:
         """`decode` of rows that need no layer norm (any more); a skip connection adds to it here."""
+        return self.written(latent_acts) + self.b_dec
+
+    def written(self, latent_acts: Float[Tensor, "*batch {self.d_sae}"] | SparseActs) -> Float[Tensor, "*batch {self.d_out}"]:
+        """latent_acts @ W_dec: what the latents alone add to a reconstruction."""
         if isinstance(latent_acts, SparseActs):
-            return sparse_decode(latent_acts, self.W_dec) + self.b_dec
-        return latent_acts @ self.W_dec + self.b_dec
+            return sparse_decode(latent_acts, self.W_dec)
+        return latent_acts @ self.W_dec
+
+    def decoder_rows(self, latents: Int[Tensor, " some"]) -> Float[Tensor, "some {self.d_out}"]:
+        """Decoder rows of some latents, all different, with their gradient."""
+        return picked_rows(self.W_dec, latents)
 
     def forward(self, x: Float[Tensor, "*batch {self.d_in}"]) -> SAEOutput:
         """Encode and decode."""

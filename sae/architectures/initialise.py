@@ -51,8 +51,8 @@ def initialise_(
     Args:
         sae: any SAE.
         decoder_norm: L2 norm of each decoder row; null with `uniform`, which sets the entries.
-        tied: start the encoder as the decoder's transpose (they part in training); else Kaiming-uniform with fan-in d_in, whose
-            columns have norm sqrt(2) on average.
+        tied: start the encoder as the decoder's transpose (they part in training); else Kaiming-uniform with fan-in d_in, or
+            what of it each latent reads, whose columns have norm sqrt(2) on average.
         generator: source of all randomness.
         encoder_scale: with `tied`, what the transpose is multiplied by; `d_in/d_sae` is that ratio (January 2025).
         directions: of the decoder's rows. `random`: every direction equally likely. `uniform`: entries uniform between
@@ -80,7 +80,7 @@ def initialise_(
     if tied:
         W_enc.copy_(sae.W_dec.T).mul_(sae.d_in / sae.d_sae if isinstance(encoder_scale, str) else encoder_scale)
     else:
-        bound = math.sqrt(6 / sae.d_in)  # He et al. 2015: variance 2 / fan_in before a ReLU
+        bound = math.sqrt(6 / len(W_enc))  # He et al. 2015: variance 2 / fan_in before a ReLU
         uniform = torch.rand(W_enc.shape, generator=generator, device=generator.device)
         W_enc.copy_(uniform.mul_(2 * bound).sub_(bound))
 
@@ -115,5 +115,7 @@ def _check(
             f"the encoder cannot start as the decoder's transpose where input and target differ in width (d_in {sae.d_in}, "
             f"d_out {sae.d_out}): set tied_init=false"
         )
+    if tied and len(sae.connections) > 1:
+        raise UserError("the encoder cannot start as the decoder's transpose where latents read one layer: set tied_init=false")
     if not 0 < variance_share <= 1:
         raise UserError(f"variance_share must be above 0 and at most 1, got {variance_share}")

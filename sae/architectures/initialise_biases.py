@@ -88,7 +88,10 @@ def initialise_b_enc_(
         raise UserError(f"b_enc_init=firing_rate: a {type(sae).__name__} has no encoder bias; set b_enc_init=zero")
     share = starting_firing_rate(sae.d_sae) if rate is None else rate
     rows = rows.to(sae.W_enc)
-    b_enc.copy_(b_enc_start(sae.encoder_input(rows), sae.W_enc, threshold=threshold, rate=share))
+    inputs = sae.encoder_input(rows)
+    for latents, reads, _ in sae.connections:
+        own = threshold[latents] if isinstance(threshold, Tensor) else threshold
+        b_enc[latents] = b_enc_start(inputs[:, reads], sae.W_enc[:, latents], threshold=own, rate=share)
 
 
 @torch.no_grad()

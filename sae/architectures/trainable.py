@@ -7,6 +7,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from sae.architectures.output import SAEOutput, SparseSAEOutput
+from sae.functional.connections import Connection
 from sae.functional.encoder_product import EncoderProduct
 
 __all__ = ["Trainable"]
@@ -16,6 +17,7 @@ class Trainable(nn.Module, ABC):
     """The part of `SparseAutoencoder` that training alone reads. Every default is that of an SAE without the matter."""
 
     d_in: int
+    d_out: int
     d_sae: int
 
     # -- latents -------------------------------------------------------------------------------------------------------
@@ -23,6 +25,11 @@ class Trainable(nn.Module, ABC):
     @abstractmethod
     def latent_parameters(self) -> list[tuple[Tensor, int]]:
         """Every parameter with an axis over latents, and which axis that is; W_dec among them."""
+
+    @property
+    def connections(self) -> tuple[Connection, ...]:
+        """What latents read and write, run by run: by default all of them everything."""
+        return (Connection(slice(0, self.d_sae), slice(0, self.d_in), slice(0, self.d_out)),)
 
     @property
     def num_active(self) -> int | None:

@@ -70,7 +70,7 @@ def run(tree: dict[str, Any], overrides: Sequence[str]) -> int:
     limit = measure_harvest(origin.harvester, text.train, d_model=model.d_model, dtype=model.dtype, device=model.device)
     say(f"{steps} steps of each kind, in turn ...")
     framework, plain = _steps(rows.values[origin.hook_point.name], node, batch_tokens=batch, steps=steps, seed=config.seed)
-    width, d_sae = origin.hook_point.width, node.width(origin.hook_point.width)
+    width, d_sae = origin.hook_point.width, node.width(origin.input_widths)
     threads, device = torch.get_num_threads(), origin.model.device
     print(f"d_in {width}, d_sae {d_sae}, batch {batch}, {threads} threads, {device}, medians of {steps} steps")
     print(f"  {'stage':<34} {'tokens/s':>10} {'ms a step':>10}")

@@ -21,7 +21,7 @@ from sae.activations.joined import JoinedRows
 from sae.activations.row_source import RowSource
 from sae.activations.shuffle import ActivationStream
 from sae.architectures.base import SparseAutoencoder
-from sae.commands.hook_node import has_target, reads_several
+from sae.commands.reading import has_target, pairs_layers, reads_several
 from sae.commands.sae_node import SAENode, read_sae_node
 from sae.errors import UserError
 from sae.formats.native import save
@@ -43,7 +43,7 @@ __all__ = ["fit"]
 def fit(
     x: Tensor | np.ndarray | Sequence[Tensor | np.ndarray],
     *,
-    target: Tensor | np.ndarray | None = None,
+    target: Tensor | np.ndarray | Sequence[Tensor | np.ndarray] | None = None,
     architecture: str = "relu",
     expansion: float | int | None = None,
     d_sae: int | None = None,
@@ -63,8 +63,9 @@ def fit(
     Args:
         x: activations [rows, d_in] of any float type: a tensor, a numpy array or a memory map. It is read in chunks, never
             copied as a whole, and passed over as often as `tokens` asks. For a crosscoder a list of arrays, row i of each from
-            the same token.
-        target: what a transcoder predicts from x [rows, d_out], row i from row i; for no other architecture.
+            the same token; likewise for a cross-layer transcoder, in the order of the layers.
+        target: what a transcoder predicts from x [rows, d_out], row i from row i; of a cross-layer transcoder a list of as
+            many arrays as x has; for no other architecture.
         architecture: name of the architecture.
         expansion: d_sae / d_in (of several arrays, the first's); None for the default (8), unless `d_sae` is given.
         d_sae: number of latents, in place of `expansion`.
@@ -108,7 +109,8 @@ def fit(
         total_rows=budget.steps * batch_rows,
     )
     widths = [one.widths[one.name] for one in inputs]
-    sae, objective = node.build(sum(widths), d_out=sum(one.widths[one.name] for one in targets or inputs), widths=widths)
+    target_widths = [one.widths[one.name] for one in targets or inputs]
+    sae, objective = node.build(sum(widths), d_out=sum(target_widths), widths=widths, target_widths=target_widths)
     learner = Learner(
         name=architecture,
         inputs=[one.name for one in inputs],
@@ -137,31 +139,45 @@ def fit(
 
 
 def _arrays(
-    x: Tensor | np.ndarray | Sequence[Tensor | np.ndarray], target: Tensor | np.ndarray | None, architecture: str
+    x: Tensor | np.ndarray | Sequence[Tensor | np.ndarray],
+    target: Tensor | np.ndarray | Sequence[Tensor | np.ndarray] | None,
+    architecture: str,
 ) -> tuple[list[ArrayRows], list[ArrayRows]]:
     """What is read and what is predicted from it; nothing for an architecture that reconstructs what it reads.
 
     Raises:
         UserError: the arrays do not go with the architecture, or with each other.
     """
-    several = reads_several(architecture)
+    several, pairs = reads_several(architecture), pairs_layers(architecture)
     if isinstance(x, Tensor | np.ndarray):
         if several:
+            least = "one for each layer" if pairs else "two at least"
             raise UserError(
-                f"x is one array. A {architecture} reads two at least: give a list of them, row i of each from one token."
+                f"x is one array. A {architecture} reads {least}: give a list of them, row i of each from one token."
             )
         inputs = [ArrayRows(x)]
-    elif several and len(x) > 1:
+    elif several and len(x) > (0 if pairs else 1):
         inputs = [ArrayRows(one, name=f"x{number}") for number, one in enumerate(x)]
     else:
-        wanted = "at least two arrays" if several else "one array"
+        wanted = ("at least one array in it" if pairs else "at least two arrays") if several else "one array"
         raise UserError(f"x is a {type(x).__name__} of {len(x)}. Expected {wanted} for architecture={architecture!r}.")
     if (target is not None) != has_target(architecture):
         raise UserError(
             f"target= was {'not ' if target is None else ''}given. A transcoder predicts it from x, row i from row i; every "
             f"other architecture reconstructs x. This is architecture={architecture!r}."
         )
-    targets = [] if target is None else [ArrayRows(target, name="target")]
+    if target is None:
+        targets = []
+    elif isinstance(target, Tensor | np.ndarray) and not pairs:
+        targets = [ArrayRows(target, name="target")]
+    else:
+        found = 1 if isinstance(target, Tensor | np.ndarray) else len(target)
+        if isinstance(target, Tensor | np.ndarray) or not pairs or found != len(inputs):
+            wanted = f"a list of {len(inputs)} arrays, one for each of x" if pairs else "one array"
+            raise UserError(
+                f"target is a {type(target).__name__} of {found}. Expected {wanted}, for architecture={architecture!r}."
+            )
+        targets = [ArrayRows(one, name=f"target{number}") for number, one in enumerate(target)]
     for one in [*inputs, *targets]:
         if one.num_rows != inputs[0].num_rows:
             raise UserError(

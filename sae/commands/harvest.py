@@ -17,6 +17,7 @@ Write the activations of one or more hook points to disk once, to train from the
   python scripts/train.py activations=stored activations.path=stores/layer8 hook.layer=8 sae.expansion=16
   python scripts/harvest.py out=stores/mlp8 hook.site=mlp_in hook.target_site=mlp_out hook.layer=8     for sae=transcoder
   python scripts/harvest.py out=stores/three 'hook.layers=[2,5,8]'                       for sae=crosscoder or hook.mix=true
+  python scripts/harvest.py out=stores/mlps hook.site=mlp_in hook.target_site=mlp_out 'hook.layers=[2,3,4]'   of several blocks
   python scripts/harvest.py out=stores/layer8 dry_run=true        rows and bytes, then stop
 
 A harvest that was stopped goes on with the same command. activations.dtype=bfloat16 halves the disk.

@@ -6,33 +6,18 @@ from typing import Any
 
 from sae.architectures.layer_units import LayerLaw
 from sae.commands.binding import bind, parameters_of, typed
-from sae.formats.registry import ARCHITECTURES
+from sae.commands.hook_misfits import misfits
+from sae.commands.nodes import HookNode
+from sae.commands.reading import has_target, pairs_layers, reads_several
 from sae.models.hook_points import TRANSFORMER_LENS, TRANSFORMER_LENS_NAME, default_layer, hook_mistakes
 from sae.models.loading import ModelOutline
 from sae.models.widths import known_width
 
-__all__ = ["LISTED", "OTHER_MODEL", "HookNode", "Places", "first_block_after", "has_target", "read_hook_node", "reads_several"]
+__all__ = ["LISTED", "OTHER_MODEL", "Places", "first_block_after", "read_hook_node"]
 
 OTHER_MODEL = "other_model"  # the node of the second model, and the beginning of its hook points' names
-CROSSCODER_LAYERS = 3  # read where none are named
+SEVERAL_LAYERS = 3  # read where none are named, by what reads several
 LISTED = 8  # layers that are named one by one; of more, the first and the last
-
-
-@dataclass(frozen=True, kw_only=True)
-class HookNode:
-    """`hook`: what is read, and the target of a transcoder."""
-
-    site: str | None = None
-    layer: int | None = None
-    layers: tuple[int, ...] | None = None
-    mix: bool = False
-    layer_units: LayerLaw = "none"
-    module: str | None = None
-    tensor: str = "output"
-    target_site: str | None = None
-    target_layer: int | None = None
-    target_module: str | None = None
-    target_tensor: str = "output"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,16 +77,6 @@ def first_block_after(site: str | None, layer: int | None) -> int | None:
     return layer if layer is None or site != "resid_post" else layer + 1
 
 
-def has_target(architecture: str | None) -> bool:
-    """Whether an architecture predicts another activation than it reads."""
-    return architecture in ARCHITECTURES and "d_out" in parameters_of(ARCHITECTURES[str(architecture)])
-
-
-def reads_several(architecture: str | None) -> bool:
-    """Whether an architecture reads several activations side by side."""
-    return architecture in ARCHITECTURES and "widths" in parameters_of(ARCHITECTURES[str(architecture)])
-
-
 def read_hook_node(
     node: Any, problems: list[str], *, architecture: str | None, num_layers: int | None, two_models: bool
 ) -> Places | None:
@@ -121,93 +96,19 @@ def read_hook_node(
     found = bind("hook", node, parameters)
     if isinstance(node, Mapping) and not found:
         hook = HookNode(**typed(node, parameters))
-        found = [*_misfits(hook, architecture, two_models)]
+        found = [*misfits(hook, architecture, two_models=two_models)]
         if num_layers is not None:
             found += _out_of_place(hook, num_layers, architecture)
         if not found and num_layers is not None:
             places = _places(hook, num_layers, architecture, two_models)
-            if not reads_several(architecture) or two_models or len(places.inputs) > 1 or hook.module is not None:
+            one_is_enough = not reads_several(architecture) or pairs_layers(architecture) or two_models
+            if one_is_enough or len(places.inputs) > 1 or hook.module is not None:
                 return replace(places, several=places.several or hook.mix, mix=hook.mix, layer_units=hook.layer_units)
             found = [
                 f"hook.layer={hook.layer}: no block is left after it, and a crosscoder reads at least two. Name hook.layers="
             ]
     problems += found
     return None
-
-
-def _misfits(hook: HookNode, architecture: str | None, two_models: bool) -> list[str]:
-    """Settings that do not go with the architecture."""
-    problems = []
-    target = {
-        "hook.target_site": hook.target_site,
-        "hook.target_layer": hook.target_layer,
-        "hook.target_module": hook.target_module,
-    }
-    given = [f"{key}={value}" for key, value in target.items() if value is not None]
-    several, other = reads_several(architecture), has_target(architecture)
-    if given and architecture is not None and not other:
-        problems.append(
-            f"{' '.join(given)}: {architecture} reconstructs what it reads. Leave this null, or take sae=transcoder"
-        )
-    if hook.layers is not None:
-        listed = f"hook.layers={list(hook.layers)}"
-        if architecture is not None and not several and not hook.mix:
-            problems.append(
-                f"{listed}: {architecture} reads one place. Name it by hook.layer=, mix the layers in one stream by "
-                "hook.mix=true, or take sae=crosscoder"
-            )
-        if hook.layer is not None:
-            problems.append(f"{listed} and hook.layer={hook.layer} are both given: set hook.layer=null")
-        if hook.module is not None or hook.site == "embeddings":
-            beside = f"hook.module={hook.module}" if hook.module is not None else "hook.site=embeddings"
-            problems.append(f"{listed} has no meaning beside {beside}: set hook.layers=null")
-        if given:
-            problems.append(f"{listed} beside {' '.join(given)}: harvest them one after the other")
-        if len(set(hook.layers)) < len(hook.layers) or not hook.layers:
-            problems.append(f"{listed}: expected different layers, at least one")
-        elif several and len(hook.layers) < 2 and not two_models:
-            problems.append(
-                f"{listed}: a crosscoder reads at least two activations. Name more layers, or a second model with "
-                "model@other_model="
-            )
-    if hook.mix:
-        problems += _misfits_of_mixing(hook, architecture, two_models)
-    elif hook.layer_units != "none":
-        problems.append(
-            f"hook.layer_units={hook.layer_units} is for mixed layers: set hook.mix=true, or hook.layer_units=none "
-            "(sae.scaling and sae.centring are for the others)"
-        )
-    if hook.layers is None and several and hook.site == "embeddings" and not two_models:
-        problems.append(
-            "hook.site=embeddings is one place, and a crosscoder reads at least two: name another site, or hook.module"
-        )
-    if two_models and architecture is not None and not several:
-        problems.append(f"model@other_model: {architecture} reads one model. Set it to null, or take sae=crosscoder")
-    no_layer = hook.site == "embeddings" or (hook.module is not None and TRANSFORMER_LENS_NAME.fullmatch(hook.module) is None)
-    if other and no_layer and hook.target_module is None and hook.target_layer is None and hook.target_site != "embeddings":
-        beside = f"hook.module={hook.module}" if hook.module is not None else "hook.site=embeddings"
-        problems.append(
-            f"{beside} names no block, so that the target is not known: name it by hook.target_module=, or by "
-            "hook.target_site= and hook.target_layer="
-        )
-    return problems
-
-
-def _misfits_of_mixing(hook: HookNode, architecture: str | None, two_models: bool) -> list[str]:
-    """Settings that do not go with one stream of several layers."""
-    target = (hook.target_site, hook.target_layer, hook.target_module)
-    found = {
-        f"{architecture} reads its layers side by side: set hook.mix=false": reads_several(architecture),
-        f"{architecture} predicts another activation than it reads: set hook.mix=false": has_target(architecture),
-        "model@other_model is for a crosscoder: set it to null": two_models,
-        "hook.target_site, hook.target_layer and hook.target_module are for a transcoder: set them to null": any(
-            one is not None for one in target
-        ),
-        "hook.site=embeddings is one place: name another site": hook.site == "embeddings",
-        f"hook.layer={hook.layer} is one layer: name several by hook.layers=": hook.layer is not None,
-        f"hook.layers={list(hook.layers or ())} is one layer: name several": hook.layers is not None and len(hook.layers) == 1,
-    }
-    return [f"hook.mix=true mixes several layers in one stream; {why}" for why, wrong in found.items() if wrong]
 
 
 def _out_of_place(hook: HookNode, num_layers: int, architecture: str | None) -> list[str]:
@@ -247,9 +148,11 @@ def _places(hook: HookNode, num_layers: int, architecture: str | None, two_model
     if layers is None and hook.mix:
         layers = tuple(range(num_layers))
     if layers is None:
-        count = CROSSCODER_LAYERS if reads_several(architecture) and not two_models else 1
+        count = SEVERAL_LAYERS if reads_several(architecture) and not two_models else 1
         first = max(0, min(layer, num_layers - count)) if hook.layer is None else layer
         layers = tuple(range(first, min(first + count, num_layers)))
+    if pairs_layers(architecture):
+        layers = tuple(sorted(layers))  # latents write their own layer and later ones
     if hook.module is not None or site == "embeddings":
         inputs = (_place(site=site, module=hook.module, tensor=hook.tensor),)
     else:
@@ -257,6 +160,8 @@ def _places(hook: HookNode, num_layers: int, architecture: str | None, two_model
     wanted = (hook.target_site, hook.target_layer, hook.target_module)
     if not has_target(architecture) and wanted == (None, None, None):
         return Places(inputs=inputs, several=architecture is None or reads_several(architecture))
+    if pairs_layers(architecture) or (architecture is None and hook.layers is not None):
+        return Places(inputs=inputs, targets=tuple(_place(site=hook.target_site or "mlp_out", layer=one) for one in layers))
     if hook.target_module is not None:
         target = _place(module=hook.target_module, tensor=hook.target_tensor)
     elif hook.target_site == "embeddings":

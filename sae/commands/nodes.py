@@ -4,10 +4,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from sae.activations.placement import RowsDevice
+from sae.architectures.layer_units import LayerLaw
 from sae.tokens.packing import Packing
 from sae.training.run import TrainerSettings
 
-__all__ = ["ActivationsNode", "DataNode", "EvaluationNode", "RunNode", "TrainNode", "TrainerNode"]
+__all__ = ["ActivationsNode", "DataNode", "EvaluationNode", "HookNode", "RunNode", "TrainNode", "TrainerNode"]
 
 
 def _require(checks: list[tuple[bool, str]]) -> None:
@@ -29,6 +30,23 @@ class RunNode:
         name = self.name or "-"
         wrong = name in (".", "..") or any(letter in "/\\\0" for letter in name) or len(name.encode()) > 200
         _require([(wrong, f"run.name={self.name!r} must be the name of one folder; run.folder says where it goes")])
+
+
+@dataclass(frozen=True, kw_only=True)
+class HookNode:
+    """`hook`: what is read, and the target of a transcoder, or those of a cross-layer transcoder."""
+
+    site: str | None = None
+    layer: int | None = None
+    layers: tuple[int, ...] | None = None
+    mix: bool = False
+    layer_units: LayerLaw = "none"
+    module: str | None = None
+    tensor: str = "output"
+    target_site: str | None = None
+    target_layer: int | None = None
+    target_module: str | None = None
+    target_tensor: str = "output"
 
 
 @dataclass(frozen=True, kw_only=True)

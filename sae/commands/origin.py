@@ -38,7 +38,7 @@ class Origin:
         config: what they were made from.
         model: the frozen transformer.
         inputs: what an SAE reads, in the order in which it lies side by side; or the layers that are mixed, in their order.
-        targets: what it predicts: the inputs, but for a transcoder.
+        targets: what it predicts: the inputs, but for transcoders.
         other_model: the second transformer, if there is one.
         of_other: names of the hook points that are the second one's.
     """
@@ -141,7 +141,8 @@ class Origin:
         Raises:
             UserError: the settings do not make an SAE of this size.
         """
-        return sae.build(self.d_in, d_out=self.d_out, widths=self.input_widths)
+        targets = [point.width for point in self.targets] if self.has_target else None
+        return sae.build(self.d_in, d_out=self.d_out, widths=self.input_widths, target_widths=targets)
 
     def text_provenance(self) -> dict[str, object]:
         """What identifies the text and its split into training and held-out documents."""

@@ -131,7 +131,8 @@ def results_table(reports: Mapping[str, Mapping[str, Any]]) -> str:
 
 def _parts_table(parts: Sequence[Mapping[str, Any]]) -> list[str]:
     """What each part comes to by itself; its cross-entropies with its reconstruction alone put in."""
-    return _table("part", parts, {"fvu": ("FVU", ".3f"), "exclusive_fraction": ("exclusive", ".1%")})
+    own = {"fvu": ("FVU", ".3f"), "exclusive_fraction": ("exclusive", ".1%")}
+    return _table("part", parts, {key: column for key, column in own.items() if any(key in part for part in parts)})
 
 
 def _layers_table(layers: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -22,7 +22,7 @@ from sae.training.recipe import Recipe
 __all__ = ["SAENode", "known_keys", "read_sae_node"]
 
 # Arguments of architectures that are no keys of the node: sizes, and layer norm, which `sae.scaling=layer_norm` says.
-FROM_THE_RUN = ("d_in", "d_out", "widths", "d_sae", "layer_norm")
+FROM_THE_RUN = ("d_in", "d_out", "widths", "target_widths", "d_sae", "layer_norm")
 AUTO_TARGET, AUTO_SHARE = 48.0, 8  # sae.l0_target=auto: so many latents, or one of so many where that is fewer
 
 
@@ -55,9 +55,16 @@ class SAENode:
         """Whether a term of the objective goes on through the model."""
         return any(term in self.terms for term in terms_for("end_to_end"))
 
-    def width(self, d_in: int) -> int:
-        """Number of latents for inputs of this width; of several activations side by side, that of the first."""
-        return self.d_sae if self.d_sae is not None else round((self.expansion or 0) * d_in)
+    def width(self, widths: Sequence[int]) -> int:
+        """Number of latents for an input of this width, or for several activations side by side.
+
+        `expansion` is of the first of several, whose latents they share; where each layer has latents of its own
+        (`target_widths`), each has as many as the first.
+        """
+        if self.d_sae is not None:
+            return self.d_sae
+        times = len(widths) if "target_widths" in parameters_of(ARCHITECTURES[self.architecture]) else 1
+        return times * round((self.expansion or 0) * widths[0])
 
     def coefficients_at(self, d_in: int) -> dict[str, tuple[float, float]]:
         """The coefficients for an input of this width (of all of it, where it is several activations), with their warm-ups."""
@@ -67,7 +74,12 @@ class SAENode:
         }
 
     def build(
-        self, d_in: int, *, d_out: int | None = None, widths: Sequence[int] | None = None
+        self,
+        d_in: int,
+        *,
+        d_out: int | None = None,
+        widths: Sequence[int] | None = None,
+        target_widths: Sequence[int] | None = None,
     ) -> tuple[SparseAutoencoder, Objective]:
         """The module and its objective, each fit for the other.
 
@@ -75,14 +87,17 @@ class SAENode:
             d_in: width of the input; of all of it, where it is several activations side by side.
             d_out: width of the target, for an architecture that has one of its own; None: d_in.
             widths: width of each activation, for an architecture that reads several; None: d_in alone.
+            target_widths: width of each target, for an architecture that predicts several; None: `widths`.
 
         Raises:
             UserError: the settings do not make an SAE of this size, or do not go together; in the keys of the node.
         """
         maker = ARCHITECTURES[self.architecture]
-        sizes = {"d_in": d_in, "d_out": d_in if d_out is None else d_out, "widths": tuple(widths or (d_in,))}
+        widths = tuple(widths or (d_in,))
+        sizes = {"d_in": d_in, "d_out": d_in if d_out is None else d_out, "widths": widths}
+        sizes["target_widths"] = widths if target_widths is None else tuple(target_widths)
         wanted = {key: value for key, value in sizes.items() if key in parameters_of(maker)}
-        d_sae = self.width(d_in if widths is None else widths[0])
+        d_sae = self.width(widths)
         mistakes: list[str] = []
         sae = make(lambda: maker(**wanted, d_sae=d_sae, **self.architecture_arguments), mistakes)
         terms = {name: make(partial(TERMS[name], **arguments), mistakes) for name, arguments in self.terms.items()}
@@ -127,6 +142,11 @@ class SAENode:
             problems.append(
                 f"tied_init=true: input and target differ in width ({sae.d_in} and {sae.d_out}), so that the encoder cannot "
                 "start as the decoder's transpose. Set tied_init=false"
+            )
+        if recipe.tied_init and len(sae.connections) > 1:
+            problems.append(
+                f"tied_init=true: latents of {name} read one layer and write several, so that the encoder cannot start as the "
+                "decoder's transpose. Set tied_init=false"
             )
         if recipe.b_enc_init != "zero" and "b_enc" not in dict(sae.named_parameters(recurse=False)):
             problems.append(f"b_enc_init={recipe.b_enc_init}: {name} has no encoder bias. Set b_enc_init=zero")

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 
 from sae.commands.binding import bound, make
-from sae.commands.hook_node import reads_several
 from sae.commands.nodes import RunNode, TrainNode
+from sae.commands.reading import reads_several
 from sae.commands.sae_node import SAENode, read_sae_node
 from sae.commands.source_config import SourceConfig, read_source_config
 from sae.commands.start_sizes import check_start
@@ -101,11 +101,11 @@ def _check_build(sae: SAENode, optimizer: OptimizerSettings | None, origin: Sour
     inputs, targets = ([width for width in some if width is not None] for some in origin.widths())
     if (len(inputs), len(targets)) != tuple(map(len, origin.widths())):
         return
-    if sae.width(inputs[0]) < 1:
+    if sae.width(inputs) < 1:
         problems.append(f"sae.expansion={sae.expansion:g} gives no latent for {inputs[0]} dimensions")
         return
     with torch.device("meta"):
-        built = make(lambda: sae.build(sum(inputs), d_out=sum(targets), widths=inputs), problems)
+        built = make(lambda: sae.build(sum(inputs), d_out=sum(targets), widths=inputs, target_widths=targets), problems)
         if built is None:
             return
         passes = make(lambda: PassChoice(origin.trainer.passes, *built), problems)

@@ -3,13 +3,16 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sae.commands.hook_node import has_target, reads_several
+from sae.commands.binding import parameters_of
 from sae.commands.sae_node import SAENode
 from sae.commands.source_config import SourceConfig
 from sae.errors import UserError
 from sae.formats.native import load, load_layer_units, read_cfg
+from sae.formats.registry import ARCHITECTURES
 
 __all__ = ["check_start", "in_words", "saved_sizes", "sizes_of"]
+
+OWN_SIZES = ("d_out", "widths", "target_widths")  # keywords of constructors that have them
 
 
 def check_start(path: str, sae: SAENode, origin: SourceConfig | None) -> None:
@@ -53,17 +56,15 @@ def _check_units(path: str, origin: SourceConfig) -> None:
 def sizes_of(sae: SAENode, inputs: Sequence[int | None], targets: Sequence[int | None]) -> dict[str, Any]:
     """Architecture and sizes of the SAE that a run would train, for activations of these widths."""
     d_in, d_out = (sum(width or 0 for width in widths) for widths in (inputs, targets))
-    sizes: dict[str, Any] = {"architecture": sae.architecture, "d_in": d_in, "d_sae": sae.width(inputs[0] or 0)}
-    if has_target(sae.architecture):
-        sizes["d_out"] = d_out
-    if reads_several(sae.architecture):
-        sizes["widths"] = list(inputs)
-    return sizes
+    sizes: dict[str, Any] = {"architecture": sae.architecture, "d_in": d_in}
+    sizes["d_sae"] = sae.width([width or 0 for width in inputs])
+    own = {"d_out": d_out, "widths": list(inputs), "target_widths": list(targets)}
+    return sizes | {key: own[key] for key in OWN_SIZES if key in parameters_of(ARCHITECTURES[sae.architecture])}
 
 
 def saved_sizes(cfg: Mapping[str, Any]) -> dict[str, Any]:
     """The same of a saved SAE."""
-    own = {key: cfg["config"][key] for key in ("d_out", "widths") if key in cfg["config"]}
+    own = {key: cfg["config"][key] for key in OWN_SIZES if key in cfg["config"]}
     return {"architecture": cfg["architecture"], "d_in": cfg["d_in"], "d_sae": cfg["d_sae"], **own}
 
 

@@ -58,7 +58,7 @@ def estimate(config: TrainConfig, origin: Origin, text: Text, *, cached: bool) -
         UserError: rows were asked for on the model's device and do not fit there.
     """
     d_in = origin.d_in
-    d_sae = config.sae.width(origin.hook_point.width)
+    d_sae = config.sae.width(origin.input_widths)
     widths = origin.d_in if origin.is_mixed else sum(point.width for point in origin.hook_points)
     per_position = len(origin.inputs) if origin.is_mixed else 1
     rows, batch = config.budget.train_tokens, config.budget.batch_tokens
@@ -102,7 +102,7 @@ def estimate(config: TrainConfig, origin: Origin, text: Text, *, cached: bool) -
 
 def summary(config: TrainConfig, origin: Origin, text: Text, found: Estimate, *, name: str, cached: bool) -> str:
     """The lines that a person reads before training."""
-    d_sae, budget = config.sae.width(origin.hook_point.width), config.budget
+    d_sae, budget = config.sae.width(origin.input_widths), config.budget
     wide = f"d_in {origin.d_in}, d_out {origin.d_out}" if origin.has_target else f"d_in {origin.d_in}"
     if text.train is None:
         words = "an endless stream"
@@ -183,8 +183,9 @@ def _step_costs(config: TrainConfig, origin: Origin) -> tuple[StepCost, StepCost
 
 def _parameters(config: TrainConfig, origin: Origin) -> int:
     """Numbers that are trained, but for an architecture's own beside encoder, decoder and their biases."""
-    d_sae = config.sae.width(origin.hook_point.width)
-    return (origin.d_in + origin.d_out) * d_sae + origin.d_out + d_sae
+    with torch.device("meta"):
+        sae, _ = origin.build(config.sae)
+    return sae.W_enc.numel() + sae.W_dec.numel() + sae.d_out + sae.d_sae
 
 
 def in_minutes(seconds: float) -> str:

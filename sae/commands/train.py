@@ -31,6 +31,7 @@ Train a sparse autoencoder, a transcoder or a crosscoder on the activations of a
   python scripts/train.py experiment=april_2024                  a published recipe
   python scripts/train.py sae=transcoder hook.layer=4            an MLP's output from its input
   python scripts/train.py sae=crosscoder 'hook.layers=[2,5,8]'   one code for several layers
+  python scripts/train.py sae=cross_layer_transcoder 'hook.layers=[2,3,4]'   MLP outputs, by latents that write later ones too
   python scripts/train.py hook.mix=true 'hook.layers=[2,5,8]'    one SAE on the rows of several layers
   python scripts/train.py -m sae.l0_target=16,32,64              a sweep: a run each and a table of all
   python scripts/train.py resume=runs/NAME                       go on after a stop; a larger train.tokens= extends a run

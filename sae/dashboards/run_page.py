@@ -199,9 +199,10 @@ LAYER_NUMBERS = {
 
 
 def _places(title: str, what: str, places: Any, numbers: Mapping[str, tuple[str, str]]) -> str:
-    """The table of a crosscoder's parts, or of mixed layers, each by itself; nothing for what has none."""
+    """The table of a crosscoder's parts, of several targets, or of mixed layers, each by itself; nothing for what has none."""
     if not isinstance(places, Sequence) or not places:
         return ""
+    numbers = {key: column for key, column in numbers.items() if any(key in place for place in places)}
     rows = []
     for place in places:
         cells = "".join(

@@ -18,7 +18,7 @@ NO_MODEL = "no model was given to put the SAE into"
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """One of several activations that a crosscoder reconstructs.
+    """One of several activations that a crosscoder reconstructs, or a cross-layer transcoder predicts.
 
     Attributes:
         hook_point: where it lies.
@@ -49,17 +49,19 @@ def evaluate(
         clean_run: the model's untouched predictions on held-out blocks; without it there is no cross-entropy.
         hook_point: where the reconstruction belongs; needed with `clean_run`.
         inputs: gives what the SAE reads on some blocks, where that is not the activation that it reconstructs.
-        parts: the activations that lie side by side, for a crosscoder, in place of `clean_run` and `hook_point`.
+        parts: the activations that lie side by side in the target, for a crosscoder or a cross-layer transcoder, in place of
+            `clean_run` and `hook_point`.
         dead_fraction: latents that fired on none of the last training rows; only training knows.
         tokens_trained: rows the SAE learnt from, if known.
         tokens_per_second: speed of its training, if known.
 
     Returns:
         What `report.json` holds for this SAE: numbers, None where there is none, `ce_reason` where there is no cross-entropy,
-        and `density_histogram`. A crosscoder's headline numbers are of all parts side by side in raw units, where a part of
-        large activations weighs most; and there are also `parts`: for each activation `hook_point`, `fvu`, `exclusive_fraction`
-        and `mean_share` (see `describe_latents`), and the cross-entropies with its reconstruction alone put in, made from the
-        clean activations of all parts; and `relative_norms`, a histogram, where there are two parts.
+        and `density_histogram`. The headline numbers of several targets are of all side by side in raw units, where a part of
+        large activations weighs most; and there are also `parts`: for each activation `hook_point`, `fvu`, the cross-entropies
+        with its reconstruction alone put in, made from the clean activations of all that is read, and of a crosscoder
+        `exclusive_fraction` and `mean_share` (see `describe_latents`), with `relative_norms`, a histogram, where it has two
+        parts.
 
     Raises:
         ValueError: `clean_run` without `hook_point`.

@@ -8,6 +8,7 @@ import difflib
 
 from sae.architectures.base import SparseAutoencoder
 from sae.architectures.batch_topk import BatchTopKSAE
+from sae.architectures.cross_layer_transcoder import CrossLayerTranscoderSAE
 from sae.architectures.crosscoder import CrosscoderSAE
 from sae.architectures.gated import GatedSAE
 from sae.architectures.jumprelu import JumpReLUSAE
@@ -31,6 +32,7 @@ ARCHITECTURES: dict[str, type[SparseAutoencoder]] = {
     "matching_pursuit": MatchingPursuitSAE,
     "transcoder": TranscoderSAE,
     "crosscoder": CrosscoderSAE,
+    "cross_layer_transcoder": CrossLayerTranscoderSAE,
     "sparse_coding": SparseCodingSAE,
 }
 

@@ -10,6 +10,7 @@ Differs from the paper:
    latents are dead than there are inputs with a loss, the surplus (those with the highest indices) stays dead until next time.
 """
 
+from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -17,6 +18,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from sae.errors import UserError
+from sae.functional.connections import Connection, directions_read, unwritten
 from sae.functional.geometry import unit_rows_
 from sae.functional.streaming import to_double
 
@@ -102,6 +104,7 @@ def resample_(
     generator: torch.Generator,
     encoder_norm: float | int = 0.2,
     targets: Float[Tensor, "rows d_out"] | None = None,
+    connections: Sequence[Connection] = (),
 ) -> Bool[Tensor, " d_sae"]:
     """Rewrite dead latents in place: decoder row, encoder column and encoder bias (steps 3 to 5).
 
@@ -117,6 +120,7 @@ def resample_(
         losses: loss of each row of the pool under the present weights.
         generator: draws the inputs.
         encoder_norm: norm of a new encoder column relative to those alive.
+        connections: what of a row each latent reads and writes, where that is not all of it: directions are those of that part.
 
     Returns:
         The latents that were rewritten: `dead`, or a part of it where the pool was too small. Only their moments in the
@@ -133,12 +137,16 @@ def resample_(
     picks = draw_rows(probabilities, int(dead.sum()), generator).to(outputs.device)
     latents = dead.nonzero().squeeze(1)[: len(picks)]
     directions = resampled_directions(outputs, sae.b_dec, picks).to(sae.W_dec.dtype)
+    if connections:
+        unit_rows_(directions.masked_fill_(unwritten(connections, latents, directions.shape[1]), 0))
     sae.W_dec.index_copy_(0, latents, directions)
     if isinstance(sae.W_enc, nn.Parameter):
         norms = torch.linalg.vector_norm(sae.W_enc, dim=0)
         norm = norms[~dead].mean() if not bool(dead.all()) else norms.mean()
         if targets is not None:
             directions = resampled_directions(rows[usable], rows.mean(dim=0), picks).to(sae.W_enc.dtype)
+            if connections:
+                directions = unit_rows_(directions_read(directions, latents, connections))
         sae.W_enc.index_copy_(1, latents, (directions * (encoder_norm * norm)).T.contiguous())
     bias = getattr(sae, "b_enc", None)
     if isinstance(bias, Tensor):

@@ -13,9 +13,7 @@ from sae.architectures.base import SparseAutoencoder
 from sae.architectures.gated import GatedSAE
 from sae.architectures.output import SAEOutput, SparseSAEOutput
 from sae.functional.pass_choice import sparse_is_quicker
-from sae.functional.row_gradients import picked_rows
 from sae.functional.selection import row_top_k
-from sae.functional.sparse import sparse_decode
 from sae.losses.among_dead import dead_in, largest_entries, of_each_row, product_of
 from sae.losses.l0 import thresholds
 from sae.losses.objective import START, Role, StepInfo
@@ -68,9 +66,9 @@ class AuxK:
         sizes = {"rows": len(residual), "d_in": sae.d_in, "d_sae": len(dead.latents)}
         if sparse_is_quicker(k_aux, residual.device, **sizes):
             revived = dead.only_entries(largest_entries(output, "auxk", dead, k_aux).map(torch.relu))
-            errors = (residual - sparse_decode(revived, sae.W_dec)).square().sum(dim=1)
+            errors = (residual - sae.written(revived)).square().sum(dim=1)
         else:
-            weight = picked_rows(sae.W_dec, dead.latents)
+            weight = sae.decoder_rows(dead.latents)
 
             def error(pre_acts: Tensor, residual: Tensor) -> Tensor:
                 acts = dead.only(torch.relu(pre_acts), 0.0)
@@ -105,7 +103,7 @@ class GhostGradients:
         dead = dead_in(info)
         if dead is None:
             return torch.zeros_like(output.recon[..., 0])
-        weight = picked_rows(sae.W_dec, dead.latents)
+        weight = sae.decoder_rows(dead.latents)
 
         def error(pre_acts: Tensor, residual: Tensor) -> Tensor:
             chosen = dead.only(pre_acts, -torch.inf)

@@ -136,10 +136,9 @@ class MultiTopK:
         if isinstance(output, SparseSAEOutput):
             if output.product is None:
                 raise ValueError("the term `multi_topk` needs a pass of training")
-            own = sparse_decode(output.latent_acts, sae.W_dec)
-            added = sparse_decode(output.product().top_k(k).map(torch.relu), sae.W_dec) - own
+            added = sae.written(output.product().top_k(k).map(torch.relu)) - sae.written(output.latent_acts)
         else:
-            added = (row_top_k(output.pre_acts, k) - output.latent_acts) @ sae.W_dec
+            added = sae.written(row_top_k(output.pre_acts, k) - output.latent_acts)
         return (output.recon + added - target).square().sum(dim=-1)  # b_dec and a skip connection are in recon
 
 

@@ -76,9 +76,9 @@ class Constraint:
 
     def impose_(self, sae: SparseAutoencoder) -> None:
         """Restore what must hold of the weights of this SAE, or of a copy."""
+        sae.constrain_()
         if self._unit_rows:
             unit_rows_(sae.W_dec.data)
-        sae.constrain_()
 
     def _done_by(self, optimizer: Optimizer) -> TypeGuard[BlockAdam]:
         """Whether the optimizer's own step projects, clips and renormalises."""

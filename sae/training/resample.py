@@ -78,6 +78,7 @@ class Resampling:
             encoder_norm=self._recipe.resample_encoder_norm,
             generator=self._generator,
             targets=None if target is x else target,
+            connections=self._sae.connections if len(self._sae.connections) > 1 else (),
         )
         self._sae.reset_latents_(renewed)
         self._sae.tie_decoder_()
@@ -101,6 +102,11 @@ class Resampling:
         share, b_enc = self._recipe.resample_firing_share, dict(self._sae.named_parameters()).get("b_enc")
         if share is None or b_enc is None:
             return
-        own = thresholds(self._sae)
-        own = own[latents] if isinstance(own, Tensor) else own
-        b_enc[latents] = b_enc_start(self._sae.encoder_input(x), self._sae.W_enc[:, latents], threshold=own, rate=share)
+        inputs, own = self._sae.encoder_input(x), thresholds(self._sae)
+        chosen = latents.nonzero().squeeze(1)
+        for connection in self._sae.connections:
+            some = chosen[connection.holds(chosen)]
+            if len(some) > 0:
+                threshold = own[some] if isinstance(own, Tensor) else own
+                columns = self._sae.W_enc[:, some]
+                b_enc[some] = b_enc_start(inputs[:, connection.reads], columns, threshold=threshold, rate=share)

@@ -32,10 +32,11 @@ SPARSITIES: dict[str, tuple[str, list[float]]] = {
     "matryoshka": ("sae.k", [16, 32, 64]),
     "matching_pursuit": ("sae.k", [8, 16, 32]),
 }
-# What these reconstruct is not what the others do (an MLP's output; three layers), so they have tables of their own.
+# What these reconstruct is not what the others do (MLPs' outputs; three layers), so they have tables of their own.
 OTHER_TARGETS: dict[str, tuple[str, list[float]]] = {
     "transcoder": ("sae.k", [16, 32, 64]),
     "crosscoder": ("sae.l1_coefficient", [1.5, 2.5, 4.0]),
+    "cross_layer_transcoder": ("sae.k", [16, 32, 64]),
 }
 COLUMNS = ("l0", "fvu", "ce_increase", "kl", "dead_fraction", "seconds")
 
@@ -65,7 +66,7 @@ def main() -> None:
 
 
 def cell(value: float | None) -> str:
-    """A number of the table; a crosscoder has no cross-entropy."""
+    """A number of the table; what reconstructs several activations has no cross-entropy."""
     return f"{'-' if value is None else f'{value:.4f}':>13}"
 
 

@@ -4,9 +4,10 @@
     python scripts/reproduce/planted.py --magnitudes          strengths uniform in 0.5..1.5 and a long mean, as real data has
 
 Rows are sums of the atoms that are present, noise-free. A transcoder reads one dictionary and predicts another, a crosscoder
-reads both, where the same atoms are present in both. Mean max cosine is given both ways (it is blind to what was not found
-and duplicates raise it), with the mean cosine of the best one-to-one match, and the F1 of each latent as a detector of its
-matched atom, averaged over atoms. About ten seconds an architecture on two cores.
+reads both, where the same atoms are present in both. A cross-layer transcoder reads half of the atoms in one layer, which are
+written to both targets, and the others in the next, which are written to the second. Mean max cosine is given both ways (it is
+blind to what was not found and duplicates raise it), with the mean cosine of the best one-to-one match, and the F1 of each
+latent as a detector of its matched atom, averaged over atoms. About ten seconds an architecture on two cores.
 """
 
 import argparse
@@ -19,6 +20,7 @@ import sae
 from sae.functional.matching import best_assignment, cosines, matched_cosine, mean_max_cosine
 
 D, ATOMS, PROBABILITY = 64, 128, 0.02
+OFFSET = 3.0  # of every dimension, with --magnitudes
 TWO_DICTIONARIES = ("transcoder", "crosscoder")
 SETTINGS: dict[str, dict[str, Any]] = {
     "relu": {"l1_coefficient": 2.25},
@@ -30,22 +32,32 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "matching_pursuit": {"k": 3},
     "transcoder": {"k": 3},
     "crosscoder": {"l1_coefficient": 2.25},
+    "cross_layer_transcoder": {"k": 3},
 }
+
+
+def codes_of(rows: int, *, magnitudes: bool, seed: int) -> Tensor:
+    """How strong each atom is in each row, 0 where it is absent."""
+    generator = torch.Generator().manual_seed(seed)
+    present = (torch.rand(rows, ATOMS, generator=generator) < PROBABILITY).float()
+    return present * (0.5 + torch.rand(rows, ATOMS, generator=generator)) if magnitudes else present
+
+
+def atoms_of(dictionary: int) -> Tensor:
+    """The unit directions of one dictionary."""
+    return torch.nn.functional.normalize(torch.randn(ATOMS, D, generator=torch.Generator().manual_seed(dictionary)), dim=1)
 
 
 def planted(rows: int, *, magnitudes: bool, seed: int, dictionary: int = 7) -> tuple[Tensor, Tensor, Tensor]:
     """Rows, which atoms are present in them, and the atoms: one seed, one choice of atoms, whatever the dictionary's seed."""
-    atoms = torch.nn.functional.normalize(torch.randn(ATOMS, D, generator=torch.Generator().manual_seed(dictionary)), dim=1)
-    generator = torch.Generator().manual_seed(seed)
-    present = torch.rand(rows, ATOMS, generator=generator) < PROBABILITY
-    codes = present.float()
-    if not magnitudes:
-        return codes @ atoms, present, atoms
-    return (codes * (0.5 + torch.rand(rows, ATOMS, generator=generator))) @ atoms + 3.0, present, atoms
+    codes, atoms = codes_of(rows, magnitudes=magnitudes, seed=seed), atoms_of(dictionary)
+    return codes @ atoms + (OFFSET if magnitudes else 0.0), codes > 0, atoms
 
 
 def places(name: str, rows: int, *, magnitudes: bool, seed: int) -> tuple[list[Tensor], Tensor, Tensor, Tensor]:
     """What an architecture reads, what it predicts, which atoms are present, and the atoms of the prediction, side by side."""
+    if name == "cross_layer_transcoder":
+        return layers(codes_of(rows, magnitudes=magnitudes, seed=seed), OFFSET if magnitudes else 0.0)
     one, present, atoms = planted(rows, magnitudes=magnitudes, seed=seed)
     if name not in TWO_DICTIONARIES:
         return [one], one, present, atoms
@@ -53,6 +65,17 @@ def places(name: str, rows: int, *, magnitudes: bool, seed: int) -> tuple[list[T
     if name == "transcoder":
         return [one], other, present, others
     return [one, other], torch.cat([one, other], dim=1), present, torch.cat([atoms, others], dim=1)
+
+
+def layers(codes: Tensor, offset: float) -> tuple[list[Tensor], Tensor, Tensor, Tensor]:
+    """`places` of two layers: half of the atoms is read in the first and written to both, the rest read and written next."""
+    read = (
+        part @ atoms + offset for part, atoms in zip(codes.tensor_split(2, dim=1), atoms_of(7).tensor_split(2), strict=True)
+    )
+    first = atoms_of(8)
+    first[ATOMS // 2 :] = 0
+    written = torch.cat([first, atoms_of(9)], dim=1)
+    return list(read), codes @ written + offset, codes > 0, written
 
 
 def detector_f1(fired: Tensor, present: Tensor, match: Tensor) -> float:
@@ -64,7 +87,9 @@ def detector_f1(fired: Tensor, present: Tensor, match: Tensor) -> float:
 def recovered(name: str, *, tokens: int, magnitudes: bool, seed: int = 0) -> dict[str, float]:
     """Train one architecture and compare it with the truth."""
     x, target, _, atoms = places(name, 200_000, magnitudes=magnitudes, seed=1)
-    data: dict[str, Any] = {"x": x if name == "crosscoder" else x[0], "target": target if name == "transcoder" else None}
+    data: dict[str, Any] = {"x": x if len(x) > 1 else x[0]}
+    if name != "crosscoder" and target is not x[0]:
+        data["target"] = target if len(x) == 1 else target.split(D, dim=1)
     trained = sae.fit(**data, architecture=name, d_sae=ATOMS, tokens=tokens, batch_tokens=256, seed=seed, **SETTINGS[name])
     x, held_out, present, atoms = places(name, 20_000, magnitudes=magnitudes, seed=2)
     with torch.no_grad():

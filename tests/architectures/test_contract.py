@@ -54,12 +54,12 @@ def test_shapes_and_the_parts_of_a_forward_pass(case):
     x = rows_for(sae)
     for output in (sae(x), sae.forward_train(x)):
         assert output.recon.shape == (ROWS, sae.d_out)
-        assert output.latent_acts.shape == output.pre_acts.shape == (ROWS, D_SAE)
+        assert output.latent_acts.shape == output.pre_acts.shape == (ROWS, sae.d_sae)
     output = sae(x)
     assert torch.equal(output.latent_acts, sae.encode(x))
     assert torch.equal(output.recon, sae.decode(output.latent_acts, x))
-    assert sae.W_enc.shape == (D_IN, D_SAE)
-    assert sae.W_dec.shape == (D_SAE, sae.d_out)
+    assert sae.W_enc.shape == (D_IN, sae.d_sae), "each latent's own layer alone, where it reads one"
+    assert sae.W_dec.shape == (sae.d_sae, sae.d_out)
 
 
 @every_architecture
@@ -84,14 +84,14 @@ def test_cases_are_not_trivial_and_latents_are_never_negative(case):
     latent_acts = sae.encode(rows_for(sae))
     assert (latent_acts >= 0).all()
     assert 0.2 < (latent_acts > 0).double().mean() < 0.8
-    assert (latent_acts > 0).any(dim=0).sum() >= D_SAE - 4, "nearly each latent fires somewhere, so gradients are tested"
+    assert (latent_acts > 0).any(dim=0).sum() >= sae.d_sae - 4, "nearly each latent fires somewhere, so gradients are tested"
 
 
 @every_architecture
 def test_leading_axes_are_kept(case):
     sae = build(case)
     x = rows_for(sae, 6)
-    torch.testing.assert_close(sae(x.reshape(2, 3, D_IN)).recon, sae(x).recon.reshape(2, 3, -1), rtol=0, atol=1e-13)
+    torch.testing.assert_close(sae(x.reshape(2, 3, sae.d_in)).recon, sae(x).recon.reshape(2, 3, -1), rtol=0, atol=1e-13)
     torch.testing.assert_close(sae(x[0]).recon, sae(x).recon[0], rtol=0, atol=1e-13)
 
 
@@ -231,7 +231,7 @@ def test_folded_scale_takes_raw_activations(case, scale):
 def test_folded_scales_and_centres_of_input_and_target(case):
     """Trained on s (x - m) to give t (target - n), dimension by dimension; after folding, raw x gives the raw target."""
     trained = build(case)
-    scale_in, centre_in = 0.5 + ramp(D_IN, phase=3).abs(), 4 * ramp(D_IN, phase=5)
+    scale_in, centre_in = 0.5 + ramp(trained.d_in, phase=3).abs(), 4 * ramp(trained.d_in, phase=5)
     scale_out, centre_out = 0.3 + ramp(trained.d_out, phase=6).abs(), 3 * ramp(trained.d_out, phase=9)
     if trained.apply_b_dec_to_input:
         with pytest.raises(ValueError, match="one scale and one centre"):
@@ -265,7 +265,7 @@ def test_folded_norms_leave_the_reconstruction(case):
         x, before = rows_for(sae), sae(rows_for(sae)).recon
         sae.fold_decoder_norms_()
         assert not torch.allclose(sae(x).recon, before), "or its latents would not compete"
-        sae = build(case, k=D_SAE)
+        sae = build(case, k=sae.d_sae)
     with torch.no_grad():
         sae.W_dec[3] = 0
     x = rows_for(sae)
@@ -297,7 +297,7 @@ def test_latent_parameters_are_all_that_have_a_latent_axis(case):
     sae = build(case)
     found = {id(parameter): axis for parameter, axis in sae.latent_parameters()}
     for name, parameter in sae.named_parameters():
-        axes = [axis for axis, size in enumerate(parameter.shape) if size == D_SAE]
+        axes = [axis for axis, size in enumerate(parameter.shape) if size == sae.d_sae]
         assert ([found[id(parameter)]] if id(parameter) in found else []) == axes, name
     assert len(found) == len(sae.latent_parameters())
 
@@ -305,7 +305,7 @@ def test_latent_parameters_are_all_that_have_a_latent_axis(case):
 @every_architecture
 def test_reset_latents_touches_those_latents_alone(case):
     sae = build(case)
-    chosen = torch.zeros(D_SAE, dtype=torch.bool)
+    chosen = torch.zeros(sae.d_sae, dtype=torch.bool)
     chosen[[2, 5]] = True
     before = {name: value.clone() for name, value in sae.state_dict().items()}
     sae.reset_latents_(chosen)
@@ -399,7 +399,7 @@ def test_saved_and_loaded_is_equal_to_the_bit(case, dtype, tmp_path):
 def test_a_wrong_width_is_an_error(case):
     sae = build(case)
     with pytest.raises(Exception, match=r"d_in|shape|size"):
-        sae(ramp(3, D_IN + 1))
+        sae(ramp(3, sae.d_in + 1))
 
 
 @pytest.mark.parametrize("wrong", [{"d_in": 0}, {"d_sae": -1}, {"d_in": True}])

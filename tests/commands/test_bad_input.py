@@ -15,6 +15,7 @@ from sae.architectures.relu import ReLUSAE
 
 BOTH = ["sae.expansion=4", "sae.d_sae=64"]
 TRANSCODER = ["sae=transcoder", "sae.k=4"]
+CROSS_LAYER = ["sae=cross_layer_transcoder", "sae.k=4"]
 END_TO_END = ["sae.kl_coefficient=1", "sae.downstream_coefficient=1", "sae.resample_at=[]"]
 SHRINKING = ["sae=gated", "sae.l1_weighting=decoder_norm", "sae.unit_norm_decoder=false"]
 BY_ROW = ["sae.scaling=layer_norm", "sae.centring=none"]
@@ -205,6 +206,40 @@ def test_a_mistake_is_named(typed, said, job, refused):
         pytest.param(["sae=crosscoder", "hook.layers=[1,4]"], "hook.layers=[1, 4]: the model has 4 layers", id="no such layer"),
         pytest.param(["sae=crosscoder", "hook.layers=[1,2]", "hook.layer=1"], "are both given", id="layer and layers"),
         pytest.param(["sae=crosscoder", "hook.site=embeddings"], "hook.site=embeddings is one place", id="a table"),
+        pytest.param([*CROSS_LAYER, "hook.layers=[]"], "expected different layers, at least one", id="no layer"),
+        pytest.param([*CROSS_LAYER, "hook.layers=[1,1]"], "expected different layers", id="a layer twice, each predicted"),
+        pytest.param([*CROSS_LAYER, "hook.layers=[1,4]"], "the model has 4 layers", id="no such layer to predict"),
+        pytest.param(
+            [*CROSS_LAYER, "hook.target_layer=2"],
+            "hook.target_layer=2: cross_layer_transcoder predicts one activation of each block that it reads",
+            id="one target of several layers",
+        ),
+        pytest.param(
+            [*CROSS_LAYER, "hook.module=model.layers.*.mlp"], "hook.module=model.layers.*.mlp: cross_layer", id="modules"
+        ),
+        pytest.param(
+            [*CROSS_LAYER, "hook.target_module=model.layers.1.mlp"], "hook.target_module=model.layers.1", id="target module"
+        ),
+        pytest.param([*CROSS_LAYER, "hook.site=embeddings"], "hook.site=embeddings: cross_layer_transcoder", id="no blocks"),
+        pytest.param([*CROSS_LAYER, "hook.target_site=mlp"], "hook.target_site='mlp' is unknown", id="target site of layers"),
+        pytest.param(
+            [*CROSS_LAYER, "hook.layers=[0,1,2]", "sae.expansion=null", "sae.d_sae=32"],
+            "each of 3 layers has as many latents, and sae.d_sae=32 is no multiple of 3: take 30 or 33",
+            id="latents of layers",
+        ),
+        pytest.param(
+            [*CROSS_LAYER, "sae.tied_init=true"], "sae.tied_init=true: latents of cross_layer_transcoder", id="tied layers"
+        ),
+        pytest.param([*CROSS_LAYER, "hook.mix=true"], "predicts another activation than it reads", id="mixed pairs"),
+        pytest.param([*CROSS_LAYER, "sae.kl_coefficient=1"], "reconstructs several", id="downstream of layers"),
+        pytest.param(
+            [*CROSS_LAYER, "hook.layers=[0,1]", "evaluation.ce_every_tokens=512"],
+            "cross_layer_transcoder reconstructs several activations",
+            id="cross-entropies of layers while training",
+        ),
+        pytest.param(
+            [*CROSS_LAYER, "trainer.kernels=sparse"], "CrossLayerTranscoderSAE with these terms trains by dense", id="dense"
+        ),
         pytest.param(["hook.mix=true", "hook.layers=[1]"], "hook.layers=[1] is one layer: name several", id="a mix of one"),
         pytest.param(["hook.mix=true", "hook.layer=1"], "hook.layer=1 is one layer: name several", id="a mix of a layer"),
         pytest.param(["hook.mix=true", "hook.layers=[2,2]"], "expected different layers", id="a layer mixed with itself"),

@@ -16,7 +16,7 @@ import yaml
 from torch.testing import assert_close
 
 import sae
-from sae.commands.hook_node import has_target, reads_several
+from sae.commands.reading import has_target, reads_several
 from sae.errors import UserError
 from sae.formats.registry import ARCHITECTURES, FITTED
 from sae.functional.matching import mean_max_cosine
@@ -321,6 +321,27 @@ def test_a_crosscoder_fits_arrays_side_by_side(rows):
     assert sae.evaluate(fitted, rows=[torch.cat([rows, other], dim=1)])["fvu"] < 0.5
 
 
+def test_a_cross_layer_transcoder_fits_arrays_to_as_many_others(rows):
+    """The second target is made of both inputs, the first of its own alone."""
+    other = rows.flip(0)
+    targets = [rows @ ramp(5, 3, dtype=torch.float32), (rows + 2 * other) @ ramp(5, 4, dtype=torch.float32)]
+    fitted = sae.fit(
+        [rows, other],
+        target=targets,
+        architecture="cross_layer_transcoder",
+        **SIZES | {"d_sae": 24, "tokens": 19_200},
+        lr=0.01,
+        k=8,
+    )
+    assert (fitted.widths, fitted.target_widths) == ((5, 5), (3, 4))
+    x, target = torch.cat([rows, other], dim=1), torch.cat(targets, dim=1)
+    assert sae.evaluate(fitted, rows=[(x, target)])["fvu"] < 0.2
+    with pytest.raises(UserError, match=r"target is a list of 1\. Expected a list of 2 arrays"):
+        sae.fit([rows, other], target=targets[:1], architecture="cross_layer_transcoder")
+    with pytest.raises(UserError, match=r"target is a list of 2\. Expected one array, for architecture='transcoder'"):
+        sae.fit(rows, target=targets, architecture="transcoder")
+
+
 @pytest.mark.parametrize(
     ("arrays", "settings", "said"),
     [
@@ -330,6 +351,18 @@ def test_a_crosscoder_fits_arrays_side_by_side(rows):
         (1, {"architecture": "crosscoder"}, "x is one array"),
         (["x"], {"architecture": "crosscoder"}, "list of 1. Expected at least two arrays"),
         (["x", "x"], {}, "list of 2. Expected one array"),
+        (
+            1,
+            {"architecture": "cross_layer_transcoder", "target": 300},
+            "x is one array. A cross_layer_transcoder reads one for",
+        ),
+        ([], {"architecture": "cross_layer_transcoder", "target": 300}, "Expected at least one array in it"),
+        (["x"], {"architecture": "cross_layer_transcoder"}, "target= was not given"),
+        (
+            ["x", "x"],
+            {"architecture": "cross_layer_transcoder", "target": 300},
+            "Expected a list of 2 arrays, one for each of x",
+        ),
         (1, {"architecture": "topk", "k": 9, **SIZES}, "sae.k must lie in 1..d_sae=8, got 9"),
         (1, {"architecture": "relu", "l1_weighting": "part_norms", **SIZES}, "sae.l1_weighting=part_norms needs a crosscoder"),
     ],

@@ -13,7 +13,7 @@ import sae
 from sae.commands.dashboard import main as dashboard
 from sae.commands.evaluate import main as evaluate
 from sae.commands.harvest import main as harvest
-from sae.commands.hook_node import has_target, reads_several
+from sae.commands.reading import has_target, reads_several
 from sae.dashboards.live.inline import read_manifest
 from sae.formats.layers import layer_units_bytes
 from sae.formats.native import load_layer_units, read_cfg

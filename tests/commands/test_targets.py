@@ -1,4 +1,4 @@
-"""Transcoders and crosscoders from what is typed to their numbers, which plain hooks on the model give too."""
+"""Transcoders (cross-layer ones too) and crosscoders from what is typed to their numbers, which plain hooks give too."""
 
 import json
 
@@ -18,6 +18,7 @@ from sae.commands.settings import read_train_config
 
 TRANSCODER = ["sae=transcoder", "sae.k=4", "sae.resample_pool_rows=256"]
 CROSSCODER = ["sae=crosscoder", "sae.l1_coefficient=0.1"]
+CROSS_LAYER = ["sae=cross_layer_transcoder", "sae.k=4"]
 
 
 def report_of(folder):
@@ -250,12 +251,67 @@ class TestCrosscoder:
         assert set(cfg["training"]["scale"]) == {"layers.1.resid_post", "other_model.layers.1.resid_post"}
 
 
-@pytest.mark.parametrize("kind", ["transcoder", "crosscoder", "two models"])
+class TestCrossLayerTranscoder:
+    def test_its_numbers_are_those_of_plain_hooks(self, job, train, tmp_path, decoder):
+        """Layers typed in any order; each target's reconstruction put in alone, from what all MLPs read."""
+        typed = [*CROSS_LAYER, "hook.layers=[2,0]", "evaluation.ce_tokens=100000"]
+        assert train(job(*typed)) == 0
+        run = tmp_path / "runs" / "tiny"
+        report, trained = report_of(run), sae.load(run).requires_grad_(False)
+        assert (trained.widths, trained.target_widths, trained.d_sae) == ((16, 16), (16, 16), 64)
+        assert not trained.W_dec[32:, :16].any()
+        everything, blocks = blocks_of(job(*typed))
+        model = transformers.LlamaForCausalLM.from_pretrained(decoder)
+        names = ["model.layers.0.mlp", "model.layers.2.mlp"]
+        rows, of_all = (seen(model, names, some) for some in (blocks, everything))
+        x, targets = (torch.cat([rows[f"{name} {end}"] for name in names], dim=1) for end in ("in", "out"))
+        recon = trained(x).recon
+        put_in = trained(torch.cat([of_all[f"{name} in"] for name in names], dim=1)).recon.split(16, dim=1)
+        assert report["hook_point"] == "layers.0.mlp_in + layers.2.mlp_in -> layers.0.mlp_out + layers.2.mlp_out"
+        assert report["fvu"] == pytest.approx(fvu(targets, recon), rel=1e-4)
+        assert report["ce_sae"] is None
+        assert "see `parts`" in report["ce_reason"]
+        for number, (part, name) in enumerate(zip(report["parts"], names, strict=True)):
+            columns = slice(16 * number, 16 * number + 16)
+            assert part["fvu"] == pytest.approx(fvu(targets[:, columns], recon[:, columns]), rel=1e-4)
+            spliced = cross_entropy(model, everything, lambda _, number=number: put_in[number], name)
+            assert part["ce_sae"] == pytest.approx(spliced, rel=1e-6)
+        assert evaluate.main([f"from={run}", f"out={tmp_path / 'again.json'}"]) == 0
+        assert json.loads((tmp_path / "again.json").read_text()) == report
+
+    def test_three_layers_by_default_in_their_order_and_resumed(self, job, train, tmp_path):
+        whole = [*CROSS_LAYER, "schedule=constant"]
+        assert train(job(*whole, "run.name=whole")) == 0
+        parts = report_of(tmp_path / "runs" / "whole")["parts"]
+        assert [part["hook_point"] for part in parts] == [f"layers.{layer}.mlp_out" for layer in (0, 1, 2)]
+        assert train(job(*whole, "run.name=turned", "hook.layers=[1,2,0]")) == 0
+        assert train(job(*whole, "run.name=parts", "train.tokens=1024")) == 0
+        assert train([f"resume={tmp_path / 'runs' / 'parts'}", "train.tokens=2048"]) == 0
+        found = [sae.load(tmp_path / "runs" / name).state_dict() for name in ("whole", "turned", "parts")]
+        for other in found[1:]:
+            assert all(torch.equal(value, other[name]) for name, value in found[0].items())
+
+    def test_one_layer_has_the_cross_entropies_of_a_transcoder(self, job, train, tmp_path):
+        assert train(job(*CROSS_LAYER, "hook.layers=[3]", "hook.site=resid_mid", "train.tokens=512")) == 0
+        report = report_of(tmp_path / "runs" / "tiny")
+        assert report["hook_point"] == "layers.3.resid_mid -> layers.3.mlp_out"
+        assert report["ce_sae"] is not None
+        assert "parts" not in report
+
+    def test_it_can_start_from_another_of_its_layers_only(self, job, train, tmp_path, refused):
+        assert train(job(*CROSS_LAYER, "hook.layers=[0,1]", "train.tokens=512")) == 0
+        start = [*CROSS_LAYER, f"init_from={tmp_path / 'runs' / 'tiny'}", "run.name=next", "train.tokens=512"]
+        assert train(job(*start, "hook.layers=[1,2]")) == 0
+        assert "widths [16, 16] and target_widths [16, 16]" in refused(job(*start, "hook.layers=[0,1,2]"))
+
+
+@pytest.mark.parametrize("kind", ["transcoder", "crosscoder", "two models", "cross-layer transcoder"])
 def test_training_from_a_store_of_several_places_equals_live_to_the_bit(kind, job, train, tmp_path, other_decoder):
     second = ["model@other_model=local", f"other_model.path={other_decoder}"]
     read, saes = {
         "transcoder": (["hook.layer=1", "hook.site=mlp_in", "hook.target_site=mlp_out"], TRANSCODER),
         "crosscoder": (["hook.layers=[0,2]"], CROSSCODER),
+        "cross-layer transcoder": (["hook.layers=[0,2]", "hook.site=mlp_in", "hook.target_site=mlp_out"], CROSS_LAYER),
         "two models": (["hook.layer=1", *second], [*CROSSCODER, "activations.max_norm_multiple=3"]),
     }[kind]
     source = [line for line in job() if line.split("=")[0].split(".")[0] in ("model", "data", "activations", "evaluation")]
@@ -281,6 +337,7 @@ def test_places_are_part_of_a_runs_name(job, other_decoder):
     assert name(*TRANSCODER, "hook.layer=2") == "tiny-llama-mlp_in-2-transcoder-x2"
     assert name(*TRANSCODER, "hook.target_layer=3") == "tiny-llama-mlp_in-0-to-mlp_out-3-transcoder-x2"
     assert name(*CROSSCODER, "hook.layers=[1,3]") == "tiny-llama-resid_post-1-3-crosscoder-x2"
+    assert name(*CROSS_LAYER, "hook.layers=[3,1]") == "tiny-llama-mlp_in-1-3-cross_layer_transcoder-x2"
     two = ["model@other_model=local", f"other_model.path={other_decoder}"]
     assert name(*CROSSCODER, *two) == "tiny-llama-and-wide-llama-resid_post-0-crosscoder-x2"
 

@@ -21,8 +21,7 @@ from sae.commands.dashboard_node import DashboardNode
 from sae.commands.entry import compose, value_at
 from sae.commands.factors_node import FactorsNode, PagesNode
 from sae.commands.factors_settings import read_factors_config
-from sae.commands.hook_node import HookNode
-from sae.commands.nodes import ActivationsNode, DataNode, EvaluationNode, RunNode, TrainerNode
+from sae.commands.nodes import ActivationsNode, DataNode, EvaluationNode, HookNode, RunNode, TrainerNode
 from sae.commands.overrides import groups
 from sae.commands.sae_node import FROM_THE_RUN, known_keys
 from sae.commands.settings import read_train_config
@@ -208,6 +207,7 @@ def test_an_experiment_numbers_what_differs(path):
     ("experiment", "values"),
     [
         ("crosscoder_2024", {"sae.l1_coefficient": 2.0, "optimizer.betas": [0.9, 0.999]}),
+        ("circuit_tracing_2025", {"sae.activation": "jumprelu", "sae.pre_act_coefficient": 3e-6, "hook.site": "resid_mid"}),
         ("transcoder_2024", {"sae.auxk_coefficient": None, "sae.activation": "relu", "optimizer.betas": [0.9, 0.999]}),
         ("topk_2024", {"sae.clip_norm": "d_in", "optimizer.betas": [0.9, 0.999]}),
         (

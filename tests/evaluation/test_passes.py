@@ -37,7 +37,7 @@ def by(monkeypatch, *, sparse):
 def test_the_sparse_form_gives_the_numbers_of_dense_products(name, monkeypatch):
     sae, pair = exported(name)
     batches = list(zip(*(values.split(50) for values in pair), strict=True))
-    parts = list(widths_of(name, D_IN).values()) if name == "crosscoder" else []
+    parts = {"crosscoder": list(widths_of(name, D_IN).values()), "cross_layer_transcoder": [D_IN + 2, D_IN - 1]}.get(name, [])
     by(monkeypatch, sparse=False)
     dense = evaluate_reconstruction(sae, batches, parts=parts)
     monkeypatch.setattr(passes, "FIRST_ROWS", 7)

@@ -18,13 +18,10 @@ from sae.losses.objective import Objective, StepInfo
 from sae.losses.reconstruction import NestedSquaredError, SquaredError
 from sae.losses.sparsity import L1, Tanh
 from tests import cases
-from tests.cases import D_SAE, Case, build, learns_threshold, rows_for, target_for
+from tests.cases import Case, build, learns_threshold, rows_for, target_for
 from tests.reference import saes as twin
 
 ROWS, EPS, GROUPS = 9, 0.7, (4, 9)
-DEAD = torch.zeros(D_SAE, dtype=torch.bool)
-DEAD[[0, 3, 4, 7, 11]] = True
-INFO = StepInfo(progress=0.4, dead=DEAD)
 TOLERANCE = {"rtol": 1e-10, "atol": 1e-10}
 START = {"threshold_start": 0.3, "bandwidth": EPS}
 
@@ -49,6 +46,12 @@ CASES = [case for name in WITH_THRESHOLDS for case in cases_of(name)]
 every_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 
 
+def dead_of(latents):
+    dead = torch.zeros(latents, dtype=torch.bool)
+    dead[[0, 3, 4, 7, 11]] = True
+    return dead
+
+
 def test_no_architecture_with_learnt_thresholds_is_left_out():
     known = {case.architecture for case in cases.CASES if learns_threshold(build(case))}
     assert known <= set(WITH_THRESHOLDS), "a learnt threshold that does not start at `threshold_start`: write its cases here"
@@ -63,7 +66,7 @@ def passes(case, sae, p, x):
     pre = np.array([twin.pre_activations(p, row, sae.apply_b_dec_to_input) for row in x])
     acts = np.array([twin.jump(z, theta, EPS, through=through) for z in pre])
     fired = np.array([twin.fires(z, theta, EPS, through=through) for z in pre])
-    recon = np.array([twin.decode(p, a, row) for a, row in zip(acts, x, strict=True)])
+    recon = np.array([twin.decode(p, a, row, getattr(sae, "target_widths", None)) for a, row in zip(acts, x, strict=True)])
     return pre, acts, fired, theta, recon
 
 
@@ -80,7 +83,8 @@ def check(case, terms, expected):
     target = target_for(sae, x) + 0.25
     objective = Objective({str(number): term for number, (term, _) in enumerate(terms)})
     weights = {str(number): weight for number, (_, weight) in enumerate(terms)}
-    total = objective(sae, sae.forward_train(x), target, weights, INFO).total
+    info = StepInfo(progress=0.4, dead=dead_of(sae.d_sae))
+    total = objective(sae, sae.forward_train(x), target, weights, info).total
     params = {name.removeprefix("activation_function."): value.detach().numpy() for name, value in sae.named_parameters()}
 
     def whole(p):
@@ -131,9 +135,9 @@ def test_l0_alone_moves_only_what_it_may(case):
 @every_case
 def test_the_january_2025_objective(case, dead_only):
     """Squared error + tanh(c f ||d||) + the pre-activation loss, which reaches thresholds and pre-activations by itself."""
-    who = DEAD.numpy() if dead_only else np.ones(D_SAE, dtype=bool)
 
     def expected(p, pre, acts, fired, theta, recon, target):
+        who = dead_of(len(theta)).numpy() if dead_only else np.ones(len(theta), dtype=bool)
         sparsity = twin.tanh(acts, twin.weights(p, "decoder_norm"), 4.0)
         return twin.squared_error(recon, target) + 0.4 * sparsity + 0.03 * twin.pre_activation(p, pre, theta, who)
 
@@ -142,9 +146,11 @@ def test_the_january_2025_objective(case, dead_only):
 
 @every_case
 def test_powers_sums_and_dead_latents(case):
+    target_widths = getattr(build(case), "target_widths", None)
+
     def expected(p, pre, acts, fired, theta, recon, target):
         w = twin.weights(p, "decoder_norm")
-        revived = twin.auxk(p, pre, recon, target, DEAD.numpy(), 2, normalised=True)
+        revived = twin.auxk(p, pre, recon, target, dead_of(len(theta)).numpy(), 2, normalised=True, target_widths=target_widths)
         return twin.l1(acts, w) + 0.5 * twin.lp(acts, w, 0.6) + 0.25 * revived
 
     terms = [(L1(weighting="decoder_norm"), 1.0), (Lp(p=0.6, weighting="decoder_norm"), 0.5), (AuxK(k_aux=2), 0.25)]

@@ -37,6 +37,11 @@ def case_named(name):
     return next(case for case in CASES if case.name == name)
 
 
+def targets_of(sae):
+    """Widths of the targets of a cross-layer transcoder, else None."""
+    return getattr(sae, "target_widths", None)
+
+
 def numpy_of(sae) -> twin.Params:
     found = {name.removeprefix("activation_function."): value.detach().numpy().copy() for name, value in sae.named_parameters()}
     if "threshold_parameter" in found:
@@ -82,7 +87,7 @@ def test_forward_passes(case):
         normal = [twin.layer_norm(row) for row in rows]
         rows, undo = np.array([one for one, _, _ in normal]), [(mean, deviation) for _, mean, deviation in normal]
     pre, acts = encode(case, sae, p, rows)
-    recon = [twin.decode(p, a, row) * s + m for a, row, (m, s) in zip(acts, rows, undo, strict=True)]
+    recon = [twin.decode(p, a, row, targets_of(sae)) * s + m for a, row, (m, s) in zip(acts, rows, undo, strict=True)]
     output = sae(x)
     np.testing.assert_allclose(output.pre_acts.detach().numpy(), pre, **TOLERANCE)
     np.testing.assert_allclose(output.latent_acts.detach().numpy(), acts, **TOLERANCE)
@@ -115,7 +120,7 @@ def check(case_name, term, expected, *, forward="forward", info=INFO, skip=()):
 
     def whole(p):
         pre, acts = encode(case, sae, p, x.numpy(), selecting=forward == "forward_train")
-        recon = np.array([twin.decode(p, a, row) for a, row in zip(acts, x.numpy(), strict=True)])
+        recon = np.array([twin.decode(p, a, row, targets_of(sae)) for a, row in zip(acts, x.numpy(), strict=True)])
         return expected(p, acts, pre, recon, target.numpy())
 
     params = numpy_of(sae)

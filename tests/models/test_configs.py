@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from sae.commands.hook_node import HookNode
+from sae.commands.nodes import HookNode
 from sae.models.hook_points import resolve_hook_point
 from sae.models.loading import load_model
 from sae.models.packaged import PACKAGED

@@ -32,7 +32,20 @@ def frozen(p: Params) -> Params:
 
 
 def pre_activations(p, row, subtract):
+    if len(p["W_enc"]) < len(row):
+        return layer_by_layer(p, row)
     return (row - p["b_dec"] if subtract else row) @ p["W_enc"] + p["b_enc"]
+
+
+def layer_by_layer(p, row):
+    """Of layers side by side: each has its own latents, in their order, and they read nothing else."""
+    width, latents = p["W_enc"].shape
+    layers = len(row) // width
+    z = np.zeros(latents, dtype=np.result_type(p["W_enc"], row))
+    for i in range(latents):
+        layer = i * layers // latents
+        z[i] = sum(row[layer * width + j] * p["W_enc"][j, i] for j in range(width)) + p["b_enc"][i]
+    return z
 
 
 def keep_largest(z, k):
@@ -97,9 +110,22 @@ def layer_norm(row):
     return (row - mean) / deviation, mean, deviation
 
 
-def decode(p, acts, row):
+def decode(p, acts, row, target_widths=None):
+    if target_widths is not None:
+        return decode_later_layers(p, acts, target_widths)
     recon = p["b_dec"] + sum(acts[i] * p["W_dec"][i] for i in range(len(acts)))
     return recon + row @ p["W_skip"] if "W_skip" in p else recon
+
+
+def decode_later_layers(p, acts, target_widths):
+    """yhat_m = b_m + sum over l <= m of W_dec_{l -> m} f_l: what else W_dec holds is not read."""
+    layers, start, parts = len(target_widths), 0, []
+    for m in range(layers):
+        columns = slice(start, start + target_widths[m])
+        start = columns.stop
+        earlier = [i for i in range(len(acts)) if i * layers // len(acts) <= m]
+        parts.append(p["b_dec"][columns] + sum(acts[i] * p["W_dec"][i][columns] for i in earlier))
+    return np.concatenate(parts)
 
 
 # -- terms: (p, acts, pre, recon, target) of the whole batch -> one value a row ------------------------------------------
@@ -155,12 +181,13 @@ def tanh(acts, w, c):
     return np.array([sum(np.tanh(c * f * one) for f, one in zip(row, w, strict=True)) for row in acts])
 
 
-def auxk(p, pre, recon, target, dead, k_aux, *, normalised):
+def auxk(p, pre, recon, target, dead, k_aux, *, normalised, target_widths=None):
     residual = np.real(target) - np.real(recon)
     values = []
     for z, e in zip(pre, residual, strict=True):
         acts = keep_largest(np.where(dead, z, -np.inf), min(k_aux, int(dead.sum())))
-        missing = e - sum(acts[i] * p["W_dec"][i] for i in range(len(acts)))
+        added = decode({"W_dec": p["W_dec"], "b_dec": np.zeros(len(e))}, acts, None, target_widths)  # no bias, no skip
+        missing = e - added
         values.append((missing * missing).sum())
     return np.array(values) * (variance(np.real(target)) / variance(residual) if normalised else 1)
 

@@ -24,11 +24,11 @@ def script(name):
 
 def lists_of_scripts():
     """Where each script names the architectures that it runs, and which it names."""
-    frontier = script("frontier")
+    frontier, steps = script("frontier"), script("../timed_steps")
     return {
         "SETTINGS of scripts/reproduce/planted.py": script("planted").SETTINGS,
         "SPARSITIES, or OTHER_TARGETS, of scripts/reproduce/frontier.py": frontier.SPARSITIES | frontier.OTHER_TARGETS,
-        "ARCHITECTURES of scripts/timed_steps.py": script("../timed_steps").ARCHITECTURES,
+        "ARCHITECTURES, or DENSE_ONLY, of scripts/timed_steps.py": (*steps.ARCHITECTURES, *steps.DENSE_ONLY),
     }
 
 

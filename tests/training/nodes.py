@@ -11,7 +11,7 @@ import torch
 import yaml
 
 from sae.architectures.base import SparseAutoencoder
-from sae.commands.hook_node import has_target, reads_several
+from sae.commands.reading import has_target, pairs_layers, reads_several
 from sae.commands.sae_node import SAENode, read_sae_node
 from sae.training.kernels import KernelSettings
 from sae.training.learner import Learner
@@ -21,7 +21,7 @@ from sae.training.schedule import ScheduleSettings
 
 CONF = Path(__file__).parents[2] / "conf" / "sae"
 NAMES = sorted(path.stem for path in CONF.glob("*.yaml"))
-POINT, OTHER = "layers.1.here", "layers.1.there"
+POINT, OTHER, PREDICTED, LATER = "layers.1.here", "layers.1.there", "layers.1.predicted", "layers.2.predicted"
 # For a few tens of latents, in every file that has the key and does not leave it null.
 SMALL: dict[str, Any] = {"k": 4, "l0_target": 4, "group_fractions": [0.25, 0.25, 0.5]}
 
@@ -41,7 +41,12 @@ def read_node(name: str, *, d_sae: int, **changes: Any) -> SAENode:
 
 
 def widths_of(name: str, d_in: int, *, alike: bool = False) -> dict[str, int]:
-    """Hook point -> width: a transcoder's target is another one, two wider; a crosscoder reads two, alike or one narrower."""
+    """Hook point -> width: a transcoder's target is another one, two wider; a crosscoder reads two, alike or one narrower.
+
+    A cross-layer transcoder reads two of one width, and predicts two others.
+    """
+    if pairs_layers(name):
+        return {POINT: d_in, OTHER: d_in, PREDICTED: d_in + 2, LATER: d_in - 1}
     if has_target(name):
         return {POINT: d_in, OTHER: d_in + 2}
     return {POINT: d_in, OTHER: d_in if alike else d_in - 1} if reads_several(name) else {POINT: d_in}
@@ -58,9 +63,13 @@ def learner_of(
     kernels: KernelSettings | None = None,
     **changes: Any,
 ) -> Learner:
-    node = read_node(name, d_sae=d_sae, **changes)
+    node = read_node(name, d_sae=d_sae + d_sae % 2 if pairs_layers(name) else d_sae, **changes)  # as many of both layers
     widths = widths_of(name, d_in, alike=bool(changes.get("shared_fraction")))
-    if reads_several(name):
+    if pairs_layers(name):
+        inputs, targets = (POINT, OTHER), (PREDICTED, LATER)
+        of_inputs, of_targets = ([widths[point] for point in points] for points in (inputs, targets))
+        sae, objective = node.build(sum(of_inputs), widths=of_inputs, target_widths=of_targets)
+    elif reads_several(name):
         sae, objective = node.build(sum(widths.values()), widths=tuple(widths.values()))
         inputs, targets = tuple(widths), None
     elif has_target(name):
@@ -109,6 +118,9 @@ def every_node_that(holds: Callable[[SparseAutoencoder], bool]) -> pytest.MarkDe
 
 def rows_of(name: str, values: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
     """Input and target of an SAE that reads raw rows."""
+    if pairs_layers(name):
+        read, predicted = ((POINT, OTHER), (PREDICTED, LATER))
+        return tuple(torch.cat([values[point] for point in points], dim=1) for points in (read, predicted))
     if reads_several(name):
         x = torch.cat([values[POINT], values[OTHER]], dim=1)
         return x, x

@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 
-from sae.commands.hook_node import reads_several
+from sae.commands.reading import reads_several
 from sae.errors import UserError
 from sae.training.recipe import Budget
 from tests.training.nodes import (
@@ -18,6 +18,7 @@ from tests.training.nodes import (
     names_of_those_that,
     one_step,
     rows_of,
+    sae_of,
     takes,
     widths_of,
 )
@@ -39,6 +40,8 @@ VARIANTS = [
     ("matryoshka", {"activation": "relu", "k": None, "l1_coefficient": 1.0}),
     ("crosscoder", {"activation": "topk", "k": 4, "l1_coefficient": None}),
     ("crosscoder", {"activation": "batch_topk", "k": 4, "l1_coefficient": None}),
+    ("cross_layer_transcoder", {"activation": "batch_topk"}),
+    ("cross_layer_transcoder", LEARNT_THRESHOLDS),
     ("transcoder", {"skip": True}),
     ("transcoder", {"activation": "batch_topk", "skip": True}),
     ("matryoshka", LEARNT_THRESHOLDS),
@@ -119,7 +122,7 @@ def test_starting_from_what_was_exported_is_where_training_was(name, changes):
 @every_node
 def test_the_first_constraint_changes_nothing_of_an_sae_that_was_taken_over(name, length):
     """Decoder rows of another length than 1, as a transcoder's are in the units of a run whose target is scaled otherwise."""
-    learner, values = trained(name, steps=10)
+    learner, values = trained(name, steps=10, **(UNIT_NORM if sae_of(name).selects_by_size else {}))
     theirs = learner.export()
     with torch.no_grad():
         theirs.W_dec.mul_(length)
@@ -137,7 +140,7 @@ def test_unequal_decoder_norms_of_latents_that_compete_are_not_taken_over(name):
     theirs = learner.export()
     with torch.no_grad():
         theirs.W_dec[3].mul_(1.01)
-    again = learner_of(name, d_in=D_IN, d_sae=D_SAE, budget=BUDGET).double()
+    again = learner_of(name, d_in=D_IN, d_sae=D_SAE, budget=BUDGET, **UNIT_NORM).double()
     with pytest.raises(UserError, match=r"decoder rows of norm .* to .* compete by size.*sae\.unit_norm_decoder=false"):
         again.start_from(values, trained=theirs)
     free = learner_of(name, d_in=D_IN, d_sae=D_SAE, budget=BUDGET, unit_norm_decoder=False).double()

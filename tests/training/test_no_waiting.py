@@ -27,6 +27,8 @@ D_IN, D_SAE, ROWS = 6, 40, 32
 BUDGET = Budget(train_tokens=10**6, batch_tokens=ROWS)
 # Those whose number of active latents nothing fixes: their sparse pass must ask for it.
 GATHERING = [name for name in NAMES if sae_of(name).num_active is None]
+# Those, and those that have none: `auto` in place of `sparse`.
+NOT_SPARSE = [name for name in NAMES if name in GATHERING or not sae_of(name).trains_sparse]
 
 
 @pytest.fixture(autouse=True)
@@ -60,7 +62,7 @@ def begun(name, *, kernels="auto", settings=None, device="cpu", **changes):
 @every_node
 @pytest.mark.parametrize("kernels", ["dense", "sparse"])
 def test_no_step_waits(name, kernels):
-    if kernels == "sparse" and name in GATHERING:
+    if kernels == "sparse" and name in NOT_SPARSE:
         kernels = "auto"
     learner, optimizer, values = begun(name, kernels=kernels, clip_norm=1.0, average_half_life=0.1)
     with NoWaiting():
@@ -89,10 +91,10 @@ def step_without_values(name, kernels, monkeypatch, *, kernels_as_operators=Fals
 @every_node
 @pytest.mark.parametrize("kernels", ["dense", "sparse"])
 def test_a_step_keeps_to_the_device_of_its_weights(name, kernels, monkeypatch):
-    step_without_values(name, "auto" if kernels == "sparse" and name in GATHERING else kernels, monkeypatch)
+    step_without_values(name, "auto" if kernels == "sparse" and name in NOT_SPARSE else kernels, monkeypatch)
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name not in GATHERING])
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in NOT_SPARSE])
 def test_a_step_with_kernels_keeps_to_the_device_of_its_weights(name, monkeypatch):
     """Of a kernel it is known what a traced graph knows: type, shape and device of its results."""
     step_without_values(name, "sparse", monkeypatch, kernels_as_operators=True)
@@ -102,7 +104,7 @@ def test_a_step_with_kernels_keeps_to_the_device_of_its_weights(name, monkeypatc
 @every_node
 @pytest.mark.parametrize("kernels", ["dense", "sparse"])
 def test_no_step_waits_on_a_gpu(name, kernels):
-    if kernels == "sparse" and name in GATHERING:
+    if kernels == "sparse" and name in NOT_SPARSE:
         kernels = "auto"
     learner, optimizer, values = begun(name, kernels=kernels, clip_norm=1.0, average_half_life=0.1, device="cuda")
     torch.cuda.set_sync_debug_mode("error")

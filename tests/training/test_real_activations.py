@@ -7,7 +7,7 @@ import torch
 
 import sae
 from sae.activations.harvest import Harvester
-from sae.commands.hook_node import has_target, reads_several
+from sae.commands.reading import has_target, reads_several
 from sae.tokens.wikipedia_sample import WikipediaSample
 from tests.training.nodes import every_node, keys_of
 

@@ -93,9 +93,12 @@ def test_new_directions_are_those_of_targets_and_inputs_in_the_units_of_training
     targets = x if learner.target_space is None else learner.target_space(values)
     norms = torch.linalg.vector_norm(sae.W_enc.detach(), dim=0)[~SILENT]
     learner.resample(values, optimizer, 5)
-    outwards = torch.nn.functional.normalize(targets - sae.b_dec.detach(), dim=1).numpy()
     centre = sae.b_dec.detach() if learner.target_space is None else None
     for latent in SILENT.nonzero().squeeze(1).tolist():
+        _, reads, writes = next(own for own in sae.connections if own.latents.start <= latent < own.latents.stop)
+        written = torch.zeros_like(targets)
+        written[:, writes] = (targets - sae.b_dec.detach())[:, writes]
+        outwards = torch.nn.functional.normalize(written, dim=1).numpy()
         row = sae.W_dec[latent].detach().numpy()
         cosines = outwards @ row
         chosen = int(np.argmax(cosines))
@@ -105,7 +108,7 @@ def test_new_directions_are_those_of_targets_and_inputs_in_the_units_of_training
         column = sae.W_enc[:, latent].detach()
         assert float(column.norm()) == pytest.approx(0.2 * float(norms.mean()), rel=1e-12)
         if centre is not None:
-            direction = x[chosen] - centre
+            direction = (x[chosen] - centre)[reads]
             assert float(column @ direction / column.norm() / direction.norm()) == pytest.approx(1, abs=1e-12)
 
 

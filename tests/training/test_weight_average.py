@@ -6,8 +6,8 @@ import torch
 
 from sae.functional.geometry import unit_rows_
 from sae.training.weight_average import WeightAverage
-from tests.cases import D_SAE, every_architecture, ramp
 from tests.cases import build as build_case
+from tests.cases import every_architecture, ramp
 from tests.reference.optimizers import weight_average
 
 
@@ -60,7 +60,7 @@ def test_copies_into_an_sae_and_restores_a_constraint(case):
     assert all(torch.equal(parameter, average.averaged_state()[name]) for name, parameter in other.named_parameters())
     assert (other.W_dec.norm(dim=1) < 0.99).all()
     average.copy_to_(other, constraint=lambda: unit_rows_(other.W_dec.data))
-    torch.testing.assert_close(other.W_dec.norm(dim=1), torch.ones(D_SAE, dtype=torch.float64))
+    torch.testing.assert_close(other.W_dec.norm(dim=1), torch.ones(other.d_sae, dtype=torch.float64))
     assert (average.averaged_state()["W_dec"].norm(dim=1) < 0.99).all()
     assert all(torch.equal(parameter, before[name]) for name, parameter in sae.named_parameters())
 
@@ -74,7 +74,7 @@ def test_latents_that_start_anew_do_so_in_the_average(case):
         average.update_(sae)
     move(sae, 7)
     before = {name: one.clone() for name, one in average.averaged_state().items()}
-    latents = torch.arange(D_SAE) % 3 == 0
+    latents = torch.arange(sae.d_sae) % 3 == 0
     average.restart_(sae, latents, [(sae.W_dec, 0)])
     now = average.averaged_state()
     assert torch.equal(now["W_dec"][latents], sae.W_dec[latents])

@@ -73,9 +73,13 @@ class ActivationFunction(nn.Module, ABC):
         """Latent activations of the pre-activations that were picked."""
         return picked.map(torch.relu)
 
+    def holds(self, pre_acts: Tensor, latent_acts: Tensor) -> Tensor:
+        """Which entries `pick` would give with gradients recorded, where these are all there are."""
+        return latent_acts > 0
+
     def count_held(self, pre_acts: Tensor, latent_acts: Tensor) -> int:
-        """How many entries `pick` would give with gradients recorded, where these are all there are."""
-        return int((latent_acts > 0).sum())
+        """How many those are."""
+        return int(self.holds(pre_acts, latent_acts).sum())
 
     def thresholds(self) -> list[tuple[Tensor, int]]:
         """Every learnt parameter, with one entry for each latent, and its latent axis."""

@@ -71,9 +71,9 @@ class JumpReLU(LearntThreshold):
         threshold = self.threshold.detach()
         return product.above(threshold - self.bandwidth / 2 if torch.is_grad_enabled() else threshold)
 
-    def count_held(self, pre_acts: Tensor, latent_acts: Tensor) -> int:
+    def holds(self, pre_acts: Tensor, latent_acts: Tensor) -> Tensor:
         """Those above the threshold or just below it."""
-        return int((pre_acts > self.threshold.detach() - self.bandwidth / 2).sum())
+        return pre_acts > self.threshold.detach() - self.bandwidth / 2
 
     def activate(self, picked: SparseActs) -> SparseActs:
         """Latent activations, zero for those below the threshold."""

@@ -74,7 +74,7 @@ def test_codes_equal_a_dense_pass_row_by_row(tmp_path, case):
     for row, want in zip(rows, expected, strict=True):
         assert row == pytest.approx(want, rel=1e-6)
     assert (found.num_rows, found.num_blocks, found.context_length) == (len(expected), 7, 16)
-    assert (found.num_latents, found.num_entries, found.has_effects) == (LATENTS, sum(map(len, expected)), False)
+    assert (found.num_latents, found.num_entries, found.has_effects) == (opened.sae.d_sae, sum(map(len, expected)), False)
 
 
 @pytest.mark.parametrize("case", [CASES[0], next(case for case in CASES if case.name == "topk")], ids=lambda case: case.name)

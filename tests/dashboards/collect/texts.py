@@ -32,8 +32,8 @@ def open_model(family="llama"):
 
 
 def points_for(model, case):
-    """What an SAE of this case reads in the model: two layers for a crosscoder, else one."""
-    layers = (0, 1) if case.architecture == "crosscoder" else (1,)
+    """What an SAE of this case reads in the model: two layers for a crosscoder and a cross-layer transcoder, else one."""
+    layers = (0, 1) if case.architecture in ("crosscoder", "cross_layer_transcoder") else (1,)
     return [resolve_hook_point(model, site="resid_post", layer=layer) for layer in layers]
 
 

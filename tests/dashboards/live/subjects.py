@@ -4,8 +4,10 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
+from sae.architectures.base import SparseAutoencoder
 from sae.dashboards.live.subject import Subject
 from sae.dashboards.live.text_page import TextReader
+from sae.functional.connections import keep_written_
 from sae.models.hook_points import resolve_hook_point
 from sae.models.language_model import LanguageModel
 from tests.cases import CASES, D_SAE, Case, build, ramp
@@ -31,8 +33,16 @@ def open_model(family: str = "llama", *, dtype: torch.dtype = torch.float64, **s
 
 
 def subject_of(case: Case = RELU, family: str = "llama") -> Subject:
-    """The SAE of a case after block 1; a crosscoder after blocks 0 and 1, a transcoder from before the MLP to what it adds."""
+    """The SAE of a case after block 1; a crosscoder after blocks 0 and 1, a transcoder from before the MLP to what it adds.
+
+    A cross-layer transcoder does that for both blocks.
+    """
     model = open_model(family)
+    if case.architecture == "cross_layer_transcoder":
+        inputs, targets = (
+            tuple(resolve_hook_point(model, site=site, layer=layer) for layer in (0, 1)) for site in ("mlp_in", "mlp_out")
+        )
+        return Subject(model=model, sae=_of_both_mlps(case), inputs=inputs, targets=targets)
     if case.architecture == "transcoder":
         inputs = (resolve_hook_point(model, site="mlp_in", layer=1),)
         targets = (resolve_hook_point(model, site="mlp_out", layer=1),)
@@ -47,6 +57,15 @@ def subject_of(case: Case = RELU, family: str = "llama") -> Subject:
         sae = type(sae)(**sae.config() | {"d_out": D_MODEL}).double()
         sae.load_state_dict(cut)
     return Subject(model=model, sae=sae, inputs=inputs, targets=targets)
+
+
+def _of_both_mlps(case: Case) -> SparseAutoencoder:
+    """With targets as wide as the model; the cases have them otherwise."""
+    made = build(case, d_in=D_MODEL, d_sae=D_SAE)
+    sae = type(made)(**made.config() | {"target_widths": (D_MODEL, D_MODEL)}).double()
+    decoder = {"W_dec": keep_written_(ramp(sae.d_sae, sae.d_out, phase=2), sae.connections), "b_dec": ramp(sae.d_out, phase=3)}
+    sae.load_state_dict(made.state_dict() | decoder)
+    return sae
 
 
 def reader_of(subject: Subject, **settings) -> TextReader:

@@ -1,0 +1,169 @@
+"""Cross-layer transcoder: the outputs of all MLPs from their inputs; a latent reads one layer and writes that and all later.
+
+Ameisen et al. 2025, "Circuit Tracing" (Anthropic). Layers lie side by side in the order of the model, d_in = the sum of what is
+read of each, d_out = that of what is predicted, and each has as many latents as any other. A penalty on f_i ||d_i|| weighs a
+latent by the whole of its decoder row: all its targets together.
+
+What a latent neither reads nor writes is no weight of it. W_enc [d_in / layers, d_sae] has no room for other layers; a decoder
+row is zero before its own layer, and no pass, gradient or update touches that part: products leave it out.
+"""
+
+from typing import final
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional as F
+
+from sae.architectures.activation_functions.choice import ActivationName, make_activation, threshold_settings
+from sae.architectures.activation_functions.jumprelu import ThresholdForm
+from sae.architectures.affine import AffineSAE
+from sae.architectures.checks import check_size
+from sae.functional.connections import Connection, keep_written_, unwritten
+from sae.functional.row_gradients import picked_rows
+from sae.functional.sparse import SparseActs, sparse_decode, sparse_from_dense
+
+__all__ = ["CrossLayerTranscoderSAE"]
+
+
+@final
+class CrossLayerTranscoderSAE(AffineSAE):
+    """Implements: f_l = activation(x_l @ W_enc_l + b_enc_l);  recon_m = sum_{l <= m} f_l @ W_dec_{l -> m} + b_dec_m.
+
+    With one layer it is a transcoder. It trains by dense products.
+
+    Attributes:
+        widths: width of what is read of each layer, all equal.
+        target_widths: width of what is predicted of each layer.
+        layer_latents: latents of each layer: those of layer l are l * layer_latents and on.
+        W_enc: encoder [d_in / layers, d_sae]: each latent's own layer alone.
+    """
+
+    def __init__(
+        self,
+        *,
+        widths: tuple[int, ...],
+        target_widths: tuple[int, ...],
+        d_sae: int,
+        activation: ActivationName = "relu",
+        k: int | None = None,
+        threshold_start: float | int | None = None,
+        bandwidth: float | int | None = None,
+        threshold_form: ThresholdForm | None = None,
+        through_pre_acts: bool | None = None,
+        threshold_rate: float | int | None = None,
+    ) -> None:
+        _check_layers(widths, target_widths, d_sae)
+        function = make_activation(
+            activation,
+            d_sae=d_sae,
+            k=k,
+            threshold_start=threshold_start,
+            bandwidth=bandwidth,
+            threshold_form=threshold_form,
+            through_pre_acts=through_pre_acts,
+            threshold_rate=threshold_rate,
+        )
+        super().__init__(
+            function,
+            d_in=sum(widths),
+            d_sae=d_sae,
+            apply_b_dec_to_input=False,
+            d_out=sum(target_widths),
+            encoder_width=widths[0],
+        )
+        self.widths, self.target_widths = tuple(widths), tuple(target_widths)
+        self.layer_latents = d_sae // len(widths)
+        self.activation, self.k, self.threshold_start, self.bandwidth = activation, k, threshold_start, bandwidth
+        self.threshold_form, self.through_pre_acts, self.threshold_rate = threshold_settings(function)
+
+    @property
+    def connections(self) -> tuple[Connection, ...]:
+        """Of each layer: its latents read it, and write its target and those of all layers after it."""
+        found, width, size = [], self.widths[0], self.layer_latents
+        for layer in range(len(self.widths)):
+            start = sum(self.target_widths[:layer])
+            latents, reads = slice(layer * size, (layer + 1) * size), slice(layer * width, (layer + 1) * width)
+            found.append(Connection(latents, reads, slice(start, self.d_out)))
+        return tuple(found)
+
+    # -- x -> latent_acts ----------------------------------------------------------------------------------------------
+
+    def pre_activations(self, x: Float[Tensor, "*batch {self.d_in}"]) -> Float[Tensor, "*batch {self.d_sae}"]:
+        """The encoder's affine output, layer by layer."""
+        parts = zip(x.split(self.widths, dim=-1), self.W_enc.split(self.layer_latents, dim=1), strict=True)
+        return torch.cat([rows @ weights for rows, weights in parts], dim=-1) + self.b_enc
+
+    @property
+    def trains_sparse(self) -> bool:
+        """No: the sparse products are of an encoder of whole rows."""
+        return False
+
+    def encode_sparse_rows(self, x: Float[Tensor, "batch {self.d_in}"]) -> SparseActs:
+        """`encode_with_pre_acts` without the zeros that have no gradient, which a dense product finds."""
+        latent_acts, pre_acts = self.encode_with_pre_acts(x)
+        also = self.activation_function.holds(pre_acts.detach(), latent_acts) if latent_acts.requires_grad else None
+        return sparse_from_dense(latent_acts, also=also)
+
+    # -- latent_acts -> recon ------------------------------------------------------------------------------------------
+
+    def written(self, latent_acts: Float[Tensor, "*batch {self.d_sae}"] | SparseActs) -> Float[Tensor, "*batch {self.d_out}"]:
+        """What the latents add to all targets: those of each layer write the columns from its own target on."""
+        if isinstance(latent_acts, SparseActs):
+            return sparse_decode(latent_acts, self._masked_decoder())
+        of_layers = zip(latent_acts.split(self.layer_latents, dim=-1), self.W_dec.split(self.layer_latents), strict=True)
+        parts = [
+            F.pad(acts @ rows[:, own.writes], (own.writes.start, 0))
+            for (acts, rows), own in zip(of_layers, self.connections, strict=True)
+        ]
+        return sum(parts[1:], start=parts[0])
+
+    def decoder_rows(self, latents: Int[Tensor, " some"]) -> Float[Tensor, "some {self.d_out}"]:
+        """Decoder rows of some latents; what they do not write has no gradient."""
+        return picked_rows(self.W_dec, latents).masked_fill(unwritten(self.connections, latents, self.d_out), 0)
+
+    def _masked_decoder(self) -> Float[Tensor, "{self.d_sae} {self.d_out}"]:
+        """The decoder, whose gradient is masked where one is recorded."""
+        if not (torch.is_grad_enabled() and self.W_dec.requires_grad):
+            return self.W_dec
+        return self.decoder_rows(torch.arange(self.d_sae, device=self.W_dec.device))
+
+    # -- what must hold, and other units -------------------------------------------------------------------------------
+
+    def tie_decoder_(self) -> None:
+        """What latents do not write is zero, whatever an optimizer's update was."""
+        keep_written_(self.W_dec, self.connections)
+
+    @torch.no_grad()
+    def scale_inputs_(self, factor: Float[Tensor, " {self.d_in}"]) -> None:
+        """Each latent follows the factors of its own layer."""
+        for latents, reads, _ in self.connections:
+            self.W_enc[:, latents] = self.W_enc[:, latents].double() * factor[reads, None]
+
+    @torch.no_grad()
+    def absorb_input_shift_(self, shift: Float[Tensor, " {self.d_in}"]) -> None:
+        """The encoder bias takes that of its own layer."""
+        for latents, reads, _ in self.connections:
+            self.b_enc[latents] = self.b_enc[latents].double() - shift[reads].double() @ self.W_enc[:, latents].double()
+
+
+def _check_layers(widths: tuple[int, ...], target_widths: tuple[int, ...], d_sae: int) -> None:
+    if not widths:
+        raise ValueError("a cross-layer transcoder reads at least one layer, got widths []")
+    if len(widths) != len(target_widths):
+        raise ValueError(
+            f"a cross-layer transcoder predicts one activation of each layer that it reads, got {len(widths)} widths and "
+            f"{len(target_widths)} target_widths"
+        )
+    for name, sizes in (("widths", widths), ("target_widths", target_widths)):
+        for width in sizes:
+            check_size(f"each of {name}", width)
+    check_size("d_sae", d_sae)
+    if len(set(widths)) > 1:
+        raise ValueError(f"the layers that a cross-layer transcoder reads must be of one width, got widths {list(widths)}")
+    if d_sae % len(widths):
+        below = d_sae - d_sae % len(widths)
+        raise ValueError(
+            f"each of {len(widths)} layers has as many latents, and d_sae={d_sae} is no multiple of {len(widths)}: take "
+            + (f"{below} or {below + len(widths)}" if below else f"{len(widths)}")
+        )

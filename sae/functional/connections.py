@@ -1,0 +1,52 @@
+"""Which columns of a row each latent reads, and which it writes: all, unless latents belong to layers."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+__all__ = ["Connection", "directions_read", "keep_written_", "unwritten"]
+
+
+class Connection(NamedTuple):
+    """A run of latents, with the columns of the input that they read and those of the output that they write.
+
+    Every slice has a start and a stop. The runs of an SAE follow on each other and are all of its latents.
+    """
+
+    latents: slice
+    reads: slice
+    writes: slice
+
+    def holds(self, latents: Int[Tensor, " some"]) -> Bool[Tensor, " some"]:
+        """Which of these latents are of the run."""
+        return (latents >= self.latents.start) & (latents < self.latents.stop)
+
+
+@torch.no_grad()
+def keep_written_(weight: Float[Tensor, "d_sae d_out"], connections: Sequence[Connection]) -> Float[Tensor, "d_sae d_out"]:
+    """Set to zero what no latent writes of its decoder row, in place."""
+    for latents, _, writes in connections:
+        weight[latents, : writes.start].zero_()
+        weight[latents, writes.stop :].zero_()
+    return weight
+
+
+def unwritten(connections: Sequence[Connection], latents: Int[Tensor, " some"], width: int) -> Bool[Tensor, "some {width}"]:
+    """The columns of the output, of `width` in all, that each of these latents does not write."""
+    start, stop = torch.zeros_like(latents), torch.zeros_like(latents)
+    for connection in connections:
+        held = connection.holds(latents)
+        start = start.masked_fill(held, connection.writes.start)
+        stop = stop.masked_fill(held, connection.writes.stop)
+    columns = torch.arange(width, device=latents.device)
+    return (columns < start[:, None]) | (columns >= stop[:, None])
+
+
+def directions_read(
+    rows: Float[Tensor, "some d_in"], latents: Int[Tensor, " some"], connections: Sequence[Connection]
+) -> Float[Tensor, "some width"]:
+    """Of each row the columns that its latent reads; `latents` rise, and all of them read as many columns."""
+    return torch.cat([rows[connection.holds(latents), connection.reads] for connection in connections])
