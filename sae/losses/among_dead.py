@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from sae.architectures.base import SparseAutoencoder
 from sae.architectures.output import SAEOutput, SparseSAEOutput
 from sae.functional.encoder_product import EncoderProduct
 from sae.functional.pass_choice import DENSE_ELEMENTS, rows_at_once
@@ -16,7 +17,7 @@ from sae.functional.sparse import SparseActs
 from sae.functional.sparse_pattern import SparsePattern
 from sae.losses.objective import StepInfo
 
-__all__ = ["Dead", "dead_in", "largest_entries", "of_each_row", "product_of"]
+__all__ = ["Dead", "dead_in", "every_latent", "largest_entries", "of_each_row", "product_of"]
 
 
 @final
@@ -54,6 +55,12 @@ def dead_in(info: StepInfo) -> Dead | None:
         return Dead(info.dead.nonzero().squeeze(1), None, info.dead) if bool(info.dead.any()) else None
     latents = info.candidates()
     return Dead(latents, info.dead[latents], info.dead) if len(latents) else None
+
+
+def every_latent(sae: SparseAutoencoder) -> Dead:
+    """All latents, as if all were dead."""
+    latents = torch.arange(sae.d_sae, device=sae.b_dec.device)
+    return Dead(latents, None, torch.ones_like(latents, dtype=torch.bool))
 
 
 def of_each_row(

@@ -14,7 +14,7 @@ from sae.architectures.gated import GatedSAE
 from sae.architectures.output import SAEOutput, SparseSAEOutput
 from sae.functional.pass_choice import sparse_is_quicker
 from sae.functional.selection import row_top_k
-from sae.losses.among_dead import dead_in, largest_entries, of_each_row, product_of
+from sae.losses.among_dead import dead_in, every_latent, largest_entries, of_each_row, product_of
 from sae.losses.l0 import thresholds
 from sae.losses.objective import START, Role, StepInfo
 from sae.losses.weighting import decoder_norms, weighted_sum
@@ -154,10 +154,13 @@ class PreActivation:
         """The term for each row, in activation units."""
         own, weights = thresholds(sae), decoder_norms(sae, info)
         if not self.dead_only:
-            if isinstance(output, SparseSAEOutput):
+            if isinstance(output, SAEOutput):
+                return weighted_sum(torch.relu(own - output.pre_acts), weights)
+            if torch.finfo(output.recon.dtype).bits >= 32:
                 return self._of_sparse(sae, output, own, weights)
-            return weighted_sum(torch.relu(own - output.pre_acts), weights)
-        dead = dead_in(info)
+            dead = every_latent(sae)  # the two parts below are large and their sum is not: 16 bits lose it
+        else:
+            dead = dead_in(info)
         if dead is None:
             return torch.zeros_like(output.recon[..., 0])
         weights, own = weights[dead.latents], own[dead.latents] if isinstance(own, Tensor) else own

@@ -44,7 +44,9 @@ MIX = ["hook.mix=true", "hook.layers=[0,2]"]
         pytest.param(["train.tokens=null"], "train.tokens: expected a whole number, got None", id="nothing for a number"),
         pytest.param(["sae.tied_init=1"], "sae.tied_init: expected true or false, got 1", id="number for truth"),
         pytest.param(["sae.lr=nan"], "sae.lr: expected a finite number or null, got nan", id="nan"),
-        pytest.param(["sae.l1_coefficient=inf"], "sae.l1_coefficient: expected a finite number or null", id="infinity"),
+        pytest.param(
+            ["sae.l1_coefficient=inf"], "sae.l1_coefficient: expected a finite number or NUMBER/d_in or null", id="infinity"
+        ),
         pytest.param(["sae.l1_weighting=norm"], "'frozen_decoder_norm', 'part_norms', got 'norm'", id="no such word"),
         pytest.param(["optimizer.betas=[0.9]"], "optimizer.betas: expected a list of 2", id="short list"),
         pytest.param(["optimizer.betas=0.9"], "optimizer.betas: expected a list of 2", id="no list"),

@@ -198,8 +198,10 @@ WAYS = {"float32": (1e-6, torch.float32), "bfloat16": (2**-6, torch.bfloat16), "
 def test_in_narrow_types_they_are_as_near_to_float64_as_each_other(case, way, world):
     """Distances by the size of the whole gradient.
 
-    float32: at most 1e-4 (measured: 5e-6). bfloat16: at most twice the dense pass's distance and 0.01. float32 weights and
-    latents chosen by a bfloat16 product: 0.1, since other latents near the border may be chosen (where none is: 1e-6).
+    float32: at most 1e-4 (measured: 5e-6), 1e-3 where all latents are active: of the two sums whose difference `pre_act` is
+    nothing is left then (measured: 2e-4; `auto` does not take the sparse pass there). bfloat16: at most twice the dense
+    pass's distance and 0.01. float32 weights and latents chosen by a bfloat16 product: 0.1, since other latents near the
+    border may be chosen (where none is: 1e-6).
     """
     rounding, dtype = WAYS[way]
     world = replace(world, twins=False)
@@ -214,4 +216,5 @@ def test_in_narrow_types_they_are_as_near_to_float64_as_each_other(case, way, wo
     if way == "bfloat16":
         assert found < 2 * furthest(gradients(sae, x, target, info, sparse=False), expected) + 0.01
     else:
-        assert found < (1e-4 if way == "float32" else 0.1)
+        exact = 1e-4 if world.level < 100 else 1e-3
+        assert found < (exact if way == "float32" else 0.1)
