@@ -85,7 +85,7 @@ def test_the_index_says_level_layer_and_importance(open_factors: Open):
     )
     row.locator("a").hover()
     expect(page.locator("#tip")).to_contain_text(f"Level {cells[1]}, strongest at {LAYERS[peak_of(record)]['name']}")
-    page.get_by_text("About this dashboard").click()
+    page.get_by_text("About this dashboard", exact=True).click()
     expect(page.locator(".about")).to_contain_text(RULE)
     expect(page.locator(".about")).to_contain_text(
         "leave one out (shortlist) of 1,200 of the 4,800 contexts shown, the strongest; of more"

@@ -77,7 +77,7 @@ def test_exact_effects_come_before_estimates_either_way(open_page: Open):
     expect(page.locator("#tip")).to_contain_text("Large estimates are poor")
     expect(page.locator("#tip")).to_contain_text("Here 90 firings were measured")
     expect(page.locator("#tip")).to_contain_text("a rank correlation of 0.13")
-    page.get_by_text("About this dashboard").click()
+    page.get_by_text("About this dashboard", exact=True).click()
     expect(page.locator(".about")).to_contain_text("90 firings, agreement with their estimates 0.13")
 
 
@@ -111,7 +111,7 @@ def test_numbers_at_the_head_are_defined_and_written_short(open_page: Open):
         page.locator(".facts").get_by_role("button", name=name, exact=True).hover()
         expect(page.locator("#tip")).to_contain_text(words)
     assert page.locator(".facts dt").count() == page.locator(".facts dt .term").count()
-    page.get_by_text("About this dashboard").click()
+    page.get_by_text("About this dashboard", exact=True).click()
     about = page.locator(".about")
     expect(about).to_contain_text("L038.8note")
     about.get_by_role("button", name="Ultra-low").hover()
