@@ -20,11 +20,12 @@ DIALS = {"k": (24, 12, 6), "l0_target": (24, 12, 6), "l1_coefficient": (1.0, 4.0
 
 @pytest.fixture(scope="module")
 def rows():
-    """MiniLM on blocks of articles in any order: after its layers 2 and 3, and what the MLP of layer 3 reads and adds."""
+    """MiniLM on blocks of articles in any order: after its layers 2 and 3, and what their MLPs read and add."""
     model = sae.load_model(source="packaged", name="minilm", document_start="[CLS]", document_end="[SEP]")
     articles = itertools.islice(WikipediaSample().documents(), 40)
     blocks = sae.token_blocks(model, [article.text for article in articles])
     places = {"before": ("resid_post", 2), "after": ("resid_post", 3), "read": ("mlp_in", 3), "added": ("mlp_out", 3)}
+    places |= {"read before": ("mlp_in", 2), "added before": ("mlp_out", 2)}
     points = {key: sae.resolve_hook_point(model, site=site, layer=layer) for key, (site, layer) in places.items()}
     order = torch.randperm(len(blocks), generator=torch.Generator().manual_seed(0))
     needed = int((blocks.rows_per_block()[order].cumsum(dim=0) < TRAIN + HELD_OUT).sum()) + 1
@@ -36,6 +37,10 @@ def rows():
 def fitted(name, rows, **settings):
     """A dictionary and its held-out rows, as `sae.evaluate` takes them."""
     settings |= {"architecture": name, "expansion": 2, "tokens": TRAIN, "batch_tokens": BATCH}
+    if has_target(name) and reads_several(name):
+        x, target = [rows["read before"], rows["read"]], [rows["added before"], rows["added"]]
+        dictionary = sae.fit([one[:TRAIN] for one in x], target=[one[:TRAIN] for one in target], **settings)
+        return dictionary, tuple(torch.cat([one[TRAIN:] for one in sides], dim=1) for sides in (x, target))
     if has_target(name):
         x, target = rows["read"], rows["added"]
         return sae.fit(x[:TRAIN], target=target[:TRAIN], **settings), (x[TRAIN:], target[TRAIN:])
