@@ -76,7 +76,7 @@ def test_places_and_parts_of_a_crosscoder_are_written():
     report = {**REPORT, "hook_point": "layers.<b> + c", "parts": [part, {**part, "hook_point": "c"}]}
     page = assert_harmless(render(reports={"a": report}))
     assert "tiny · layers.<b> + c · 983,040 tokens" in page.text
-    assert "layers.<b> 0.125 25.00 % 3.5 n/a n/a" in page.text
+    assert "layers.<b> 0.125 25.00 % 3.5 n/a c" in page.text  # and no column that no part has
     assert "Parts of" not in Page(render()).text
 
 
@@ -91,8 +91,8 @@ def test_mixed_layers_are_written():
     }
     report = {**REPORT, "layers": [layer, {**layer, "hook_point": "layers.1", "ce_sae": 3.5}]}
     page = assert_harmless(render(reports={"a": report}))
-    assert "layers.<0> 0.25 31.5 n/a 12.50 % n/a n/a n/a" in page.text
-    assert "layers.1 0.25 31.5 n/a 12.50 % n/a 3.5 n/a" in page.text
+    assert "layers.<0> 0.25 31.5 12.50 % n/a layers.1" in page.text  # likewise
+    assert "layers.1 0.25 31.5 12.50 % 3.5" in page.text
     assert page.text.count("No cross-entropy: no <head>") == 1
     assert "Layers of" not in Page(render()).text
 
