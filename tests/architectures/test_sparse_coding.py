@@ -127,3 +127,18 @@ def test_the_coefficient_follows_the_units_and_is_saved(tmp_path):
 def test_impossible_settings_are_refused(wrong):
     with pytest.raises(ValueError, match=f"{next(iter(wrong))} must be above 0 and finite"):
         SparseCodingSAE(d_in=3, d_sae=4, **{"l1_coefficient": 0.1, **wrong})
+
+
+def test_a_shortlist_s_codes_are_those_of_atoms_of_unit_norm_in_other_units():
+    """Near codes are brought to the units of unit atoms before they say what is left of a row."""
+    sae, x = dictionary(dtype=torch.float64, tolerance=1e-10)
+    norms = sae.W_dec.detach().norm(dim=1)
+    unit, _ = dictionary(dtype=torch.float64, tolerance=1e-10)
+    unit.scale_latents_(norms)
+    moved, of = x + 0.5 * x.roll(1, dims=0), torch.arange(50)
+    own, others = (
+        one.encode_sparse_near(moved, one.encode_sparse(x).map(torch.detach), of, shortlist=20).to_dense()
+        for one in (sae, unit)
+    )
+    assert not torch.allclose(others, unit.encode_sparse(moved).to_dense(), atol=1e-3), "the shortlists hold all that is used"
+    torch.testing.assert_close(own * norms, others, rtol=0, atol=1e-9)
