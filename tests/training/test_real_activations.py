@@ -14,8 +14,8 @@ from tests.training.nodes import every_node, keys_of
 pytestmark = pytest.mark.slow
 
 TRAIN, HELD_OUT, BATCH = 64_000, 4_000, 128
-# Which key makes latents few, and values of it from many to few: the first of them that a file sets.
-DIALS = {"k": (24, 12, 6), "l0_target": (24, 12, 6), "l1_coefficient": (1.0, 4.0, 16.0)}
+# Which key makes latents few, and a value for many and one for few: the first of them that a file sets.
+DIALS = {"k": (24, 6), "l0_target": (24, 6), "l1_coefficient": (1.0, 16.0)}
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ def fitted(name, rows, **settings):
 
 @every_node
 def test_the_frontier(rows, name):
-    """L0 on held-out rows falls with each step of the dial, to half at least from end to end, and the error rises with it.
+    """As the dial is turned, L0 on held-out rows falls to half at least, and the error rises.
 
     A threshold that never moves, or a penalty whose gradient reaches nothing, gives one L0 at every setting.
 
@@ -70,7 +70,6 @@ def test_the_frontier(rows, name):
                 x = held_out[0] if isinstance(held_out, tuple) else held_out
                 chosen = dictionary.forward_train(x).latent_acts > 0
             assert report["l0"] == pytest.approx(float(chosen.sum(dim=1).double().mean()), rel=0.05)
-    (most, some, few), (least_error, more, most_error) = zip(*found, strict=True)
-    assert most > some > few > 0
-    assert few < most / 2
-    assert least_error < more < most_error < 1
+    (most, few), (least_error, most_error) = zip(*found, strict=True)
+    assert 0 < few < most / 2
+    assert least_error < most_error < 1
