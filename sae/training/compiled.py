@@ -19,6 +19,7 @@ import shlex
 import shutil
 import sys
 from collections.abc import Callable, Sequence
+from inspect import signature
 from typing import Any, NamedTuple, final
 
 import torch
@@ -36,6 +37,9 @@ from sae.losses.objective import START, Compiles, Objective, StepInfo, Term, sha
 __all__ = ["CompiledPass", "check_compile"]
 
 BACKEND = "inductor"
+# Each SAE has its own count of graphs: torch compiles no function more than eight times, and one run may train more SAEs. A
+# torch that cannot tell them apart (before isolate_recompiles) takes the ninth SAE and those after it without one, and says so.
+OWN: dict[str, Any] = {"isolate_recompiles": True} if "isolate_recompiles" in signature(torch.compile).parameters else {}
 
 
 class Flat(NamedTuple):
@@ -54,8 +58,8 @@ class CompiledPass:
     """The pass of training and the means of the objective's terms in one graph, compiled when first called."""
 
     def __init__(self) -> None:
-        self._dense: Callable[..., Any] = torch.compile(_dense_pass_and_means, backend=BACKEND)
-        self._sparse: Callable[..., Any] = torch.compile(_sparse_pass_and_means, backend=BACKEND)
+        self._dense: Callable[..., Any] = torch.compile(_dense_pass_and_means, backend=BACKEND, **OWN)
+        self._sparse: Callable[..., Any] = torch.compile(_sparse_pass_and_means, backend=BACKEND, **OWN)
 
     @staticmethod
     def takes(device: torch.device, k: int | None, *, sparse: bool) -> bool:

@@ -129,6 +129,15 @@ def test_twenty_steps_take_one_graph_and_lose_nothing(name):
     assert graphs() == 1
 
 
+@pytest.mark.skipif(not compiled.OWN, reason="this torch counts all SAEs of a run together")
+def test_each_of_ten_saes_has_a_graph():
+    """Torch compiles a function eight times, and then takes the next SAE without a graph."""
+    for d_sae in range(40, 50):
+        one, optimizer, values = learner("relu", d_sae=d_sae)
+        one_step(one, optimizer, values, 0)
+    assert graphs() == 10
+
+
 def test_k_that_is_annealed_takes_two_graphs():
     one, optimizer, values = learner("topk", k_anneal=0.05, k_anneal_from=20)
     for step in range(20):
