@@ -8,17 +8,17 @@ What a latent neither reads nor writes is no weight of it. W_enc [d_in / layers,
 row is zero before its own layer, and no pass, gradient or update touches that part: products leave it out.
 """
 
-from typing import final
+from typing import Unpack, final
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from sae.architectures.activation_functions.choice import ActivationName, make_activation, threshold_settings
-from sae.architectures.activation_functions.jumprelu import ThresholdForm
+from sae.architectures.activation_functions.choice import ActivationName, ThresholdSettings, make_activation, threshold_settings
 from sae.architectures.affine import AffineSAE
 from sae.architectures.checks import check_size
+from sae.architectures.signatures import lists_keywords
 from sae.functional.connections import Connection, keep_written_, unwritten
 from sae.functional.row_gradients import picked_rows
 from sae.functional.sparse import SparseActs, sparse_decode, sparse_from_dense
@@ -39,6 +39,7 @@ class CrossLayerTranscoderSAE(AffineSAE):
         W_enc: encoder [d_in / layers, d_sae]: each latent's own layer alone.
     """
 
+    @lists_keywords
     def __init__(
         self,
         *,
@@ -47,23 +48,10 @@ class CrossLayerTranscoderSAE(AffineSAE):
         d_sae: int,
         activation: ActivationName = "relu",
         k: int | None = None,
-        threshold_start: float | int | None = None,
-        bandwidth: float | int | None = None,
-        threshold_form: ThresholdForm | None = None,
-        through_pre_acts: bool | None = None,
-        threshold_rate: float | int | None = None,
+        **thresholds: Unpack[ThresholdSettings],
     ) -> None:
         _check_layers(widths, target_widths, d_sae)
-        function = make_activation(
-            activation,
-            d_sae=d_sae,
-            k=k,
-            threshold_start=threshold_start,
-            bandwidth=bandwidth,
-            threshold_form=threshold_form,
-            through_pre_acts=through_pre_acts,
-            threshold_rate=threshold_rate,
-        )
+        function = make_activation(activation, d_sae=d_sae, k=k, **thresholds)
         super().__init__(
             function,
             d_in=sum(widths),
@@ -74,8 +62,8 @@ class CrossLayerTranscoderSAE(AffineSAE):
         )
         self.widths, self.target_widths = tuple(widths), tuple(target_widths)
         self.layer_latents = d_sae // len(widths)
-        self.activation, self.k, self.threshold_start, self.bandwidth = activation, k, threshold_start, bandwidth
-        self.threshold_form, self.through_pre_acts, self.threshold_rate = threshold_settings(function)
+        self.activation, self.k = activation, k
+        vars(self).update(threshold_settings(function))
 
     @property
     def connections(self) -> tuple[Connection, ...]:

@@ -16,16 +16,16 @@ Differs from it, as a public replication describes it (the decoder is shared, th
    would have but for a factor, to which Adam is blind.
 """
 
-from typing import final
+from typing import Unpack, final
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from sae.architectures.activation_functions.choice import ActivationName, make_activation, threshold_settings
-from sae.architectures.activation_functions.jumprelu import ThresholdForm
+from sae.architectures.activation_functions.choice import ActivationName, ThresholdSettings, make_activation, threshold_settings
 from sae.architectures.affine import AffineSAE
 from sae.architectures.checks import check_size
+from sae.architectures.signatures import lists_keywords
 from sae.functional.row_gradients import row_gradient, rows_of
 
 __all__ = ["CrosscoderSAE"]
@@ -40,6 +40,7 @@ class CrosscoderSAE(AffineSAE):
         shared_latents: how many latents, the first ones, have one decoder direction for all parts.
     """
 
+    @lists_keywords
     def __init__(
         self,
         *,
@@ -47,12 +48,8 @@ class CrosscoderSAE(AffineSAE):
         d_sae: int,
         activation: ActivationName = "relu",
         k: int | None = None,
-        threshold_start: float | int | None = None,
-        bandwidth: float | int | None = None,
-        threshold_form: ThresholdForm | None = None,
-        through_pre_acts: bool | None = None,
-        threshold_rate: float | int | None = None,
         shared_fraction: float | int = 0.0,
+        **thresholds: Unpack[ThresholdSettings],
     ) -> None:
         if len(widths) < 2:
             raise ValueError(f"a crosscoder reads at least two activations, got widths {list(widths)}")
@@ -65,20 +62,11 @@ class CrosscoderSAE(AffineSAE):
                 f"shared_fraction={shared_fraction:g}: latents with one direction for all parts need parts of one width, got "
                 f"{list(widths)}. Set shared_fraction=0"
             )
-        function = make_activation(
-            activation,
-            d_sae=d_sae,
-            k=k,
-            threshold_start=threshold_start,
-            bandwidth=bandwidth,
-            threshold_form=threshold_form,
-            through_pre_acts=through_pre_acts,
-            threshold_rate=threshold_rate,
-        )
+        function = make_activation(activation, d_sae=d_sae, k=k, **thresholds)
         super().__init__(function, d_in=sum(widths), d_sae=d_sae, apply_b_dec_to_input=False)
         self.widths = tuple(widths)
-        self.activation, self.k, self.threshold_start, self.bandwidth = activation, k, threshold_start, bandwidth
-        self.threshold_form, self.through_pre_acts, self.threshold_rate = threshold_settings(function)
+        self.activation, self.k = activation, k
+        vars(self).update(threshold_settings(function))
         self.shared_fraction, self.shared_latents = shared_fraction, round(shared_fraction * d_sae)
 
     @torch.no_grad()

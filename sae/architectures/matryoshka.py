@@ -16,16 +16,16 @@ prefixes. They are not made for the other architectures:
 
 import math
 from collections.abc import Sequence
-from typing import final
+from typing import Unpack, final
 
 import torch
 from jaxtyping import Float
 
-from sae.architectures.activation_functions.choice import ActivationName, make_activation, threshold_settings
-from sae.architectures.activation_functions.jumprelu import ThresholdForm
+from sae.architectures.activation_functions.choice import ActivationName, ThresholdSettings, make_activation, threshold_settings
 from sae.architectures.affine import AffineSAE
 from sae.architectures.checks import check_size
 from sae.architectures.output import SAEOutput
+from sae.architectures.signatures import lists_keywords
 from sae.functional.sparse import SparseActs, grouped_decode
 
 __all__ = ["MatryoshkaSAE"]
@@ -39,6 +39,7 @@ class MatryoshkaSAE(AffineSAE):
         group_sizes: latents of each group; they sum to d_sae.
     """
 
+    @lists_keywords
     def __init__(
         self,
         *,
@@ -48,13 +49,9 @@ class MatryoshkaSAE(AffineSAE):
         group_fractions: tuple[float | int, ...] | None = None,
         activation: ActivationName = "batch_topk",
         k: int | None = 64,
-        threshold_start: float | int | None = None,
-        bandwidth: float | int | None = None,
-        threshold_form: ThresholdForm | None = None,
-        through_pre_acts: bool | None = None,
-        threshold_rate: float | int | None = None,
         apply_b_dec_to_input: bool = True,
         layer_norm: bool = False,
+        **thresholds: Unpack[ThresholdSettings],
     ) -> None:
         """Set up.
 
@@ -65,31 +62,18 @@ class MatryoshkaSAE(AffineSAE):
             group_fractions: each group's share of d_sae; they sum to 1.
             activation: relu, topk, batch_topk or jumprelu.
             k: for topk and batch_topk.
-            threshold_start: for jumprelu.
-            bandwidth: for jumprelu.
-            threshold_form: for jumprelu; see `make_activation`.
-            through_pre_acts: for jumprelu; see `make_activation`.
-            threshold_rate: for jumprelu; see `make_activation`.
             apply_b_dec_to_input: see `SparseAutoencoder`.
             layer_norm: see `SparseAutoencoder`.
+            **thresholds: see `ThresholdSettings`.
 
         Raises:
             ValueError: the groups do not make up d_sae, or a setting does not go with the activation.
         """
         check_size("d_sae", d_sae)
-        function = make_activation(
-            activation,
-            d_sae=d_sae,
-            k=k,
-            threshold_start=threshold_start,
-            bandwidth=bandwidth,
-            threshold_form=threshold_form,
-            through_pre_acts=through_pre_acts,
-            threshold_rate=threshold_rate,
-        )
+        function = make_activation(activation, d_sae=d_sae, k=k, **thresholds)
         super().__init__(function, d_in=d_in, d_sae=d_sae, apply_b_dec_to_input=apply_b_dec_to_input, layer_norm=layer_norm)
-        self.activation, self.k, self.threshold_start, self.bandwidth = activation, k, threshold_start, bandwidth
-        self.threshold_form, self.through_pre_acts, self.threshold_rate = threshold_settings(function)
+        self.activation, self.k = activation, k
+        vars(self).update(threshold_settings(function))
         self.group_sizes = _sizes(group_sizes, group_fractions, d_sae)
         self.group_fractions = None  # the sizes say it
 

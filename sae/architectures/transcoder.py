@@ -4,15 +4,15 @@ Dunefsky et al. 2024 (arXiv:2406.11944); with the skip connection, an affine pat
 (arXiv:2501.18823, as remembered). Input and target are read in one pass over the model.
 """
 
-from typing import final
+from typing import Unpack, final
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from sae.architectures.activation_functions.choice import ActivationName, make_activation, threshold_settings
-from sae.architectures.activation_functions.jumprelu import ThresholdForm
+from sae.architectures.activation_functions.choice import ActivationName, ThresholdSettings, make_activation, threshold_settings
 from sae.architectures.affine import AffineSAE
+from sae.architectures.signatures import lists_keywords
 from sae.functional.sparse import SparseActs
 
 __all__ = ["TranscoderSAE"]
@@ -26,6 +26,7 @@ class TranscoderSAE(AffineSAE):
         W_skip: the skip connection [d_in, d_out]; None without one.
     """
 
+    @lists_keywords
     def __init__(
         self,
         *,
@@ -34,26 +35,13 @@ class TranscoderSAE(AffineSAE):
         d_sae: int,
         activation: ActivationName = "topk",
         k: int | None = 64,
-        threshold_start: float | int | None = None,
-        bandwidth: float | int | None = None,
-        threshold_form: ThresholdForm | None = None,
-        through_pre_acts: bool | None = None,
-        threshold_rate: float | int | None = None,
         skip: bool = False,
+        **thresholds: Unpack[ThresholdSettings],
     ) -> None:
-        function = make_activation(
-            activation,
-            d_sae=d_sae,
-            k=k,
-            threshold_start=threshold_start,
-            bandwidth=bandwidth,
-            threshold_form=threshold_form,
-            through_pre_acts=through_pre_acts,
-            threshold_rate=threshold_rate,
-        )
+        function = make_activation(activation, d_sae=d_sae, k=k, **thresholds)
         super().__init__(function, d_in=d_in, d_out=d_out, d_sae=d_sae, apply_b_dec_to_input=False)
-        self.activation, self.k, self.threshold_start, self.bandwidth = activation, k, threshold_start, bandwidth
-        self.threshold_form, self.through_pre_acts, self.threshold_rate = threshold_settings(function)
+        self.activation, self.k = activation, k
+        vars(self).update(threshold_settings(function))
         self.skip = skip
         self.W_skip = nn.Parameter(torch.zeros(d_in, d_out)) if skip else None
 

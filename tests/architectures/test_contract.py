@@ -24,6 +24,7 @@ from tests.cases import (
     D_SAE,
     ROWS,
     build,
+    class_of,
     every_architecture,
     every_architecture_that,
     learnt_by_activation,
@@ -363,6 +364,17 @@ def test_scaled_thresholds_are_multiplied_and_nothing_else_is(case):
         pre_acts = before(rows_for(before)).pre_acts
         expected = 1.7 * before.activation_function(pre_acts)
         torch.testing.assert_close(sae.activation_function(1.7 * pre_acts), expected, rtol=1e-12, atol=1e-12)
+
+
+@every_architecture
+def test_a_constructor_lists_its_keywords_and_takes_no_others(case):
+    """Also those that architectures share: configurations, saved files and this check read the signature."""
+    listed = inspect.signature(class_of(case)).parameters
+    assert case.settings.keys() <= listed.keys()
+    assert {parameter.kind for parameter in listed.values()} == {inspect.Parameter.KEYWORD_ONLY}
+    for value in (None, 1):
+        with pytest.raises(TypeError, match="shoe_size"):
+            class_of(case)(**sizes_for(case, D_IN, D_SAE), **case.settings, shoe_size=value)
 
 
 @every_architecture

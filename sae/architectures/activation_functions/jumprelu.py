@@ -33,9 +33,9 @@ class JumpReLU(LearntThreshold):
         *,
         d_sae: int,
         threshold_start: float | int,
-        threshold_form: ThresholdForm,
         bandwidth: float | int,
-        through_pre_acts: bool,
+        threshold_form: ThresholdForm = "log",
+        through_pre_acts: bool = True,
         threshold_rate: float | int = 1.0,
     ) -> None:
         super().__init__()
