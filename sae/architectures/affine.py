@@ -10,6 +10,7 @@ from sae.architectures.activation_functions.base import ActivationFunction
 from sae.architectures.base import SparseAutoencoder
 from sae.architectures.output import SAEOutput, SparseSAEOutput
 from sae.functional.encoder_product import EncoderProduct
+from sae.functional.layered_product import layered_product
 from sae.functional.sparse import SparseActs
 
 __all__ = ["AffineSAE"]
@@ -20,7 +21,8 @@ class AffineSAE(SparseAutoencoder, ABC):
 
     Attributes:
         activation_function: what makes latent activations of pre-activations.
-        W_enc: encoder [d_in, d_sae].
+        layers: how many activations lie side by side in a row, each read by latents of its own.
+        W_enc: encoder [d_in / layers, d_sae]: of each latent what it reads alone.
         b_enc: encoder bias [d_sae].
     """
 
@@ -33,7 +35,7 @@ class AffineSAE(SparseAutoencoder, ABC):
         apply_b_dec_to_input: bool,
         layer_norm: bool = False,
         d_out: int | None = None,
-        encoder_width: int | None = None,
+        layers: int = 1,
     ) -> None:
         """Set up.
 
@@ -44,17 +46,18 @@ class AffineSAE(SparseAutoencoder, ABC):
             apply_b_dec_to_input: whether b_dec is taken from the input before the encoder.
             layer_norm: see `SparseAutoencoder`.
             d_out: width of the reconstruction; None: d_in.
-            encoder_width: how many columns of the input each latent reads (`connections`); None: all of them.
+            layers: see above; of one width and with as many latents each, or 1: each latent reads the whole row.
         """
         super().__init__(d_in=d_in, d_sae=d_sae, apply_b_dec_to_input=apply_b_dec_to_input, layer_norm=layer_norm, d_out=d_out)
         # Stored latent by latent, as the decoder is: sparse products read and write whole latents.
-        self.W_enc = nn.Parameter(torch.zeros(d_sae, d_in if encoder_width is None else encoder_width).T)
+        self.W_enc = nn.Parameter(torch.zeros(d_sae, d_in // layers).T)
         self.b_enc = nn.Parameter(torch.zeros(d_sae))
         self.activation_function = activation_function
+        self.layers = layers
 
     def pre_activations(self, x: Float[Tensor, "*batch {self.d_in}"]) -> Float[Tensor, "*batch {self.d_sae}"]:
         """The encoder's affine output."""
-        return self.encoder_input(x) @ self.W_enc + self.b_enc
+        return layered_product(self.encoder_input(x), self.W_enc, self.layers) + self.b_enc
 
     def encode_with_pre_acts(
         self, x: Float[Tensor, "*batch {self.d_in}"]
@@ -79,7 +82,7 @@ class AffineSAE(SparseAutoencoder, ABC):
     def product(self, x: Float[Tensor, "batch {self.d_in}"], dtype: torch.dtype | None = None) -> EncoderProduct:
         """The pre-activations, not yet computed."""
         shift = self.b_dec if self.apply_b_dec_to_input else None
-        return EncoderProduct(x, self.W_enc, self.b_enc, shift=shift, dtype=dtype)
+        return EncoderProduct(x, self.W_enc, self.b_enc, shift=shift, dtype=dtype, layers=self.layers)
 
     @property
     def trains_sparse(self) -> bool:
@@ -133,7 +136,7 @@ class AffineSAE(SparseAutoencoder, ABC):
     @torch.no_grad()
     def absorb_input_shift_(self, shift: Float[Tensor, " {self.d_in}"]) -> None:
         """The encoder bias takes it."""
-        self.b_enc.copy_(self.b_enc.double() - shift.double() @ self.W_enc.double())
+        self.b_enc.copy_(self.b_enc.double() - layered_product(shift.double(), self.W_enc.double(), self.layers))
 
     def reset_latents_(self, latents: Bool[Tensor, " {self.d_sae}"]) -> None:
         """Thresholds start again."""

@@ -5,7 +5,8 @@ read of each, d_out = that of what is predicted, and each has as many latents as
 latent by the whole of its decoder row: all its targets together.
 
 What a latent neither reads nor writes is no weight of it. W_enc [d_in / layers, d_sae] has no room for other layers; a decoder
-row is zero before its own layer, and no pass, gradient or update touches that part: products leave it out.
+row is zero before its own layer, and has neither gradient nor update there: dense products leave that part out, sparse ones
+read its zeros with the rest of the row.
 """
 
 from typing import Unpack, final
@@ -21,7 +22,7 @@ from sae.architectures.checks import check_size
 from sae.architectures.signatures import lists_keywords
 from sae.functional.connections import Connection, keep_written_, unwritten
 from sae.functional.row_gradients import picked_rows
-from sae.functional.sparse import SparseActs, sparse_decode, sparse_from_dense
+from sae.functional.sparse import SparseActs, sparse_decode
 
 __all__ = ["CrossLayerTranscoderSAE"]
 
@@ -30,7 +31,7 @@ __all__ = ["CrossLayerTranscoderSAE"]
 class CrossLayerTranscoderSAE(AffineSAE):
     """Implements: f_l = activation(x_l @ W_enc_l + b_enc_l);  recon_m = sum_{l <= m} f_l @ W_dec_{l -> m} + b_dec_m.
 
-    With one layer it is a transcoder. It trains by dense products.
+    With one layer it is a transcoder.
 
     Attributes:
         widths: width of what is read of each layer, all equal.
@@ -58,7 +59,7 @@ class CrossLayerTranscoderSAE(AffineSAE):
             d_sae=d_sae,
             apply_b_dec_to_input=False,
             d_out=sum(target_widths),
-            encoder_width=widths[0],
+            layers=len(widths),
         )
         self.widths, self.target_widths = tuple(widths), tuple(target_widths)
         self.layer_latents = d_sae // len(widths)
@@ -75,30 +76,12 @@ class CrossLayerTranscoderSAE(AffineSAE):
             found.append(Connection(latents, reads, slice(start, self.d_out)))
         return tuple(found)
 
-    # -- x -> latent_acts ----------------------------------------------------------------------------------------------
-
-    def pre_activations(self, x: Float[Tensor, "*batch {self.d_in}"]) -> Float[Tensor, "*batch {self.d_sae}"]:
-        """The encoder's affine output, layer by layer."""
-        parts = zip(x.split(self.widths, dim=-1), self.W_enc.split(self.layer_latents, dim=1), strict=True)
-        return torch.cat([rows @ weights for rows, weights in parts], dim=-1) + self.b_enc
-
-    @property
-    def trains_sparse(self) -> bool:
-        """No: the sparse products are of an encoder of whole rows."""
-        return False
-
-    def encode_sparse_rows(self, x: Float[Tensor, "batch {self.d_in}"]) -> SparseActs:
-        """`encode_with_pre_acts` without the zeros that have no gradient, which a dense product finds."""
-        latent_acts, pre_acts = self.encode_with_pre_acts(x)
-        also = self.activation_function.holds(pre_acts.detach(), latent_acts) if latent_acts.requires_grad else None
-        return sparse_from_dense(latent_acts, also=also)
-
     # -- latent_acts -> recon ------------------------------------------------------------------------------------------
 
     def written(self, latent_acts: Float[Tensor, "*batch {self.d_sae}"] | SparseActs) -> Float[Tensor, "*batch {self.d_out}"]:
         """What the latents add to all targets: those of each layer write the columns from its own target on."""
         if isinstance(latent_acts, SparseActs):
-            return sparse_decode(latent_acts, self._masked_decoder())
+            return sparse_decode(latent_acts, self.W_dec, self.connections)
         of_layers = zip(latent_acts.split(self.layer_latents, dim=-1), self.W_dec.split(self.layer_latents), strict=True)
         parts = [
             F.pad(acts @ rows[:, own.writes], (own.writes.start, 0))
@@ -109,12 +92,6 @@ class CrossLayerTranscoderSAE(AffineSAE):
     def decoder_rows(self, latents: Int[Tensor, " some"]) -> Float[Tensor, "some {self.d_out}"]:
         """Decoder rows of some latents; what they do not write has no gradient."""
         return picked_rows(self.W_dec, latents).masked_fill(unwritten(self.connections, latents, self.d_out), 0)
-
-    def _masked_decoder(self) -> Float[Tensor, "{self.d_sae} {self.d_out}"]:
-        """The decoder, whose gradient is masked where one is recorded."""
-        if not (torch.is_grad_enabled() and self.W_dec.requires_grad):
-            return self.W_dec
-        return self.decoder_rows(torch.arange(self.d_sae, device=self.W_dec.device))
 
     # -- what must hold, and other units -------------------------------------------------------------------------------
 
@@ -127,12 +104,6 @@ class CrossLayerTranscoderSAE(AffineSAE):
         """Each latent follows the factors of its own layer."""
         for latents, reads, _ in self.connections:
             self.W_enc[:, latents] = self.W_enc[:, latents].double() * factor[reads, None]
-
-    @torch.no_grad()
-    def absorb_input_shift_(self, shift: Float[Tensor, " {self.d_in}"]) -> None:
-        """The encoder bias takes that of its own layer."""
-        for latents, reads, _ in self.connections:
-            self.b_enc[latents] = self.b_enc[latents].double() - shift[reads].double() @ self.W_enc[:, latents].double()
 
 
 def _check_layers(widths: tuple[int, ...], target_widths: tuple[int, ...], d_sae: int) -> None:

@@ -7,7 +7,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-__all__ = ["Connection", "directions_read", "keep_written_", "unwritten"]
+from sae.functional.lazy_rows import LazyRows
+from sae.functional.row_gradients import rows_of
+
+__all__ = ["Connection", "directions_read", "keep_written_", "length", "share_written", "unwritten"]
 
 
 class Connection(NamedTuple):
@@ -25,13 +28,37 @@ class Connection(NamedTuple):
         return (latents >= self.latents.start) & (latents < self.latents.stop)
 
 
+def length(part: slice) -> int:
+    """Of a slice that has a start and a stop."""
+    return part.stop - part.start
+
+
 @torch.no_grad()
-def keep_written_(weight: Float[Tensor, "d_sae d_out"], connections: Sequence[Connection]) -> Float[Tensor, "d_sae d_out"]:
-    """Set to zero what no latent writes of its decoder row, in place."""
+def keep_written_(weight: Tensor, connections: Sequence[Connection]) -> Tensor:
+    """Set to zero what no latent writes of its decoder row, in place.
+
+    Args:
+        weight: decoder [d_sae, d_out], of which rows may be behind: no update that is due fills what is zero. Or a gradient of
+            it, which may be one of rows (`sae.functional.row_gradients`).
+        connections: what each latent writes; none: all of it.
+    """
+    table = weight.behind if isinstance(weight, LazyRows) else weight
     for latents, _, writes in connections:
-        weight[latents, : writes.start].zero_()
-        weight[latents, writes.stop :].zero_()
+        if weight.is_sparse:
+            rows, values = rows_of(weight)
+            first, end = torch.searchsorted(rows, torch.tensor([latents.start, latents.stop])).tolist()
+            own = values[first:end]
+        else:
+            own = table[latents]
+        own[:, : writes.start].zero_()
+        own[:, writes.stop :].zero_()
     return weight
+
+
+def share_written(connections: Sequence[Connection], width: int) -> float:
+    """Which share of a decoder whose rows are so wide is written by the latents."""
+    written = sum(length(run.latents) * length(run.writes) for run in connections)
+    return written / (connections[-1].latents.stop * width)
 
 
 def unwritten(connections: Sequence[Connection], latents: Int[Tensor, " some"], width: int) -> Bool[Tensor, "some {width}"]:

@@ -14,7 +14,7 @@ batch give as many entries as were asked for, so that the host need not wait for
 
 from collections.abc import Iterator
 from functools import partial
-from typing import Any, final
+from typing import final
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -22,10 +22,16 @@ from torch import Tensor
 
 from sae.functional import devices
 from sae.functional.encoder_tiles import Tile, WholeRows, merge, tiles_of, top_k_of_tiles
+from sae.functional.layered_product import (
+    layered_columns,
+    layered_dots,
+    layered_product,
+    layered_transpose_product,
+)
+from sae.functional.picked_gradient import with_gradient
 from sae.functional.queued_search import largest_of_batch, largest_of_rows, positive_entries
-from sae.functional.sparse import SparseActs, gathered_dots, latent_sums, weight_gradient
+from sae.functional.sparse import SparseActs
 from sae.functional.sparse_pattern import SparsePattern, bounds
-from sae.functional.triton_kernels import weighted_bags
 
 __all__ = ["EncoderProduct"]
 
@@ -44,24 +50,26 @@ class EncoderProduct:
     def __init__(
         self,
         x: Float[Tensor, "batch d_in"],
-        weight: Float[Tensor, "d_in d_sae"],
+        weight: Float[Tensor, "width d_sae"],
         bias: Float[Tensor, " d_sae"],
         *,
         shift: Float[Tensor, " d_in"] | None = None,
         dtype: torch.dtype | None = None,
+        layers: int = 1,
     ) -> None:
         """Set up; nothing is computed yet.
 
         Args:
             x: rows.
-            weight: encoder.
+            weight: encoder; as wide as the rows, or as one of the layers of which each latent reads one.
             bias: encoder bias.
             shift: taken from the rows first; its gradient costs one product with a vector, where that of rows would cost one
                 with a matrix.
             dtype: of the product while entries are chosen, such as bfloat16; the entries themselves are then computed anew in
                 the weight's type. None: the type of autocast where that is on, else the weight's.
+            layers: how many there are; all products are those of `sae.functional.layered_product`.
         """
-        self._x, self._weight, self._bias, self._shift = x, weight, bias, shift
+        self._x, self._weight, self._bias, self._shift, self._layers = x, weight, bias, shift, layers
         self._whole = WholeRows()
         device = weight.device.type
         if dtype is None and torch.is_autocast_enabled(device):
@@ -110,7 +118,8 @@ class EncoderProduct:
         with torch.no_grad():
             bias = self._bias[latents]
             bias = bias if marks is None else torch.where(marks, bias, -torch.inf)
-            chosen_from = EncoderProduct(self._rows, _columns(self._weight, latents), bias, dtype=self._dtype)
+            columns = layered_columns(self._weight, latents, self._layers)
+            chosen_from = EncoderProduct(self._rows, columns, bias, dtype=self._dtype)
             values, places = chosen_from._top_k(k)
             pattern = SparsePattern.even(latents[places], num_latents=self.num_latents)
         return self.at(pattern, values.flatten())
@@ -153,41 +162,53 @@ class EncoderProduct:
         weight, offset = self._weight, self._bias if bias else None
         if values is None or self._dtype != weight.dtype:
             with torch.no_grad():
-                values = gathered_dots(self._rows.to(weight.dtype), weight.T.contiguous(), pattern)
+                values = layered_dots(self._rows.to(weight.dtype), weight, pattern, self._layers)
                 values = values if offset is None else values + offset[pattern.indices]
-        picked = _Picked.apply(values, self._rows, self._x, self._shift, weight, offset, pattern)
+        picked = with_gradient(
+            values, pattern, x=self._x, shift=self._shift, rows=self._rows, weight=weight, bias=offset, layers=self._layers
+        )
         return SparseActs(values=picked, pattern=pattern)
 
     # -- not picking ---------------------------------------------------------------------------------------------------
 
     def of(self, latents: Int[Tensor, " chosen"]) -> "EncoderProduct":
         """The same of some latents alone, all different."""
-        weight, bias = _columns(self._weight, latents), self._bias.index_select(0, latents)
-        return EncoderProduct(self._x, weight, bias, shift=self._shift, dtype=self._dtype)
+        columns, bias = layered_columns(self._weight, latents, self._layers), self._bias.index_select(0, latents)
+        return EncoderProduct(self._x, columns, bias, shift=self._shift, dtype=self._dtype)
 
     def dense(self, rows: slice = slice(None)) -> Float[Tensor, "rows d_sae"]:
         """All pre-activations of some rows, by an ordinary dense product."""
         x = self._x[rows] if self._shift is None else self._x[rows] - self._shift
-        return x @ self._weight + self._bias
+        return layered_product(x, self._weight, self._layers) + self._bias
 
     def weighted_sums(self, weights: Float[Tensor, " d_sae"]) -> Float[Tensor, " batch"]:
         """Sum over all latents of each row's pre-activations, each times its latent's weight, by products with vectors."""
         wide = torch.promote_types(weights.dtype, torch.float32)
         x, weights = self._x if self._shift is None else self._x - self._shift, weights.to(wide)
         with torch.autocast(weights.device.type, enabled=False):
-            direction = (weights[None] @ self._weight.T.to(wide)).squeeze(0)  # its gradient lies latent by latent in memory
+            # As a product of matrices: the weight's gradient then lies latent by latent in memory.
+            direction = layered_transpose_product(weights[None], self._weight.to(wide), self._layers).squeeze(0)
             return x.to(wide) @ direction + self._bias.to(wide) @ weights
 
     # -- its parts -----------------------------------------------------------------------------------------------------
 
     def _tiles(self, rows: Float[Tensor, "rows d_in"], bound: Tensor | float = 0.0, *, keep: bool = False) -> Iterator[Tile]:
         """Pre-activations of some rows less the bound: see `tiles_of`."""
-        return tiles_of(rows, self._weight.detach(), self._bias.detach() - bound, dtype=self._dtype, keep=keep)
+        weight, offset = self._weight.detach(), self._bias.detach() - bound
+        return tiles_of(rows, weight, offset, dtype=self._dtype, layers=self._layers, keep=keep)
 
     def _top_k(self, k: int) -> tuple[Float[Tensor, "batch {k}"], Int[Tensor, "batch {k}"]]:
         """Values and latents of `top_k`."""
         if devices.host_runs_ahead(self._weight.device):
-            return largest_of_rows(self._rows, self._weight, self._bias, k, dtype=self._dtype, at_once=BUFFER_ELEMENTS)
+            return largest_of_rows(
+                self._rows,
+                self._weight,
+                self._bias,
+                k,
+                dtype=self._dtype,
+                at_once=BUFFER_ELEMENTS,
+                layers=self._layers,
+            )
         return self._top_k_by_tiles(k)
 
     def _top_k_by_tiles(self, k: int) -> tuple[Float[Tensor, "batch {k}"], Int[Tensor, "batch {k}"]]:
@@ -200,7 +221,13 @@ class EncoderProduct:
     def _largest_of_batch(self, count: int) -> tuple[SparsePattern, Tensor]:
         """Pattern and values of `batch_top_k`, `count` of them whatever their sign."""
         values, places = largest_of_batch(
-            self._rows, self._weight, self._bias, count, dtype=self._dtype, at_once=BUFFER_ELEMENTS
+            self._rows,
+            self._weight,
+            self._bias,
+            count,
+            dtype=self._dtype,
+            at_once=BUFFER_ELEMENTS,
+            layers=self._layers,
         )
         return self._pattern_of(places), values.to(self._weight.dtype)
 
@@ -215,7 +242,14 @@ class EncoderProduct:
         """Pattern and values of `above`."""
         if devices.host_runs_ahead(self._weight.device):
             offset = self._bias - bound
-            found, places = positive_entries(self._rows, self._weight, offset, dtype=self._dtype, at_once=BUFFER_ELEMENTS)
+            found, places = positive_entries(
+                self._rows,
+                self._weight,
+                offset,
+                dtype=self._dtype,
+                at_once=BUFFER_ELEMENTS,
+                layers=self._layers,
+            )
             pattern = self._pattern_of(places)
             return pattern, found + (bound[pattern.indices] if isinstance(bound, Tensor) else bound)
         tiles = []
@@ -225,53 +259,8 @@ class EncoderProduct:
         return merge(tiles, batch=len(self._rows), num_latents=self.num_latents)
 
 
-def _columns(weight: Float[Tensor, "d_in d_sae"], latents: Int[Tensor, " chosen"]) -> Float[Tensor, "d_in chosen"]:
-    """weight[:, latents], latent by latent in memory."""
-    return weight.T.index_select(0, latents).T
-
-
 def _rough_bound(values: Float[Tensor, " values"], count: int) -> float:
     """A bound that about this many of the values exceed; 0 if that is not positive."""
     if count >= len(values):
         return 0.0
     return max(0.0, float(values.topk(count, sorted=False).values.min()))
-
-
-class _Picked(torch.autograd.Function):
-    """Identity on entries of (x - shift) @ weight + bias, with the gradients of that product."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        values: Tensor,
-        rows: Tensor,
-        x: Tensor,
-        shift: Tensor | None,
-        weight: Tensor,
-        bias: Tensor | None,
-        pattern: SparsePattern,
-    ) -> Tensor:
-        ctx.save_for_backward(rows, weight)
-        ctx.pattern, ctx.types = pattern, (x.dtype, weight.dtype)
-        return values.clone()
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable  # a second derivative is refused: there is none here
-    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
-        ctx: Any, *gradients: Tensor
-    ) -> tuple[Tensor | None, ...]:
-        (gradient,) = gradients
-        rows, weight = ctx.saved_tensors
-        pattern: SparsePattern = ctx.pattern
-        _, _, wants_x, wants_shift, wants_weight, wants_bias, _ = ctx.needs_input_grad
-        by_x = by_shift = by_weight = by_bias = None
-        if wants_shift or wants_bias:
-            by_bias = latent_sums(pattern, gradient).to(weight.dtype)
-        if wants_shift:
-            with torch.autocast(weight.device.type, enabled=False):  # which a backward pass that is traced is otherwise under
-                by_shift = -(weight @ by_bias)
-        if wants_x:
-            by_x = weighted_bags(weight.T.contiguous(), pattern.indices, pattern.offsets, gradient).to(ctx.types[0])
-        if wants_weight:
-            by_weight = weight_gradient(pattern, gradient, rows.to(weight.dtype).contiguous()).T
-        return None, None, by_x, by_shift, by_weight, by_bias if wants_bias else None, None

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from sae.functional.layered_product import layered_product_into
 from sae.functional.selection import BLOCK, block_entries, block_maxima, top_k_entries
 from sae.functional.sparse_pattern import SparsePattern
 
@@ -63,10 +64,11 @@ class Tile(NamedTuple):
 
 def tiles_of(
     rows: Float[Tensor, "rows d_in"],
-    weight: Float[Tensor, "d_in d_sae"],
+    weight: Float[Tensor, "width d_sae"],
     offset: Float[Tensor, " d_sae"],
     *,
     dtype: torch.dtype,
+    layers: int,
     keep: bool = False,
 ) -> Iterator[Tile]:
     """The product rows @ weight + offset, some latents at a time; without a graph.
@@ -76,6 +78,7 @@ def tiles_of(
         weight: encoder.
         offset: what is added to each latent's.
         dtype: of the product.
+        layers: see `layered_product`.
         keep: all tiles stay, one after the other in memory; else the next one overwrites.
     """
     num_latents = weight.shape[1]
@@ -85,9 +88,9 @@ def tiles_of(
         buffer = _buffer(len(rows) * (num_latents if keep else min(size, num_latents)), rows)
         for first in range(0, num_latents, size):
             last = min(first + size, num_latents)
-            own = weight[:, first:last].to(dtype)
             place = buffer[len(rows) * first if keep else 0 :][: len(rows) * (last - first)]
-            values = torch.mm(rows, own, out=place.view(len(rows), last - first))
+            place = place.view(len(rows), last - first)
+            values = layered_product_into(place, rows, weight, layers=layers, first=first)
             yield Tile(first, values.add_(offset[first:last]))
 
 

@@ -19,16 +19,18 @@ __all__ = ["largest_of_batch", "largest_of_rows", "positive_entries"]
 @torch.no_grad()
 def largest_of_rows(
     rows: Float[Tensor, "batch d_in"],
-    weight: Float[Tensor, "d_in d_sae"],
+    weight: Float[Tensor, "width d_sae"],
     bias: Float[Tensor, " d_sae"],
     k: int,
     *,
     dtype: torch.dtype,
     at_once: int,
+    layers: int,
 ) -> tuple[Float[Tensor, "batch {k}"], Int[Tensor, "batch {k}"]]:
     """The k largest of each row of rows @ weight + bias, positive or not, and their latents.
 
-    By `encode_top_k` where its kernels can run; else of the product itself, some rows at a time.
+    By `encode_top_k` where its kernels can run, layer by layer: the largest of all are among the largest of each. Else of the
+    product itself, some rows at a time.
 
     Args:
         rows: of a batch.
@@ -37,11 +39,12 @@ def largest_of_rows(
         k: how many of each row; at most d_sae.
         dtype: of the product.
         at_once: pre-activations that exist at a time, whole rows at least, where there are no kernels.
+        layers: see `layered_product`.
     """
     if triton_kernels.runs_on(weight) and dtype in (torch.float32, torch.bfloat16):
-        values, indices = triton_kernels.encode_top_k(rows.to(dtype), weight.to(dtype), bias, k)
+        values, indices = _largest_by_kernel(rows.to(dtype), weight.to(dtype), bias, k, layers)
         return values.to(weight.dtype), indices
-    parts = _parts(rows, weight, bias, dtype=dtype, at_once=at_once)
+    parts = _parts(rows, weight, bias, dtype=dtype, at_once=at_once, layers=layers)
     found = [top_k_entries(pre_acts.view(-1, weight.shape[1]), k) for _, pre_acts in parts]
     values, indices = (torch.cat(part) for part in zip(*found, strict=True))
     return values.to(weight.dtype), indices
@@ -50,12 +53,13 @@ def largest_of_rows(
 @torch.no_grad()
 def largest_of_batch(
     rows: Float[Tensor, "batch d_in"],
-    weight: Float[Tensor, "d_in d_sae"],
+    weight: Float[Tensor, "width d_sae"],
     bias: Float[Tensor, " d_sae"],
     count: int,
     *,
     dtype: torch.dtype,
     at_once: int,
+    layers: int,
 ) -> tuple[Float[Tensor, " {count}"], Int[Tensor, " {count}"]]:
     """The `count` largest of rows @ weight + bias, positive or not, and their places row * d_sae + latent in ascending order.
 
@@ -68,10 +72,11 @@ def largest_of_batch(
         count: how many; at most batch * d_sae.
         dtype: of the product.
         at_once: pre-activations that exist at a time, whole rows at least.
+        layers: see `layered_product`.
     """
     values = torch.empty(0, dtype=dtype, device=weight.device)
     places = torch.empty(0, dtype=torch.int64, device=weight.device)
-    for first, pre_acts in _parts(rows, weight, bias, dtype=dtype, at_once=at_once):
+    for first, pre_acts in _parts(rows, weight, bias, dtype=dtype, at_once=at_once, layers=layers):
         found = pre_acts.topk(min(count, len(pre_acts)), sorted=False)
         values = torch.cat([values, found.values])
         places = torch.cat([places, found.indices + first])
@@ -85,11 +90,12 @@ def largest_of_batch(
 @torch.no_grad()
 def positive_entries(
     rows: Float[Tensor, "batch d_in"],
-    weight: Float[Tensor, "d_in d_sae"],
+    weight: Float[Tensor, "width d_sae"],
     offset: Float[Tensor, " d_sae"],
     *,
     dtype: torch.dtype,
     at_once: int,
+    layers: int,
 ) -> tuple[Float[Tensor, " nnz"], Int[Tensor, " nnz"]]:
     """What is positive or not a number of rows @ weight + offset, and its places row * d_sae + latent in ascending order.
 
@@ -101,9 +107,10 @@ def positive_entries(
         offset: what is added to each latent's.
         dtype: of the product.
         at_once: pre-activations that exist at a time, whole rows at least.
+        layers: see `layered_product`.
     """
     values, places = [], []
-    for first, pre_acts in _parts(rows, weight, offset, dtype=dtype, at_once=at_once):
+    for first, pre_acts in _parts(rows, weight, offset, dtype=dtype, at_once=at_once, layers=layers):
         found = (~(pre_acts <= 0)).nonzero().squeeze(1)
         values.append(pre_acts[found])
         places.append(found + first)
@@ -111,13 +118,31 @@ def positive_entries(
 
 
 def _parts(
-    rows: Tensor, weight: Tensor, offset: Tensor, *, dtype: torch.dtype, at_once: int
+    rows: Tensor, weight: Tensor, offset: Tensor, *, dtype: torch.dtype, at_once: int, layers: int
 ) -> Iterator[tuple[int, Float[Tensor, " entries"]]]:
     """The product of some rows after the other, flat, and the place of its first entry."""
     narrow, offset, d_sae = weight.to(dtype), offset.to(dtype), weight.shape[1]
     first = 0
     for part in rows.to(dtype).split(max(1, at_once // d_sae)):
         with torch.autocast(weight.device.type, enabled=False):
-            product = torch.addmm(offset, part, narrow)
-        yield first, product.flatten()
+            products = [torch.addmm(bias, x, own) for x, own, bias in _by_layer(part, narrow, offset, layers)]
+        yield first, (products[0] if layers == 1 else torch.cat(products, dim=1)).flatten()
         first += len(part) * d_sae
+
+
+def _largest_by_kernel(
+    rows: Tensor, weight: Tensor, bias: Tensor, k: int, layers: int
+) -> tuple[Float[Tensor, "batch {k}"], Int[Tensor, "batch {k}"]]:
+    """`largest_of_rows`, in float32."""
+    each = weight.shape[1] // layers
+    found = [triton_kernels.encode_top_k(*own, min(k, each)) for own in _by_layer(rows, weight, bias, layers)]
+    if layers == 1:
+        return found[0]
+    largest = torch.cat([values for values, _ in found], dim=1).topk(k, dim=1, sorted=False)
+    latents = torch.cat([indices + number * each for number, (_, indices) in enumerate(found)], dim=1)
+    return largest.values, latents.gather(1, largest.indices)
+
+
+def _by_layer(rows: Tensor, weight: Tensor, bias: Tensor, layers: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Of each layer its columns of the rows, its latents' weights and their biases."""
+    return zip(rows.chunk(layers, dim=1), weight.chunk(layers, dim=1), bias.chunk(layers), strict=True)

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from sae.functional import triton_kernels
+from sae.functional.connections import Connection, keep_written_
 from sae.functional.lazy_rows import LazyRows
 from sae.functional.row_gradients import accepts_row_gradients, row_gradient
 from sae.functional.sparse_pattern import SparsePattern, bounds
@@ -99,9 +100,17 @@ def sparse_from_dense(
     return SparseActs(values=latent_acts[pattern.rows.long(), pattern.indices.long()], pattern=pattern)
 
 
-def sparse_decode(latent_acts: SparseActs, weight: Float[Tensor, "d_sae d_out"]) -> Float[Tensor, "batch d_out"]:
-    """latent_acts @ weight, reading only the rows of the latents that are active."""
-    return _SparseDecode.apply(latent_acts.values, weight, latent_acts.pattern)
+def sparse_decode(
+    latent_acts: SparseActs, weight: Float[Tensor, "d_sae d_out"], connections: Sequence[Connection] = ()
+) -> Float[Tensor, "batch d_out"]:
+    """latent_acts @ weight, reading only the rows of the latents that are active.
+
+    Args:
+        latent_acts: activations.
+        weight: decoder.
+        connections: what latents write, where that is not all: the weight is zero elsewhere, and has no gradient there.
+    """
+    return _SparseDecode.apply(latent_acts.values, weight, latent_acts.pattern, connections)
 
 
 def grouped_decode(
@@ -201,9 +210,9 @@ class _Each(torch.autograd.Function):
 
 class _SparseDecode(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, values: Tensor, weight: Tensor, pattern: SparsePattern) -> Tensor:
+    def forward(ctx: Any, values: Tensor, weight: Tensor, pattern: SparsePattern, connections: Sequence[Connection]) -> Tensor:
         ctx.save_for_backward(values, weight)
-        ctx.pattern = pattern
+        ctx.pattern, ctx.connections = pattern, connections
         table = weight.rows(pattern.active) if isinstance(weight, LazyRows) else weight
         return weighted_bags(table, pattern.indices, pattern.offsets, values)
 
@@ -211,7 +220,7 @@ class _SparseDecode(torch.autograd.Function):
     @torch.autograd.function.once_differentiable  # a second derivative is refused: there is none here
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
         ctx: Any, *gradients: Tensor
-    ) -> tuple[Tensor | None, Tensor | None, None]:
+    ) -> tuple[Tensor | None, Tensor | None, None, None]:
         (gradient,) = gradients
         values, weight = ctx.saved_tensors
         by_rows = accepts_row_gradients(weight)
@@ -223,4 +232,5 @@ class _SparseDecode(torch.autograd.Function):
         if ctx.needs_input_grad[1]:
             make = _gradient_of_rows if by_rows else weight_gradient
             by_weight = make(pattern, values, gradient.to(weight.dtype).contiguous())
-        return by_values, by_weight, None
+            keep_written_(by_weight, ctx.connections)
+        return by_values, by_weight, None, None

@@ -15,6 +15,7 @@ from sae.architectures.base import SparseAutoencoder
 from sae.architectures.output import SAEOutput, SparseSAEOutput
 from sae.errors import UserError
 from sae.functional import devices
+from sae.functional.connections import share_written
 from sae.functional.pass_choice import LEAVE, sparse_is_quicker
 from sae.losses.objective import Objective
 
@@ -85,6 +86,8 @@ class PassChoice(nn.Module):
             )
         self.settings, self.able = settings, able
         self.d_in, self.d_sae = sae.d_in, sae.d_sae
+        # An entry costs the sparse pass a whole decoder row, and the dense one what its latent writes of it.
+        self.written = share_written(sae.connections, sae.d_out)
         self.register_buffer("sparse", torch.tensor(False))
 
     def takes_sparse(self, device: torch.device, k: int | None, *, rows: int) -> bool:
@@ -101,7 +104,7 @@ class PassChoice(nn.Module):
             return True
         if k is None:
             return not devices.host_runs_ahead(device) and bool(self.sparse)  # a GPU is not asked for the flag
-        return sparse_is_quicker(k, device, rows=rows, d_in=self.d_in, d_sae=self.d_sae)
+        return sparse_is_quicker(k / self.written, device, rows=rows, d_in=self.d_in, d_sae=self.d_sae)
 
     def forward(self, sae: SparseAutoencoder, x: Float[Tensor, "batch d_in"], *, k: int | None) -> SAEOutput | SparseSAEOutput:
         """The pass of a step of training, dense or sparse.
@@ -128,4 +131,4 @@ class PassChoice(nn.Module):
             held, bound = sae.count_held(output), ENTER
         else:
             return
-        self.sparse.fill_(held < bound * len(output.recon) * self.d_sae)
+        self.sparse.fill_(held < bound * self.written * len(output.recon) * self.d_sae)

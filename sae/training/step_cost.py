@@ -7,6 +7,7 @@ import torch
 
 from sae.architectures.base import SparseAutoencoder
 from sae.architectures.matching_pursuit import MatchingPursuitSAE
+from sae.functional.connections import length
 from sae.functional.encoder_product import BUFFER_ELEMENTS
 from sae.training.kernels import PassChoice
 
@@ -46,7 +47,8 @@ def step_cost(passes: PassChoice, sae: SparseAutoencoder, *, device: torch.devic
         k: latents a row in that step, where the architecture fixes that.
     """
     widths, latents = sae.d_in + sae.d_out, sae.d_sae
-    connected = sum(_length(own.latents) * (_length(own.reads) + _length(own.writes)) for own in sae.connections)
+    read = sum(length(own.latents) * length(own.reads) for own in sae.connections)
+    written = sum(length(own.latents) * length(own.writes) for own in sae.connections)
     kept = PARAMETER_BYTES * sum(parameter.numel() for parameter in sae.parameters())
     kept += FLOAT_BYTES * ROW_ARRAYS * rows * widths
     # Matching pursuit makes a product in each round.
@@ -54,14 +56,10 @@ def step_cost(passes: PassChoice, sae: SparseAutoencoder, *, device: torch.devic
     if not passes.takes_sparse(device, k, rows=rows):
         return StepCost(
             memory_bytes=kept + FLOAT_BYTES * DENSE_ARRAYS * rows * latents,
-            operations=2.0 * (rounds - 1) * sae.d_in * rows * latents + 6.0 * rows * connected,
+            operations=2.0 * (rounds - 1) * sae.d_in * rows * latents + 6.0 * rows * (read + written),
         )
     active = latents if k is None else k
     return StepCost(
         memory_bytes=kept + FLOAT_BYTES * min(rows * latents, BUFFER_ELEMENTS) + ENTRY_BYTES * rows * active,
-        operations=2.0 * rounds * rows * sae.d_in * latents + 5.0 * rows * active * widths,
+        operations=2.0 * rounds * rows * read + 5.0 * rows * active * widths,
     )
-
-
-def _length(part: slice) -> int:
-    return part.stop - part.start

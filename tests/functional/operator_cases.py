@@ -24,7 +24,7 @@ __all__ = ["test_an_operator_is_its_function", "test_operators_are_registered_ri
 pytestmark = pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
 
 
-@pytest.mark.parametrize("name", ["topk", "batch_topk", "matryoshka"])
+@pytest.mark.parametrize("name", ["topk", "batch_topk", "matryoshka", "cross_layer_transcoder"])
 def test_compiled_steps_through_kernels_equal_the_others(name, monkeypatch):
     monkeypatch.setattr(compiled, "BACKEND", "aot_eager")
     monkeypatch.setattr(devices, "host_runs_ahead", lambda device: True)

@@ -23,8 +23,9 @@ shapes = st.fixed_dictionaries(
         "buffer": st.sampled_from([1, 300, 1 << 24]),
         "dtype": st.sampled_from([torch.float64, torch.float32]),
         "shifted": st.booleans(),
+        "layers": st.sampled_from([1, 1, 2, 3]),
     }
-)
+).map(lambda shape: shape | {name: shape["layers"] * shape[name] for name in ("d_in", "d_sae")})
 
 
 def problem(shape, *, quantised=False):
@@ -36,20 +37,25 @@ def problem(shape, *, quantised=False):
         return (drawn.round() if quantised else drawn).to(shape["dtype"])
 
     x = draw(shape["d_in"], shape["rows"]).T.requires_grad_()
-    weight = draw(shape["d_sae"], shape["d_in"]).T.requires_grad_()
+    weight = draw(shape["d_sae"], shape["d_in"] // shape["layers"]).T.requires_grad_()
     shift = draw(shape["d_in"]).requires_grad_() if shape["shifted"] else None
     return x, weight, draw(shape["d_sae"]).requires_grad_(), shift
+
+
+def whole(weight, layers):
+    """The matrix with its zeros: latents of one layer read no other."""
+    return torch.block_diag(*weight.chunk(layers, dim=1))
 
 
 def compare(shape, dense_of, sparse_of):
     """The two functions give the same activations and, for one upstream gradient, the same gradients."""
     x, weight, bias, shift = problem(shape)
     inputs = [part for part in (x, weight, bias, shift) if part is not None]
-    dense = dense_of((x if shift is None else x - shift) @ weight + bias)
+    dense = dense_of((x if shift is None else x - shift) @ whole(weight, shape["layers"]) + bias)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(encoder_tiles, "TILE_ELEMENTS", shape["tile"])
         patch.setattr(encoder_product, "BUFFER_ELEMENTS", shape["buffer"])
-        sparse = sparse_of(EncoderProduct(x, weight, bias, shift=shift)).to_dense()
+        sparse = sparse_of(EncoderProduct(x, weight, bias, shift=shift, layers=shape["layers"])).to_dense()
     tolerance = TOLERANCES[shape["dtype"]]
     torch.testing.assert_close(sparse, dense, **tolerance)
     upstream = ramp(*dense.shape, dtype=dense.dtype)
@@ -128,14 +134,14 @@ def test_top_k_entries_against_a_full_sort(rows, width, k, seed, ties):
 def test_ties_keep_as_many_as_were_asked_for(shape, k):
     x, weight, bias, _ = problem(shape | {"shifted": False}, quantised=True)
     k = min(k, shape["d_sae"])
-    dense = x @ weight + bias
-    by_row = EncoderProduct(x, weight, bias).top_k(k)
+    dense, layers = x @ whole(weight, shape["layers"]) + bias, shape["layers"]
+    by_row = EncoderProduct(x, weight, bias, layers=layers).top_k(k)
     expected = dense.detach().sort(dim=1, descending=True).values[:, :k]
     assert torch.equal(by_row.values.detach().view(-1, k).sort(dim=1, descending=True).values, expected)
-    whole = EncoderProduct(x, weight, bias).batch_top_k(k)
+    of_batch = EncoderProduct(x, weight, bias, layers=layers).batch_top_k(k)
     wanted = torch.relu(dense.detach()).flatten().sort(descending=True).values[: k * shape["rows"]]
     wanted = wanted[wanted > 0]
-    assert torch.equal(whole.values.detach().sort(descending=True).values, wanted)
+    assert torch.equal(of_batch.values.detach().sort(descending=True).values, wanted)
 
 
 def test_a_guess_that_was_too_high_is_proved_wrong_and_everything_is_gathered(monkeypatch):
@@ -155,24 +161,40 @@ def test_nothing_is_positive(pick):
     assert not gradient.any()
 
 
-def test_columns_and_entries_of_a_pattern():
-    x, weight, bias, shift = ramp(8, 5), ramp(5, 11, phase=1), ramp(11, phase=2), ramp(5, phase=3)
-    product, dense = EncoderProduct(x, weight, bias, shift=shift), (x - shift) @ weight + bias
-    latents = torch.tensor([7, 0, 3])
-    torch.testing.assert_close(product.of(latents).dense(), dense[:, latents], rtol=1e-12, atol=1e-12)
-    pattern = product.above(0.2).pattern
+@pytest.mark.parametrize("layers", [1, 3])
+def test_columns_and_entries_of_a_pattern(layers):
+    sizes = [(8, 6), (12, 6 // layers), (12,), (6,)]
+    x, weight, bias, shift = inputs = [ramp(*size, phase=number).requires_grad_() for number, size in enumerate(sizes)]
+    product = EncoderProduct(x, weight.T, bias, shift=shift, layers=layers)
+    bare = (x - shift) @ whole(weight.T, layers)
+    dense, latents = bare + bias, torch.tensor([7, 0, 11, 3])
+    pattern = product.top_k(7).pattern  # in no order of latents
     where = (pattern.rows.long(), pattern.indices.long())
-    torch.testing.assert_close(product.at(pattern).values, dense[where], rtol=1e-12, atol=1e-12)
-    bare = product.at(pattern, bias=False).values
-    torch.testing.assert_close(bare, ((x - shift) @ weight)[where], rtol=1e-12, atol=1e-12)
+    few = product.top_k_among(latents, 2)
+    for found, expected in (
+        (product.dense(), dense),
+        (product.of(latents).dense(), dense[:, latents]),
+        (product.at(pattern).values, dense[where]),
+        (product.at(pattern, bias=False).values, bare[where]),
+        (few.values.view(8, 2).sort(dim=1).values, dense[:, latents].sort(dim=1).values[:, 2:]),
+    ):
+        torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+        upstream = ramp(*found.shape, phase=9)
+        gradients = (
+            torch.autograd.grad(one, inputs, upstream, retain_graph=True, materialize_grads=True) for one in (found, expected)
+        )
+        torch.testing.assert_close(*gradients, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("layers", [1, 3])
 @pytest.mark.parametrize("shifted", [False, True])
-def test_weighted_sums_of_all_pre_activations(shifted):
-    x, weight, bias, shift = (ramp(*size, phase=n).requires_grad_() for n, size in enumerate([(8, 5), (11, 5), (11,), (5,)]))
-    weights = ramp(11, phase=4).requires_grad_()
-    found = EncoderProduct(x, weight.T, bias, shift=shift if shifted else None).weighted_sums(weights)
-    expected = ((x - shift if shifted else x) @ weight.T + bias) @ weights
+def test_weighted_sums_of_all_pre_activations(shifted, layers):
+    sizes = [(8, 6), (12, 6 // layers), (12,), (6,)]
+    x, weight, bias, shift = (ramp(*size, phase=number).requires_grad_() for number, size in enumerate(sizes))
+    weights = ramp(12, phase=4).requires_grad_()
+    product = EncoderProduct(x, weight.T, bias, shift=shift if shifted else None, layers=layers)
+    found = product.weighted_sums(weights)
+    expected = ((x - shift if shifted else x) @ whole(weight.T, layers) + bias) @ weights
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
     inputs = [x, weight, bias, weights, *([shift] if shifted else [])]
     gradients = [torch.autograd.grad(one.square().sum(), inputs) for one in (found, expected)]

@@ -333,20 +333,20 @@ def test_decoding_and_its_gradients(dtype):
         assert_near(one.detach(), other.detach(), dtype)
 
 
-@pytest.mark.parametrize("k", [1, 5, 67])
+@pytest.mark.parametrize(("k", "layers"), [(1, 1), (5, 1), (66, 1), (5, 3), (40, 3)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-def test_the_encoder_s_search_and_its_gradients(k, dtype, monkeypatch):
+def test_the_encoder_s_search_and_its_gradients(k, layers, dtype, monkeypatch):
     """The product in either type; what was chosen, its values and gradients are those of float32 weights."""
     monkeypatch.setattr(devices, "host_runs_ahead", lambda device: True)
-    x, shift = numbers(5, 19).requires_grad_(), numbers(19, phase=5.0).requires_grad_()
-    weight, bias = numbers(67, 19, phase=1.0).T.requires_grad_(), numbers(67, phase=2.0).requires_grad_()
-    picked = EncoderProduct(x, weight, bias, shift=shift, dtype=dtype).top_k(k)
+    x, shift = numbers(5, 21).requires_grad_(), numbers(21, phase=5.0).requires_grad_()
+    weight, bias = numbers(66, 21 // layers, phase=1.0).T.requires_grad_(), numbers(66, phase=2.0).requires_grad_()
+    picked = EncoderProduct(x, weight, bias, shift=shift, dtype=dtype, layers=layers).top_k(k)
     assert picked.offsets.tolist() == list(range(0, 5 * k + 1, k))
-    dense = (x - shift) @ weight + bias
+    dense = (x - shift) @ torch.block_diag(*weight.chunk(layers, dim=1)) + bias
     chosen = torch.relu(dense) * (picked.map(torch.ones_like).to_dense() > 0)
     if dtype == torch.float32:
         assert_near(chosen.detach(), row_top_k(dense, k).detach(), dtype)
-    acts, inputs, upstream = picked.map(torch.relu).to_dense(), (x, shift, weight, bias), numbers(5, 67, phase=4.0)
+    acts, inputs, upstream = picked.map(torch.relu).to_dense(), (x, shift, weight, bias), numbers(5, 66, phase=4.0)
     assert_near(acts.detach(), chosen.detach(), torch.float32)
     gradients = (torch.autograd.grad(one, inputs, upstream) for one in (acts, chosen))
     for found, expected in zip(*gradients, strict=True):

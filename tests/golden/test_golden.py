@@ -7,12 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from sae.errors import UserError
 from sae.training.kernels import KernelSettings
 from tests.golden import losses, regolden
-
-# Cross-layer transcoders have dense products alone.
-DENSE_ONLY = ("experiment=circuit_tracing_2025", "sae=cross_layer_transcoder")
 
 
 @pytest.mark.parametrize("name", losses.names())
@@ -27,16 +23,10 @@ def test_rounding_alone_stays_far_below_the_tolerance(name):
     np.testing.assert_allclose(losses.compute(name), losses.compute(name, torch.float64), rtol=losses.TOLERANCE / 5)
 
 
-@pytest.mark.parametrize("name", [name for name in losses.names() if name not in DENSE_ONLY])
+@pytest.mark.parametrize("name", losses.names())
 def test_sparse_products_train_as_dense_ones_do(name):
     dense, sparse = (losses.compute(name, torch.float64, KernelSettings(kernels=one)) for one in ("dense", "sparse"))
     np.testing.assert_allclose(sparse, dense, rtol=1e-9)
-
-
-@pytest.mark.parametrize("name", DENSE_ONLY)
-def test_the_others_have_no_sparse_products(name):
-    with pytest.raises(UserError, match="trains by dense products only"):
-        losses.compute(name, kernels=KernelSettings(kernels="sparse"))
 
 
 def test_every_entry_is_kept_and_none_is_left_over():

@@ -90,6 +90,7 @@ def made(case: Case, world: World):
             own["b_enc"].add_(world.level)
         for parameter, axis in sae.latent_parameters() if world.twins else []:
             parameter.index_copy_(axis, odd(world), parameter.index_select(axis, odd(world) - 1))
+    sae.tie_decoder_()
     x = draw(world.rows, 2 * sae.d_in)
     x = {"rows": x[:, : sae.d_in].contiguous(), "columns": x.T[: sae.d_in].contiguous().T, "every second column": x[:, ::2]}
     x = x[world.layout]

@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 
+from sae.architectures.cross_layer_transcoder import CrossLayerTranscoderSAE
 from sae.architectures.output import SAEOutput, SparseSAEOutput
 from sae.architectures.relu import ReLUSAE
 from sae.architectures.topk import TopKSAE
@@ -57,6 +58,22 @@ def test_measured_share_decides_elsewhere_with_hysteresis():
     ):
         choice.advance(sae, output_with(share, sparse=choice.takes_sparse(CPU, None, rows=32)), step)
         assert choice.takes_sparse(CPU, None, rows=32) == expected, (step, share)
+
+
+def test_latents_that_write_a_part_of_their_rows_leave_the_sparse_pass_sooner():
+    """Three layers: two thirds of the decoder are written, and a dense pass makes no more of it."""
+    sizes = {"widths": (4, 4, 4), "target_widths": (5, 5, 5), "d_sae": 1200}
+    choice = PassChoice(KernelSettings(), CrossLayerTranscoderSAE(**sizes, activation="topk", k=8), PLAIN)
+    level = 1200 * LEAVE * 2 / 3
+    assert [choice.takes_sparse(CPU, round(k), rows=32) for k in (0.9 * level, 1.1 * level)] == [True, False]
+    sae = CrossLayerTranscoderSAE(**sizes)
+    choice = PassChoice(KernelSettings(), sae, PLAIN)
+    for step, (share, expected) in enumerate(
+        [(ENTER * 0.75, False), (ENTER * 0.6, True), (LEAVE * 0.6, True), (LEAVE * 0.75, False)]
+    ):
+        sparse = choice.takes_sparse(CPU, None, rows=32)
+        choice.advance(sae, output_with(share, sparse=sparse, latents=1200), step * DENSE_STEPS)
+        assert choice.takes_sparse(CPU, None, rows=32) == expected, share
 
 
 def test_terms_that_need_every_pre_activation_train_densely():

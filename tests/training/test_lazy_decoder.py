@@ -35,7 +35,8 @@ def rows_of(learner, count, step):
     table = torch.randn(40, D_IN, generator=torch.Generator().manual_seed(99))  # kinds of rows: what is dead stays so
     chosen = table[torch.randint(0, 40, (count,), generator=generator)]
     noisy = chosen + 0.1 * torch.randn(count, D_IN, generator=generator)
-    return {point: noisy.to(learner.sae.b_dec.dtype) for point in learner.spaces.hook_points}
+    noisy = noisy.repeat(1, 2).to(learner.sae.b_dec.dtype)  # a cross-layer transcoder's targets may be wider
+    return {point: noisy[:, :width] for point, width in nodes.widths_of(learner.name, D_IN).items()}
 
 
 def trained(learner, settings, steps=STEPS):
@@ -68,10 +69,11 @@ def assert_same_sae(one, other, tolerance):
         ("topk", {}),
         ("topk", {"unit_norm_decoder": False, "decoder_norm": 0.7, "clip_norm": 0.5}),
         ("matryoshka", {"clip_norm": 0.5}),
+        ("cross_layer_transcoder", {"clip_norm": 0.5}),
         ("jumprelu", {"tanh_coefficient": None, "pre_act_coefficient": None, "resample_at": ()}),
         ("relu", {"resample_at": (), "l1_coefficient": 3.0, "ghost_coefficient": 0.1}),
     ],
-    ids=["topk", "auxk", "free-clipped", "matryoshka", "jumprelu", "relu"],
+    ids=["topk", "auxk", "free-clipped", "matryoshka", "cross-layer", "jumprelu", "relu"],
 )
 def test_equal_to_the_run_that_steps_every_row(name, changes):
     kernels = KernelSettings(kernels="sparse")
@@ -107,12 +109,13 @@ def test_dense_steps_among_sparse_ones(monkeypatch):
     assert_same_sae(lazy, eager, 1e-10)
 
 
-def test_no_step_reads_the_whole_decoder(monkeypatch):
+@pytest.mark.parametrize("name", ["topk", "cross_layer_transcoder"])
+def test_no_step_reads_the_whole_decoder(name, monkeypatch):
     """Neither the pass nor the dead latents' term, the update, what follows it, nor an export."""
     asked = []
     plain = LazyMoments.catch_up_
     monkeypatch.setattr(LazyMoments, "catch_up_", lambda self, rows=None: asked.append(rows) or plain(self, rows))
-    learner = learner_of(resample_at=())
+    learner = learner_of(name, resample_at=())
     trained(learner, LAZY)
     learner.export()
     assert len(asked) >= 2 * STEPS

@@ -5,6 +5,7 @@ import gc
 import pytest
 import torch
 
+from sae.architectures.cross_layer_transcoder import CrossLayerTranscoderSAE
 from sae.architectures.topk import TopKSAE
 from sae.functional import encoder_tiles
 from sae.losses.objective import Objective
@@ -46,7 +47,15 @@ def measured_peak(name, kernels):
 
 @pytest.mark.parametrize(
     ("name", "kernels"),
-    [("topk", "auto"), ("topk", "dense"), ("transcoder", "auto"), ("relu", "auto"), ("gated", "auto"), ("jumprelu", "auto")],
+    [
+        ("topk", "auto"),
+        ("topk", "dense"),
+        ("cross_layer_transcoder", "auto"),
+        ("transcoder", "auto"),
+        ("relu", "auto"),
+        ("gated", "auto"),
+        ("jumprelu", "auto"),
+    ],
 )
 def test_the_memory_of_a_step_is_foretold_for_the_pass_that_it_takes(name, kernels, monkeypatch):
     monkeypatch.setattr(encoder_tiles, "_buffers", encoder_tiles._Buffers())  # none is left of other tests
@@ -64,6 +73,14 @@ def test_what_a_sparse_step_takes_at_full_size_by_hand():
     found = step_cost(passes, sae, device=CPU, rows=4096, k=32)
     assert 3584 < found.memory_bytes / 2**20 < 3750
     assert found.operations == pytest.approx(2 * 4096 * 768 * 131072, rel=0.01)
+
+
+def test_the_encoder_of_two_layers_is_one_product_of_a_layer_s_width():
+    with torch.device("meta"):
+        sae = CrossLayerTranscoderSAE(widths=(768, 768), target_widths=(768, 768), d_sae=131072, activation="topk", k=8)
+    passes = PassChoice(KernelSettings(), sae, Objective({"mse": SquaredError()}))
+    operations = step_cost(passes, sae, device=CPU, rows=4096, k=8).operations
+    assert operations == pytest.approx(2 * 4096 * 768 * 131072, rel=0.01)
 
 
 def test_k_that_is_annealed_from_many_latents_costs_a_dense_step():
