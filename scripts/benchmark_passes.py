@@ -29,6 +29,7 @@ def main() -> None:
     parser.add_argument("--sae", nargs="*", default=["relu", "gated", "jumprelu", "topk", "batch_topk", "matryoshka"])
     parser.add_argument("--d-sae", type=int, nargs="*", default=[2304, 5120, 10240])
     parser.add_argument("--d-in", type=int, default=640)
+    parser.add_argument("--layers", type=int, default=2, help="that a cross-layer transcoder reads: they share d_in and d_sae")
     parser.add_argument("--batch", type=int, nargs="*", default=[512, 2048])
     parser.add_argument("--share", type=float, nargs="*", default=[0.005, 0.02, 0.04, 0.06, 0.08, 0.12, 0.2])
     parser.add_argument("--rounds", type=int, default=5, help="after one that does not count")
@@ -52,7 +53,8 @@ def measure(
 ) -> tuple[str, ...]:
     """One row of the table."""
     active, kernels = max(1, round(share * d_sae)), KernelSettings(kernels="sparse")
-    one = Framework(name, d_in=options.d_in, d_sae=d_sae, batch=batch, active=active, kernels=kernels)
+    sizes = {"d_in": options.d_in, "d_sae": d_sae, "batch": batch, "active": active, "layers": options.layers}
+    one = Framework(name, **sizes, kernels=kernels)
     rows = one.rows(batch, torch.Generator().manual_seed(1))
 
     def step(number: int, kernels: Literal["dense", "sparse"]) -> None:

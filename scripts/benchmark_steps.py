@@ -33,6 +33,7 @@ def main() -> None:
     parser.add_argument("--sae", nargs="*", default=list(ARCHITECTURES))
     parser.add_argument("--d-sae", type=int, nargs="*", default=[5120, 10240, 40960])
     parser.add_argument("--d-in", type=int, default=640)
+    parser.add_argument("--layers", type=int, default=2, help="that a cross-layer transcoder reads: they share d_in and d_sae")
     parser.add_argument("--batch", type=int, default=2048)
     parser.add_argument("--k", type=int, default=32, help="latents a row of all but relu, gated and crosscoder")
     parser.add_argument("--steps", type=int, default=12, help="of each kind, after two that do not count")
@@ -64,7 +65,8 @@ def measure(name: str, d_sae: int, options: argparse.Namespace) -> tuple[list[st
     """One row of the table, and the time of each stage."""
     kernels = KernelSettings(kernels=options.kernels, encoder_dtype=options.encoder_dtype)
     active = 50 if name in BY_BIAS else options.k
-    framework = partial(Framework, name, d_in=options.d_in, d_sae=d_sae, batch=options.batch, active=active)
+    sizes = {"d_in": options.d_in, "d_sae": d_sae, "batch": options.batch, "active": active, "layers": options.layers}
+    framework = partial(Framework, name, **sizes)
     ours = framework(kernels=kernels)
     generator = torch.Generator().manual_seed(1)
     batches = [ours.rows(options.batch, generator) for _ in range(4)]

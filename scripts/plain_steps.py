@@ -11,6 +11,7 @@ import torch
 from timed_steps import BY_BIAS, RATE, Framework
 from torch import Tensor
 
+from sae.architectures.cross_layer_transcoder import CrossLayerTranscoderSAE
 from sae.commands.plain_loop import step_by_hand
 from sae.functional.straight_through import jumprelu, step
 
@@ -44,6 +45,7 @@ class Plain:
             own["log_threshold"] = function.threshold.detach().log().requires_grad_()
             self.bandwidth = function.bandwidth
         self.groups = list(getattr(sae, "group_sizes", ()))
+        self.connections = sae.connections if isinstance(sae, CrossLayerTranscoderSAE) else ()
         self.optimizer = torch.optim.Adam(own.values(), lr=RATE, fused=fused)
         self.autocast = autocast
         self.loss: Callable[[Tensor, Tensor], Tensor] = torch.compile(self._loss) if compiled else self._loss
@@ -60,7 +62,7 @@ class Plain:
         if self.name == "matching_pursuit":
             return (self._pursued(x) - target).square().sum(dim=1).mean()
         assert self.W_enc is not None
-        shared = (x - self.b_dec if self.subtract else x) @ self.W_enc
+        shared = self._encoded(x - self.b_dec if self.subtract else x)
         pre_acts, penalty = shared + self.own["b_enc"], x.new_zeros(())
         if self.name in ("relu", "crosscoder"):
             acts = torch.relu(pre_acts)
@@ -71,7 +73,7 @@ class Plain:
             gate = torch.relu(pre_acts)
             gate_recon = gate @ self.W_dec.detach() + self.b_dec.detach()
             penalty = self.l1 * gate.sum(dim=1).mean() + (gate_recon - target).square().sum(dim=1).mean()
-        elif self.name in ("topk", "transcoder"):
+        elif self.name in ("topk", "transcoder", "cross_layer_transcoder"):
             values, indices = pre_acts.topk(self.k, dim=1)
             acts = torch.zeros_like(pre_acts).scatter(1, indices, torch.relu(values))
         elif self.name in ("batch_topk", "matryoshka"):
@@ -82,12 +84,26 @@ class Plain:
             acts = jumprelu(pre_acts, threshold, bandwidth=self.bandwidth)
             penalty = step(pre_acts, threshold, bandwidth=self.bandwidth).sum(dim=1).mean()
         if not self.groups:
-            return (acts @ self.W_dec + self.b_dec - target).square().sum(dim=1).mean() + penalty
+            return (self._written(acts) + self.b_dec - target).square().sum(dim=1).mean() + penalty
         recon, errors = self.b_dec, []
         for part, directions in zip(acts.split(self.groups, dim=1), self.W_dec.split(self.groups), strict=True):
             recon = recon + part @ directions
             errors.append((recon - target).square().sum(dim=1).mean())
         return torch.stack(errors).mean()
+
+    def _encoded(self, x: Tensor) -> Tensor:
+        assert self.W_enc is not None
+        if not self.connections:
+            return x @ self.W_enc
+        return torch.cat([x[:, own.reads] @ self.W_enc[:, own.latents] for own in self.connections], dim=1)
+
+    def _written(self, acts: Tensor) -> Tensor:
+        if not self.connections:
+            return acts @ self.W_dec
+        recon = acts.new_zeros(len(acts), self.W_dec.shape[1])
+        for own in self.connections:
+            recon[:, own.writes] += acts[:, own.latents] @ self.W_dec[own.latents, own.writes]
+        return recon
 
     def _pursued(self, x: Tensor) -> Tensor:
         centred = x - self.b_dec

@@ -14,9 +14,10 @@ from torch.autograd.profiler_util import FunctionEvent
 from torch.profiler import ProfilerActivity, profile, record_function
 
 from sae.commands.entry import compose
-from sae.commands.reading import has_target, reads_several
+from sae.commands.reading import has_target, pairs_layers, reads_several
 from sae.commands.sae_node import read_sae_node
 from sae.functional import encoder_product, pursuit
+from sae.functional.layered_product import layered_product_into
 from sae.training.kernels import KernelSettings
 from sae.training.learner import Learner
 from sae.training.optimizers import OptimizerSettings
@@ -37,8 +38,8 @@ ARCHITECTURES = (
     "matching_pursuit",
     "transcoder",
     "crosscoder",
+    "cross_layer_transcoder",
 )
-DENSE_ONLY = ("cross_layer_transcoder",)  # no sparse step to time beside a dense one
 STAGES = ("product", "choice", "decode", "loss, rest", "by decoder", "by encoder", "backward, rest", "update", "after")
 
 
@@ -54,17 +55,20 @@ class Framework:
         batch: int,
         active: int,
         kernels: KernelSettings,
+        layers: int = 2,
         device: torch.device = CPU,
     ) -> None:
         """Set up.
 
         Args:
             name: a file of `conf/sae`.
-            d_in: width of the rows; a crosscoder's two parts share it, a transcoder's target has it too.
+            d_in: width of the rows; a crosscoder's two parts share it, a transcoder's target has it too, the layers of a
+                cross-layer transcoder share it on both sides.
             d_sae: latents.
             batch: rows.
             active: latents a row.
             kernels: which pass.
+            layers: of a cross-layer transcoder.
             device: where.
         """
         self.device = device
@@ -74,18 +78,19 @@ class Framework:
         problems: list[str] = []
         node = read_sae_node({**compose("train", [f"sae={name}"])["sae"], **wanted}, problems)
         assert node is not None, problems
-        self.widths = {"x": d_in}
-        if reads_several(name):
-            self.widths = {"x": d_in // 2, "y": d_in - d_in // 2}
-        elif has_target(name):
-            self.widths = {"x": d_in, "y": d_in}
-        several = tuple(self.widths.values()) if reads_several(name) else None
+        inputs, targets = {"x": d_in}, {"y": d_in} if has_target(name) else {}
+        if pairs_layers(name):
+            inputs, targets = ({f"{side}{layer}": d_in // layers for layer in range(layers)} for side in "xy")
+        elif reads_several(name):
+            inputs = {"x": d_in // 2, "y": d_in - d_in // 2}
+        self.widths = inputs | targets
+        several, predicted = (tuple(widths.values()) if len(widths) > 1 else None for widths in (inputs, targets))
         with device:
-            sae, objective = node.build(d_in, d_out=d_in, widths=several)
+            sae, objective = node.build(sum(inputs.values()), d_out=d_in, widths=several, target_widths=predicted)
         self.learner = Learner(
             name=name,
-            inputs=list(self.widths) if several else ["x"],
-            targets=["y"] if has_target(name) else None,
+            inputs=list(inputs),
+            targets=list(targets) or None,
             sae=sae,
             objective=objective,
             coefficients=node.coefficients_at(sae.d_in),
@@ -133,7 +138,7 @@ class Framework:
             self.optimizer.step()
             self.optimizer.zero_grad()
         with record_function("after"):
-            self.learner.after_update(len(rows["x"]), number, self.optimizer)
+            self.learner.after_update(len(next(iter(rows.values()))), number, self.optimizer)
         if number == 1:
             self.l0 = float(self.learner.batch_metrics["l0"])
 
@@ -193,13 +198,14 @@ class Product:
     """The encoder's forward product alone, into memory that is there already."""
 
     def __init__(self, learner: Learner, *, batch: int, dtype: torch.dtype) -> None:
+        self.inputs, self.layers = learner.spaces.inputs.points, learner.sae.d_in // len(learner.sae.W_enc)
         self.weight = learner.sae.W_enc.detach().to(dtype)
         self.out = self.weight.new_empty(batch, self.weight.shape[1])
 
     def step(self, rows: Mapping[str, Tensor]) -> None:
         """One product."""
-        x = torch.cat([rows["x"], rows["y"]], dim=1) if len(self.weight) > rows["x"].shape[1] else rows["x"]
-        torch.mm(x.to(self.weight.dtype), self.weight, out=self.out)
+        x = torch.cat([rows[point] for point in self.inputs], dim=1)
+        layered_product_into(self.out, x.to(self.weight.dtype), self.weight, layers=self.layers)
 
 
 def in_turn(

@@ -53,7 +53,7 @@ def test_without_a_gpu_it_says_how_to_try_it(scripts, monkeypatch, capsys):
     assert "--device cpu runs the same at tiny sizes" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["topk", "batch_topk", "relu", "jumprelu", "matryoshka"])
+@pytest.mark.parametrize("name", ["topk", "batch_topk", "relu", "jumprelu", "matryoshka", "cross_layer_transcoder"])
 def test_the_dense_step_has_the_framework_s_loss(name, scripts):
     framework, dense = scripts("timed_steps").Framework, scripts("plain_steps").Plain
     sizes = {"d_in": 16, "d_sae": 96, "batch": 32, "active": 5}
@@ -61,5 +61,6 @@ def test_the_dense_step_has_the_framework_s_loss(name, scripts):
     rows = ours.rows(32, torch.Generator().manual_seed(1))
     plain = dense(ours, fused=True)
     x = plain.input_space(rows)
+    target = x if plain.target_space is None else plain.target_space(rows)
     expected = ours.learner.loss(rows, ours.learner.budget.steps - 1, measure=False)  # past every ramp
-    torch.testing.assert_close(plain.loss(x, x), expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(plain.loss(x, target), expected, rtol=1e-4, atol=1e-5)

@@ -28,7 +28,7 @@ def lists_of_scripts():
     return {
         "SETTINGS of scripts/reproduce/planted.py": script("planted").SETTINGS,
         "SPARSITIES, or OTHER_TARGETS, of scripts/reproduce/frontier.py": frontier.SPARSITIES | frontier.OTHER_TARGETS,
-        "ARCHITECTURES, or DENSE_ONLY, of scripts/timed_steps.py": (*steps.ARCHITECTURES, *steps.DENSE_ONLY),
+        "ARCHITECTURES of scripts/timed_steps.py": steps.ARCHITECTURES,
     }
 
 
