@@ -24,7 +24,7 @@ from tests.cases import build as build_sae
 from tests.losses.test_contract import DEAD, downstream
 from tests.no_waiting import NoWaiting
 from tests.training.nodes import build_optimizer, every_node_that, learner_of, names_of_those_that, one_step
-from tests.training.test_compiled import BUDGET, SPARSE, assert_close, gradients, graphs, learner
+from tests.training.test_compiled import BUDGET, SPARSE, assert_close, check_annealed_k, check_steps, gradients, graphs, learner
 
 # Of torch 2.13 itself, while it traces a `torch.autograd.Function`; ends with the torch that does not.
 pytestmark = pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
@@ -87,22 +87,11 @@ def test_every_term_is_that_of_the_dense_pass(name, case, settings):
 @every_held
 def test_twenty_sparse_steps_take_one_graph_and_lose_nothing(name):
     """Over all of a run's ramps, with latents that have long been dead."""
-    losses = []
-    for kernels in (SPARSE, KernelSettings(kernels="sparse")):
-        one, optimizer, values = learner(name, kernels=kernels)
-        one.dead.rows_since_fired[::5] = 10**6
-        losses.append([one_step(one, optimizer, values, step) for step in range(20)])
-        losses[-1] += [float(part.detach().abs().sum()) for part in one.sae.parameters()]
-    assert losses[0] == pytest.approx(losses[1], rel=1e-8)
-    assert graphs() == 1
+    check_steps(name, SPARSE, steps=20, dead=slice(None, None, 5))
 
 
 def test_k_that_is_annealed_takes_two_sparse_graphs():
-    one, optimizer, values = learner("topk", kernels=SPARSE, k_anneal=0.05, k_anneal_from=20)
-    for step in range(20):
-        one_step(one, optimizer, values, step)
-    assert len({one.course.k_at(step, one.sae) for step in range(20)}) > 3
-    assert graphs() == 2
+    check_annealed_k(SPARSE)
 
 
 def test_autocast_narrows_no_more_than_without_compile():
@@ -137,12 +126,7 @@ def test_no_compiled_step_waits(name):
 def test_built_kernels_give_the_same_numbers(name, monkeypatch):
     """By `inductor`, which builds what lies between the operators for this machine."""
     monkeypatch.setattr(compiled, "BACKEND", "inductor")
-    losses = []
-    for kernels in (SPARSE, KernelSettings(kernels="sparse")):
-        one, optimizer, values = learner(name, kernels=kernels)
-        losses.append([one_step(one, optimizer, values, step) for step in range(6)])
-    assert losses[0] == pytest.approx(losses[1], rel=1e-8)
-    assert graphs() == 1
+    check_steps(name, SPARSE, steps=6)
 
 
 @pytest.mark.gpu

@@ -5,6 +5,7 @@ By `aot_eager` unless said: torch traces, makes the backward graph and runs both
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import jaxtyping
@@ -114,19 +115,42 @@ def learner(name, *, kernels=COMPILED, d_sae=40, **changes):
     return one, build_optimizer(one), values
 
 
+def check_steps(name, kernels, *, steps, dead=slice(0)):
+    """One graph serves all steps, and each loses what it loses without compile; the weights are the same in the end.
+
+    Args:
+        name: of the file in `conf/sae`.
+        kernels: compiled ones.
+        steps: how many.
+        dead: latents that have long been dead at the start.
+    """
+    found = []
+    for own in (kernels, replace(kernels, compile=False)):
+        one, optimizer, values = learner(name, kernels=own)
+        one.dead.rows_since_fired[dead] = 10**6
+        found.append([one_step(one, optimizer, values, step) for step in range(steps)])
+        found[-1] += [float(part.detach().abs().sum()) for part in one.sae.parameters()]
+    assert found[0] == pytest.approx(found[1], rel=1e-8)
+    assert graphs() == 1
+
+
+def check_annealed_k(kernels):
+    """A graph for the first k, and one for all others."""
+    one, optimizer, values = learner("topk", kernels=kernels, k_anneal=0.05, k_anneal_from=20)
+    for step in range(20):
+        one_step(one, optimizer, values, step)
+    assert len({one.course.k_at(step, one.sae) for step in range(20)}) > 3
+    assert graphs() == 2
+
+
 @every_node
 def test_twenty_steps_take_one_graph_and_lose_nothing(name):
     """Over all of a run's ramps; each recipe as its file has it."""
-    losses = []
-    for kernels in (COMPILED, KernelSettings(kernels="dense")):
-        one, optimizer, values = learner(name, kernels=kernels)
-        losses.append([one_step(one, optimizer, values, step) for step in range(20)])
-        losses[-1] += [float(part.detach().abs().sum()) for part in one.sae.parameters()]
-    assert losses[0] == pytest.approx(losses[1], rel=1e-8)
-    coefficients = {tuple(one.course.coefficients_at(step).values()) for step in range(20)}
-    ramps = any(warmup for _, warmup in one.course.coefficients.values())
+    check_steps(name, COMPILED, steps=20)
+    course = learner(name)[0].course
+    coefficients = {tuple(course.coefficients_at(step).values()) for step in range(20)}
+    ramps = any(warmup for _, warmup in course.coefficients.values())
     assert len(coefficients) == (20 if ramps else 1)
-    assert graphs() == 1
 
 
 @pytest.mark.skipif(not compiled.OWN, reason="this torch counts all SAEs of a run together")
@@ -139,11 +163,7 @@ def test_each_of_ten_saes_has_a_graph():
 
 
 def test_k_that_is_annealed_takes_two_graphs():
-    one, optimizer, values = learner("topk", k_anneal=0.05, k_anneal_from=20)
-    for step in range(20):
-        one_step(one, optimizer, values, step)
-    assert len({one.course.k_at(step, one.sae) for step in range(20)}) > 3
-    assert graphs() == 2
+    check_annealed_k(COMPILED)
 
 
 def test_a_stopped_run_goes_on_compiled(tmp_path, monkeypatch):
@@ -181,12 +201,7 @@ def test_a_checkpoint_knows_nothing_of_it(tmp_path, monkeypatch):
 def test_built_kernels_give_the_same_numbers(name, monkeypatch):
     """By `inductor`, which builds them for this machine."""
     monkeypatch.setattr(compiled, "BACKEND", "inductor")
-    losses = []
-    for kernels in (COMPILED, KernelSettings(kernels="dense")):
-        one, optimizer, values = learner(name, kernels=kernels)
-        losses.append([one_step(one, optimizer, values, step) for step in range(6)])
-    assert losses[0] == pytest.approx(losses[1], rel=1e-8)
-    assert graphs() == 1
+    check_steps(name, COMPILED, steps=6)
 
 
 @pytest.mark.gpu
