@@ -4,11 +4,15 @@ import statistics
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sae.commands.entry import command, say
 from sae.errors import UserError
+
+if TYPE_CHECKING:
+    from sae.training.run import TrainerSettings
 
 __all__ = ["main"]
 
@@ -18,10 +22,12 @@ Tokens a second of the harvest, of the SAE's step beside a plain PyTorch loop, a
   python scripts/benchmark.py                                   d_in 576, d_sae 4608, batch 4096
   python scripts/benchmark.py sae.expansion=32 batch_tokens=2048
   python scripts/benchmark.py trainer.model_dtype=bfloat16 job_tokens=0
+  python scripts/benchmark.py trainer.kernels=dense             the step's dense pass, not what `auto` takes
   python scripts/benchmark_steps.py                             the steps of the other architectures
 
 The framework's step and the plain loop's are taken in turn on the same rows, so that a machine's other work slows both alike:
-read the ratio. The plain loop is forty lines of PyTorch with the same mathematics and the same fused Adam.
+read the ratio. The plain loop is forty lines of PyTorch with the same mathematics and the same fused Adam, by dense products as
+they come: it shares trainer.device and trainer.precision; kernels, encoder_dtype and compile are the framework's alone.
 """
 
 
@@ -40,6 +46,7 @@ def run(tree: dict[str, Any], overrides: Sequence[str]) -> int:
     from sae.commands.origin import open_origin
     from sae.commands.plain_loop import not_in_the_plain_loop
     from sae.commands.sae_node import read_sae_node
+    from sae.commands.settings import check_step
     from sae.commands.source_config import read_source_config
 
     problems: list[str] = []
@@ -48,6 +55,7 @@ def run(tree: dict[str, Any], overrides: Sequence[str]) -> int:
     config = read_source_config(tree, problems, architecture=name)
     if node is not None:
         problems += not_in_the_plain_loop(node)
+    check_step(node, None, config, problems)
     if config is not None and config.places.mix:
         problems.append("hook.mix=true: the plain loop beside it reads one layer. Set it to false, and name one by hook.layer=")
     for key, least in (("batch_tokens", 1), ("steps", 2), ("job_tokens", 0)):
@@ -69,7 +77,10 @@ def run(tree: dict[str, Any], overrides: Sequence[str]) -> int:
     model = origin.model
     limit = measure_harvest(origin.harvester, text.train, d_model=model.d_model, dtype=model.dtype, device=model.device)
     say(f"{steps} steps of each kind, in turn ...")
-    framework, plain = _steps(rows.values[origin.hook_point.name], node, batch_tokens=batch, steps=steps, seed=config.seed)
+    # Metrics are logged as in a run of 10,000 steps; a short one's default is every step.
+    trainer = replace(config.trainer, log_every_steps=config.trainer.log_every_steps or 100)
+    values = rows.values[origin.hook_point.name]
+    framework, plain = _steps(values, node, trainer, batch_tokens=batch, steps=steps, seed=config.seed)
     width, d_sae = origin.hook_point.width, node.width(origin.input_widths)
     threads, device = torch.get_num_threads(), origin.model.device
     print(f"d_in {width}, d_sae {d_sae}, batch {batch}, {threads} threads, {device}, medians of {steps} steps")
@@ -82,13 +93,15 @@ def run(tree: dict[str, Any], overrides: Sequence[str]) -> int:
         print(f"  {label:<34} {batch / statistics.median(seconds):>10,.0f} {1000 * statistics.median(seconds):>10.1f}")
     if tree["job_tokens"]:
         say(f"The whole job on {tree['job_tokens']:,} rows ...")
-        print(f"  {'whole job (model and SAE)':<34} {_job(origin, text, node, tree):>10,.0f}")
+        print(f"  {'whole job (model and SAE)':<34} {_job(origin, text, node, trainer, tree):>10,.0f}")
     ratios = [ours / theirs for ours, theirs in zip(framework, plain, strict=True)]
     print(f"  framework / plain loop, pair by pair: {statistics.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f})")
     return 0
 
 
-def _steps(rows: Any, node: Any, *, batch_tokens: int, steps: int, seed: int) -> tuple[list[float], list[float]]:
+def _steps(
+    rows: Any, node: Any, trainer: "TrainerSettings", *, batch_tokens: int, steps: int, seed: int
+) -> tuple[list[float], list[float]]:
     """Seconds of each of the framework's steps and of the plain loop's, taken in turn on the same batches."""
     import lightning as L
 
@@ -114,23 +127,26 @@ def _steps(rows: Any, node: Any, *, batch_tokens: int, steps: int, seed: int) ->
             assert self._loop is not None
             (x,) = batch.rows.values.values()
             start = time.perf_counter()
-            self._loop.step(x)
+            with trainer.strategy.precision_plugin.train_step_context():
+                self._loop.step(x)
             self._mark = time.perf_counter()
             self.plain.append(self._mark - start)
 
     callback = InTurn()
     source = ArrayRows(rows)
-    _train(node, source, source.blocks(), batch_tokens, (steps + 2) * batch_tokens, seed, [callback], source.name)
+    tokens = (steps + 2) * batch_tokens
+    _train(node, trainer, source, source.blocks(), batch_tokens, tokens, seed, [callback], source.name)
     return callback.framework[2:], callback.plain[2:]  # the first steps allocate
 
 
-def _job(origin: Any, text: Any, node: Any, tree: dict[str, Any]) -> float:
+def _job(origin: Any, text: Any, node: Any, trainer: "TrainerSettings", tree: dict[str, Any]) -> float:
     """Rows a second of a live run: the model harvests in the background while the SAE trains."""
     start = time.perf_counter()
     tokens = max(tree["batch_tokens"], min(tree["job_tokens"], text.train.num_rows))
     seed, name = tree["seed"], origin.hook_point.name
     _train(
         node,
+        trainer,
         origin.harvester,
         text.train,
         tree["batch_tokens"],
@@ -145,6 +161,7 @@ def _job(origin: Any, text: Any, node: Any, tree: dict[str, Any]) -> float:
 
 def _train(
     node: Any,
+    trainer: "TrainerSettings",
     source: Any,
     blocks: Any,
     batch_tokens: int,
@@ -162,7 +179,7 @@ def _train(
     from sae.training.loggers.settings import LoggerSettings
     from sae.training.optimizers import OptimizerSettings
     from sae.training.recipe import Budget
-    from sae.training.run import CheckpointSettings, TrainerSettings, train
+    from sae.training.run import CheckpointSettings, train
     from sae.training.schedule import ScheduleSettings
 
     budget = Budget(train_tokens=tokens, batch_tokens=batch_tokens)
@@ -177,6 +194,7 @@ def _train(
         schedule=ScheduleSettings(),
         budget=budget,
         seed=seed,
+        kernels=trainer.passes,
     )
     stream = ActivationStream(
         FiniteWindows(blocks), source, batch_rows=batch_tokens, chunk_rows=chunk, seed=seed, total_rows=tokens
@@ -191,7 +209,7 @@ def _train(
             stream=stream,
             budget=budget,
             optimizer=OptimizerSettings(),
-            trainer=TrainerSettings(log_every_steps=100),  # as in a run of 10,000 steps; a short one's default is every step
+            trainer=trainer,
             checkpoint=CheckpointSettings(every_tokens=2 * tokens),
             loggers=LoggerSettings(),
             evaluation=None,

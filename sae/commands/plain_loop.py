@@ -8,7 +8,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sae.architectures.relu import ReLUSAE
+from sae.commands.binding import parameters_of
 from sae.commands.sae_node import SAENode
+from sae.losses.registry import TERMS
 from sae.training.learner import Learner
 
 __all__ = ["PlainLoop", "not_in_the_plain_loop", "step_by_hand"]
@@ -50,15 +52,28 @@ def not_in_the_plain_loop(node: SAENode) -> list[str]:
             f"sae={node.architecture}: the plain loop beside it is that of sae=relu. Take sae=relu, or "
             "python scripts/benchmark_steps.py, which times a step of each architecture beside one by hand"
         ]
-    recipe, terms = node.recipe, sorted(node.terms)
+    recipe, terms, mse = node.recipe, sorted(node.terms), node.coefficients.get("mse", (1.0, 0.0))
     found = (
         (terms != ["l1", "mse"], f"terms {', '.join(terms)}", "mse and l1 alone"),
+        *_altered_terms(node),
+        (mse[0] != 1.0, f"sae.mse_coefficient={mse[0]}", "1.0"),
         (not node.architecture_arguments.get("apply_b_dec_to_input"), "sae.apply_b_dec_to_input=false", "true"),
         (not recipe.unit_norm_decoder, "sae.unit_norm_decoder=false", "true"),
         (recipe.scaling == "layer_norm", "sae.scaling=layer_norm", "variance"),
         (recipe.centring != "none", f"sae.centring={recipe.centring}", "none"),
+        (recipe.average_half_life is not None, f"sae.average_half_life={recipe.average_half_life}", "null"),
     )
     return [f"{what}: the plain loop beside it does not do that. Take {instead}" for wrong, what, instead in found if wrong]
+
+
+def _altered_terms(node: SAENode) -> list[tuple[bool, str, str]]:
+    """Settings of mse and l1 that are not those by default, which the plain loop has."""
+    return [
+        (value != default, f"sae.{term}_{key}={value}", "null" if default is None else str(default))
+        for term in ("mse", "l1")
+        for key, value in node.terms.get(term, {}).items()
+        for default in (parameters_of(TERMS[term])[key].default,)
+    ]
 
 
 def step_by_hand(

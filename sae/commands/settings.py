@@ -24,7 +24,7 @@ from sae.training.recipe import Budget
 from sae.training.run import CheckpointSettings
 from sae.training.schedule import ScheduleSettings
 
-__all__ = ["TrainConfig", "read_train_config"]
+__all__ = ["TrainConfig", "check_step", "read_train_config"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,11 +67,7 @@ def read_train_config(tree: dict[str, Any]) -> TrainConfig:
     for key, kind, expected in (("dry_run", bool, "true or false"), ("init_from", str, "a path or null")):
         if not isinstance(tree[key], kind) and tree[key] is not None:
             problems.append(f"{key}: expected {expected}, got {tree[key]!r}")
-    if origin is not None and sae is not None:
-        _check_build(sae, optimizer, origin, problems)
-    if origin is not None and origin.trainer.compile:
-        device, kernels = resolve_device(origin.trainer.device), origin.trainer.passes.kernels
-        make(lambda: check_compile(device, kernels), problems)
+    check_step(sae, optimizer, origin, problems)
     if sae is not None:
         problems += _together(sae, optimizer, origin)
     init_from = str(Path(tree["init_from"]).expanduser()) if isinstance(tree["init_from"], str) else None
@@ -94,6 +90,24 @@ def read_train_config(tree: dict[str, Any]) -> TrainConfig:
         dry_run=bool(tree["dry_run"]),
         tree=tree,
     )
+
+
+def check_step(
+    sae: SAENode | None, optimizer: OptimizerSettings | None, origin: SourceConfig | None, problems: list[str]
+) -> None:
+    """Look for what stands against a step of training: sizes, terms, and passes that cannot be made.
+
+    Args:
+        sae: to be trained; None where it is mistaken already.
+        optimizer: for its lazy decoder; None where there is none to choose, or it is mistaken already.
+        origin: of its rows, with the trainer's settings; None where it is mistaken already.
+        problems: sentences are added for all that is wrong.
+    """
+    if origin is not None and sae is not None:
+        _check_build(sae, optimizer, origin, problems)
+    if origin is not None and origin.trainer.compile:
+        device, kernels = resolve_device(origin.trainer.device), origin.trainer.passes.kernels
+        make(lambda: check_compile(device, kernels), problems)
 
 
 def _check_build(sae: SAENode, optimizer: OptimizerSettings | None, origin: SourceConfig, problems: list[str]) -> None:

@@ -116,6 +116,12 @@ def test_benchmark_prints_every_stage(job, capsys):
         ("sae=transcoder", "sae=transcoder: the plain loop"),
         ("sae.unit_norm_decoder=false", "sae.unit_norm_decoder=false: the plain loop beside it does not do that. Take true"),
         ("sae.scaling=layer_norm", "sae.scaling=layer_norm: the plain loop beside it does not do that. Take variance"),
+        ("sae.mse_reduction=mean", "sae.mse_reduction=mean: the plain loop beside it does not do that. Take sum"),
+        ("sae.mse_coefficient=2.0", "sae.mse_coefficient=2.0: the plain loop beside it does not do that. Take 1.0"),
+        ("sae.l1_weighting=frozen_decoder_norm", "sae.l1_weighting=frozen_decoder_norm: the plain loop.*Take none"),
+        ("sae.l1_on=pre_acts", "sae.l1_on=pre_acts: the plain loop beside it does not do that. Take latent_acts"),
+        ("sae.average_half_life=0.1", "sae.average_half_life=0.1: the plain loop beside it does not do that. Take null"),
+        ("sae.expansion=0.01", "sae.expansion=0.01 gives no latent for 16 dimensions"),
     ],
 )
 def test_the_benchmark_refuses_what_the_plain_loop_does_not_do_before_anything_is_loaded(
@@ -127,6 +133,46 @@ def test_the_benchmark_refuses_what_the_plain_loop_does_not_do_before_anything_i
     monkeypatch.setattr("sae.commands.origin.open_origin", loaded)
     assert benchmark.main([*source_lines(job()), change]) == 2
     assert re.search(says, capsys.readouterr().err.replace("\n", " "))
+
+
+def test_the_benchmark_times_the_step_that_the_trainer_s_settings_ask_for(job, monkeypatch):
+    """Passes, device and log of every training it makes, and precision of the plain loop too."""
+    import torch
+
+    import sae.training.run
+    from sae.commands.plain_loop import PlainLoop
+
+    asked, autocasts = [], []
+    train, step = sae.training.run.train, PlainLoop.step
+
+    def noting_train(**keywords):
+        asked.extend((learner.passes.settings, keywords["trainer"]) for learner in keywords["learners"].values())
+        return train(**keywords)
+
+    def noting_step(self, rows):
+        autocasts.append((torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu")))
+        step(self, rows)
+
+    monkeypatch.setattr("sae.training.run.train", noting_train)
+    monkeypatch.setattr(PlainLoop, "step", noting_step)
+    settings = ["trainer.device=cpu", "trainer.precision=bf16", "trainer.kernels=sparse", "trainer.encoder_dtype=bfloat16"]
+    sizes = ["batch_tokens=128", "steps=2", "job_tokens=512", "sae.expansion=2"]
+    assert benchmark.main([*source_lines(job()), *sizes, *settings]) == 0
+    assert len(asked) == 2
+    for passes, trainer in asked:
+        assert (passes.kernels, passes.encoder_dtype) == ("sparse", "bfloat16")
+        assert (trainer.device, trainer.precision, trainer.log_every_steps) == ("cpu", "bf16", 100)
+    assert autocasts == [(True, torch.bfloat16)] * 4
+
+
+def test_the_benchmark_refuses_passes_that_cannot_be_made_before_anything_is_loaded(job, capsys, monkeypatch):
+    def loaded(*_: object) -> None:
+        raise AssertionError("a model was loaded")
+
+    monkeypatch.setattr("sae.commands.origin.open_origin", loaded)
+    lines = [*source_lines(job()), "trainer.compile=true", "trainer.kernels=sparse"]
+    assert benchmark.main(lines) == 2
+    assert "trainer.compile=true" in capsys.readouterr().err
 
 
 def test_the_benchmark_s_plain_loop_takes_the_framework_s_step():
