@@ -57,19 +57,20 @@ def _per_dimension(value: Any) -> Any:
     return PerDimension(total) if math.isfinite(total) else value
 
 
-def with_target(rest: Mapping[str, Any], *, k: inspect.Parameter | None) -> dict[str, Any]:
-    """The keys with what `l0_target` stands for: `auto` is none where something else makes latents few.
+def with_target(rest: Mapping[str, Any], *, k: inspect.Parameter | None, written: Any) -> dict[str, Any]:
+    """The keys with what `l0_target` stands for: a file's own `auto` is none where something else makes latents few.
 
     A target without a penalty to steer steers L1, from a start that suits many places, where the node has `l1_coefficient`.
 
     Args:
         rest: keys and values of the node.
         k: the architecture's keyword, where it has one; not null, it makes latents few.
+        written: `l0_target` in the architecture's own file. An `auto` that is not from there was asked for, and stays.
     """
     fixed = k is not None and rest.get("k", k.default) is not None
     given = fixed or any(rest.get(f"{term}_coefficient") is not None for term in terms_for("sparsity"))
     meant = dict(rest)
-    if given and rest.get("l0_target") == AUTO:
+    if given and rest.get("l0_target") == AUTO == written:
         meant["l0_target"] = None
     if not given and rest.get("l0_target") is not None and "l1_coefficient" in rest:
         meant["l1_coefficient"] = L1_START

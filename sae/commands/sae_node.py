@@ -183,9 +183,11 @@ def read_sae_node(node: Mapping[str, Any], problems: list[str]) -> SAENode | Non
         return None
     of_architecture, of_recipe, of_term = _of_architecture(name), parameters_of(Recipe), of_terms()
     given = {key: value for key, value in node.items() if key not in ("name", "expansion", "d_sae")}
-    rest = with_target(with_widths(given), k=of_architecture.get("k"))
+    written = _own_file(str(name))
+    rest = with_target(with_widths(given), k=of_architecture.get("k"), written=written.get("l0_target"))
+    steers = rest.get("l0_coefficient") is None  # where it is the term `l0` that has a target, it is a number
     for key, value in rest.items():
-        if key in of_term and not conforms(value, of_term[key]) and (key, value) != ("l0_target", AUTO):
+        if key in of_term and not conforms(value, of_term[key]) and not (steers and (key, value) == ("l0_target", AUTO)):
             problems.append(f"sae.{key}: expected {describe(of_term[key])}, got {value!r} ({type(value).__name__})")
         if key not in of_architecture and key not in of_recipe and key not in of_term:
             known = [*of_architecture, *of_recipe, *of_term, "expansion", "d_sae", "name"]
@@ -203,7 +205,7 @@ def read_sae_node(node: Mapping[str, Any], problems: list[str]) -> SAENode | Non
             "resampled by the loss of single rows, which end-to-end losses do not have; set sae.resample_at=[]"
         )
     recipe = None if recipe_problems else make(lambda: Recipe(**typed(recipe_arguments, of_recipe)), problems)
-    problems += unused(rest, terms, listed=_written_keys(str(name)))
+    problems += unused(rest, terms, listed=written)
     problems += aimless(str(name), rest, terms, coefficients, recipe, k=of_architecture.get("k"))
     if recipe is None or len(problems) > before:
         return None
@@ -235,12 +237,12 @@ def _of_architecture(name: str) -> dict[str, inspect.Parameter]:
     return {key: value for key, value in parameters_of(ARCHITECTURES[name]).items() if key not in FROM_THE_RUN}
 
 
-def _written_keys(name: str) -> set[str]:
-    """Keys of `conf/sae/NAME.yaml`; none where an architecture has no such file."""
+def _own_file(name: str) -> Mapping[str, Any]:
+    """`conf/sae/NAME.yaml`; nothing where an architecture has no such file."""
     import yaml
 
     file = conf_folder() / "sae" / f"{name}.yaml"
-    return set(yaml.safe_load(file.read_text(encoding="utf-8"))) if file.is_file() else set()
+    return yaml.safe_load(file.read_text(encoding="utf-8")) if file.is_file() else {}
 
 
 def _check_size(node: Mapping[str, Any], problems: list[str]) -> None:

@@ -98,6 +98,27 @@ def test_a_target_that_is_given_steers_what_is_given_or_l1():
     assert set(node_of("gated", l0_target=20, l1_coefficient=None).coefficients) >= {"l1"}
 
 
+@pytest.mark.parametrize("changes", [{}, {"l1_coefficient": 4.0}, {"l1_coefficient": None}])
+@pytest.mark.parametrize("architecture", ["gated", "crosscoder"])
+def test_an_auto_that_the_file_does_not_say_is_steered_to(architecture, changes):
+    node = node_of(architecture, l0_target="auto", d_sae=160, expansion=None, **changes)
+    _, objective = node.build(20, widths=(10, 10))
+    assert objective.control is not None
+    assert objective.control.target == 20
+    assert node.coefficients["l1"][0] == (changes.get("l1_coefficient", 2.25) or L1_START)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "said"),
+    [
+        ("jumprelu", "sae.l0_target: expected a finite number or null, got 'auto' (str)"),
+        ("topk", "sae.l0_target=auto: sae.k=64 fixes how many latents topk keeps"),
+    ],
+)
+def test_an_auto_that_cannot_be_steered_to_is_told(architecture, said):
+    assert [said in problem for problem in problems_of(architecture, l0_target="auto")] == [True]
+
+
 def test_a_coefficient_may_be_divided_by_the_width_of_the_input():
     node = node_of(l1_coefficient="2.25/d_in")
     assert node.steered_to is None
