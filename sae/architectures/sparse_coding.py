@@ -21,7 +21,8 @@ from sae.architectures.base import SparseAutoencoder
 from sae.functional.code_gradient import with_gradient
 from sae.functional.shortlist import shortlist_codes
 from sae.functional.sparse import SparseActs
-from sae.functional.sparse_coding import CodingSettings, select_rows, sparse_code
+from sae.functional.sparse_coding import CodingSettings, sparse_code
+from sae.functional.sparse_rows import select_rows
 
 __all__ = ["SparseCodingSAE"]
 

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 
-from sae.dashboards.collect.encode import stack_acts
 from sae.dashboards.factor_schema import FactorActivation, SenseGroup, WordOccurrence, WordPage
 from sae.dashboards.latents.by_latent import Codes
 from sae.dashboards.latents.record_parts import cut
@@ -23,7 +22,7 @@ from sae.factors.senses import sense_groups
 from sae.factors.settings import FactorSettings
 from sae.factors.strongest_factors import strongest_by_layer
 from sae.functional.sparse import SparseActs
-from sae.functional.sparse_coding import select_rows
+from sae.functional.sparse_rows import select_rows, stack_rows
 
 __all__ = ["word_pages"]
 
@@ -126,7 +125,7 @@ def _read(
             own.append(select_rows(chunk.acts, torch.from_numpy(rows)))
         first += len(keep)
     return [
-        _Found(total=len(everywhere), place=place, acts=stack_acts(own))
+        _Found(total=len(everywhere), place=place, acts=stack_rows(own))
         for everywhere, place, own in zip(places, shown, parts, strict=True)
     ]
 

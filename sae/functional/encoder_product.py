@@ -31,7 +31,7 @@ from sae.functional.layered_product import (
 from sae.functional.picked_gradient import with_gradient
 from sae.functional.queued_search import largest_of_batch, largest_of_rows, positive_entries
 from sae.functional.sparse import SparseActs
-from sae.functional.sparse_pattern import SparsePattern, bounds
+from sae.functional.sparse_pattern import SparsePattern
 
 __all__ = ["EncoderProduct"]
 
@@ -229,13 +229,8 @@ class EncoderProduct:
             at_once=BUFFER_ELEMENTS,
             layers=self._layers,
         )
-        return self._pattern_of(places), values.to(self._weight.dtype)
-
-    def _pattern_of(self, places: Int[Tensor, " nnz"]) -> SparsePattern:
-        """The pattern of entries at row * d_sae + latent, in ascending order."""
-        rows = places // self.num_latents
-        indices, offsets = (places - rows * self.num_latents).int(), bounds(rows, len(self._rows))
-        return SparsePattern(indices=indices, offsets=offsets, num_latents=self.num_latents)
+        pattern = SparsePattern.at(places, num_rows=len(self._rows), num_latents=self.num_latents)
+        return pattern, values.to(self._weight.dtype)
 
     @torch.no_grad()
     def _above(self, bound: Tensor | float) -> tuple[SparsePattern, Tensor]:
@@ -250,7 +245,7 @@ class EncoderProduct:
                 at_once=BUFFER_ELEMENTS,
                 layers=self._layers,
             )
-            pattern = self._pattern_of(places)
+            pattern = SparsePattern.at(places, num_rows=len(self._rows), num_latents=self.num_latents)
             return pattern, found + (bound[pattern.indices] if isinstance(bound, Tensor) else bound)
         tiles = []
         for tile in self._tiles(self._rows, bound):

@@ -1,4 +1,4 @@
-"""Non-negative sparse coding: the objective of a code, how far from the least it can be, and the step that is safe.
+"""Non-negative sparse coding: the objective of a code, how far from the least it can be, a step that is safe, and momentum.
 
 The code of a row x with a dictionary D of unit rows is the a >= 0 with the least
 
@@ -21,7 +21,7 @@ from torch import Tensor
 
 from sae.functional.streaming import to_double
 
-__all__ = ["Certificate", "certificate", "code_certificate", "largest_eigenvalue"]
+__all__ = ["Certificate", "certificate", "code_certificate", "largest_eigenvalue", "with_momentum"]
 
 
 class Certificate(NamedTuple):
@@ -76,6 +76,33 @@ def code_certificate(
     residual = rows - codes @ dictionary
     fits = residual @ dictionary.T
     return certificate(rows, residual, fits.amax(dim=1), codes, fits, l1_coefficient)
+
+
+def with_momentum(
+    point: Float[Tensor, "*batch atoms"],
+    before: Float[Tensor, "*batch atoms"],
+    after: Float[Tensor, "*batch atoms"],
+    time: Float[Tensor, "*batch 1"],
+    *,
+    restart: bool = True,
+) -> tuple[Float[Tensor, "*batch atoms"], Float[Tensor, "*batch 1"]]:
+    """Where FISTA's next step starts (Beck and Teboulle 2009), and its t.
+
+        y = a + ((t - 1) / t') (a - a_before),   t' = (1 + sqrt(1 + 4 t^2)) / 2
+
+    Args:
+        point: y of the step that was made.
+        before: a before it.
+        after: a after it.
+        time: t, 1 at first.
+        restart: t is 1 again where a row's momentum points against the step (O'Donoghue and Candes 2015, "Adaptive restart for
+            accelerated gradient schemes", the gradient scheme).
+    """
+    moved = after - before
+    if restart:
+        time = time.masked_fill(((point - after) * moved).sum(dim=-1, keepdim=True) > 0, 1)
+    following = (1 + (1 + 4 * time.square()).sqrt()) / 2
+    return torch.addcmul(after, (time - 1) / following, moved), following
 
 
 def largest_eigenvalue(dictionary: Float[Tensor, "d_sae d_in"], doublings: int = 6) -> Float[Tensor, ""]:

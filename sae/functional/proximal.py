@@ -1,11 +1,9 @@
 """ISTA and FISTA for non-negative sparse codes of many rows at once (Beck and Teboulle 2009; the problem is in `lasso.py`).
 
     ISTA   a <- relu(a + (r D^T - l1) / L),  r = x - a D,  L the largest eigenvalue of D D^T
-    FISTA  the same step taken from y = a + ((t - 1) / t') (a - a_before),  t' = (1 + sqrt(1 + 4 t^2)) / 2,  t = 1 at first
+    FISTA  the same step taken from where `with_momentum` says
 
-A row whose duality gap is small enough leaves the batch, so that later iterations cost the hard rows alone. With `restart`, a
-row's momentum is taken back to t = 1 where it points against the step (O'Donoghue and Candes 2015, "Adaptive restart for
-accelerated gradient schemes", the gradient scheme).
+A row whose duality gap is small enough leaves the batch, so that later iterations cost the hard rows alone.
 """
 
 from typing import NamedTuple, final
@@ -14,7 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from sae.functional.lasso import code_certificate, largest_eigenvalue
+from sae.functional.lasso import code_certificate, largest_eigenvalue, with_momentum
 
 __all__ = ["DenseCodes", "proximal_codes"]
 
@@ -83,11 +81,7 @@ def proximal_codes(
                 break
         after = torch.relu(point.add(fits(point) - l1_coefficient, alpha=float(step)))
         if momentum:
-            if restart:
-                wrong = ((point - after) * (after - codes)).sum(dim=1, keepdim=True) > 0
-                time = time.masked_fill(wrong, 1)
-            next_time = (1 + (1 + 4 * time.square()).sqrt()) / 2
-            point, time = after + (time - 1) / next_time * (after - codes), next_time
+            point, time = with_momentum(point, codes, after, time, restart=restart)
         else:
             point = after
         codes = after

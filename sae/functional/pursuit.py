@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from sae.functional import devices
 from sae.functional.sparse import SparseActs
-from sae.functional.sparse_pattern import SparsePattern, bounds
+from sae.functional.sparse_pattern import SparsePattern
 
 __all__ = ["pursue"]
 
@@ -51,11 +51,7 @@ def _pursue(rows: Tensor, dictionary: Tensor, k: int) -> SparseActs:
     numbers = torch.arange(len(rows), device=rows.device)[:, None] * len(dictionary) + chosen
     places, own = numbers[taken].unique(return_inverse=True)
     values = shares.new_zeros(len(places)).index_add(0, own, shares[taken]).to(dictionary.dtype)
-    row_of = places // len(dictionary)
-    pattern = SparsePattern(
-        indices=(places - row_of * len(dictionary)).int(), offsets=bounds(row_of, len(rows)), num_latents=len(dictionary)
-    )
-    return SparseActs(values=values, pattern=pattern)
+    return SparseActs(values=values, pattern=SparsePattern.at(places, num_rows=len(rows), num_latents=len(dictionary)))
 
 
 def _merged_in_place(chosen: Int[Tensor, "batch k"], shares: Float[Tensor, "batch k"], num_latents: int) -> SparseActs:

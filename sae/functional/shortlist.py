@@ -17,9 +17,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from sae.functional.lasso import with_momentum
 from sae.functional.sparse import SparseActs
-from sae.functional.sparse_coding import select_rows
 from sae.functional.sparse_pattern import SparsePattern, bounds
+from sae.functional.sparse_rows import select_rows
 
 __all__ = ["shortlist_codes"]
 
@@ -92,7 +93,7 @@ def _solve(
     largest = (square @ square).abs().sum(dim=2).amax(dim=1)  # no eigenvalue of G^4 exceeds a row's sum
     step = largest.clamp(min=torch.finfo(gram.dtype).tiny).pow(-0.25)[:, None, None]
     acts = point = start
-    momentum = torch.ones_like(slope[:, :, :1])
+    time = torch.ones_like(slope[:, :, :1])
     for number in range(MOST_STEPS):
         if number % CHECKED == 0:
             here = slope - (acts - start) @ gram
@@ -101,13 +102,10 @@ def _solve(
             if not bool(wrong.any()):
                 break
             left, gram, start, slope, step = left[wrong], gram[wrong], start[wrong], slope[wrong], step[wrong]
-            acts, point, momentum = acts[wrong], point[wrong], momentum[wrong]
+            acts, point, time = acts[wrong], point[wrong], time[wrong]
         after = torch.relu(torch.baddbmm(torch.addcmul(point, step, slope), point - start, step * gram, alpha=-1))
-        back = ((point - after) * (after - acts)).sum(dim=2, keepdim=True) > 0
-        momentum = momentum.masked_fill(back, 1)
-        following = (1 + (1 + 4 * momentum.square()).sqrt()) / 2
-        point = torch.addcmul(after, (momentum - 1) / following, after - acts)
-        acts, momentum = after, following
+        point, time = with_momentum(point, acts, after, time)
+        acts = after
     found[left] = acts
     return found
 

@@ -18,10 +18,11 @@ from sae.errors import UserError
 from sae.functional.lasso import Certificate
 from sae.functional.proximal import proximal_codes
 from sae.functional.sparse import SparseActs
-from sae.functional.sparse_pattern import SparsePattern, bounds
+from sae.functional.sparse_pattern import SparsePattern
+from sae.functional.sparse_rows import select_rows, stack_rows
 from sae.functional.working_sets import Entries, working_set_codes
 
-__all__ = ["CodingSettings", "SparseCodes", "select_rows", "sparse_code"]
+__all__ = ["CodingSettings", "SparseCodes", "sparse_code"]
 
 TILE_ELEMENTS = 1 << 24  # activations of all atoms that exist at a time: 64 MiB in float32, some times over
 MOST_ROUNDS = 100  # of working sets, of which some six are needed; whoever is not done by then goes on by FISTA
@@ -167,10 +168,7 @@ def _in_row_order(found: Sequence[tuple[Tensor, ...]], num_rows: int, num_latent
     """Entries as activations, each row's in the order of the atoms."""
     row, atom, value = (torch.cat(parts) for parts in zip(*found, strict=True))
     key, order = (row.long() * num_latents + atom).sort()
-    pattern = SparsePattern(
-        indices=(key % num_latents).int(), offsets=bounds(key // num_latents, num_rows), num_latents=num_latents
-    )
-    return SparseActs(values=value[order], pattern=pattern)
+    return SparseActs(values=value[order], pattern=SparsePattern.at(key, num_rows=num_rows, num_latents=num_latents))
 
 
 def _padded(acts: SparseActs) -> Entries:
@@ -185,27 +183,9 @@ def _padded(acts: SparseActs) -> Entries:
     )
 
 
-def select_rows(acts: SparseActs, index: Int[Tensor, " chosen"]) -> SparseActs:
-    """The activations of some rows, in the order of `index`."""
-    counts = acts.offsets.diff()[index]
-    ends = counts.cumsum(dim=0)
-    row = torch.arange(len(index), device=index.device).repeat_interleave(counts)
-    places = torch.arange(len(row), device=index.device) - (ends - counts)[row] + acts.offsets[index][row]
-    pattern = SparsePattern(
-        indices=acts.indices[places], offsets=functional.pad(ends, (1, 0)).int(), num_latents=acts.pattern.num_latents
-    )
-    return SparseActs(values=acts.values[places], pattern=pattern)
-
-
 def _concatenated(parts: Sequence[SparseCodes]) -> SparseCodes:
-    counts = torch.cat([part.acts.offsets.diff() for part in parts])
-    pattern = SparsePattern(
-        indices=torch.cat([part.acts.indices for part in parts]),
-        offsets=functional.pad(counts.cumsum(dim=0), (1, 0)).int(),
-        num_latents=parts[0].acts.pattern.num_latents,
-    )
     return SparseCodes(
-        acts=SparseActs(values=torch.cat([part.acts.values for part in parts]), pattern=pattern),
+        acts=stack_rows([part.acts for part in parts]),
         objective=torch.cat([part.objective for part in parts]),
         gap=torch.cat([part.gap for part in parts]),
         iterations=torch.cat([part.iterations for part in parts]),

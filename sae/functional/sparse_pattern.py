@@ -53,6 +53,13 @@ class SparsePattern:
         offsets = torch.arange(batch + 1, dtype=torch.int32, device=indices.device) * k
         return SparsePattern(indices=indices.flatten().int(), offsets=offsets, num_latents=num_latents)
 
+    @staticmethod
+    def at(places: Int[Tensor, " nnz"], *, num_rows: int, num_latents: int) -> "SparsePattern":
+        """The pattern of the entries at row * d_sae + latent, in ascending order."""
+        rows = places // num_latents
+        indices = (places - rows * num_latents).int()
+        return SparsePattern(indices=indices, offsets=bounds(rows, num_rows), num_latents=num_latents)
+
     @property
     def num_rows(self) -> int:
         """Rows of the batch, empty ones too."""

@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
 
-from sae.functional.lasso import Certificate, certificate
+from sae.functional.lasso import Certificate, certificate, with_momentum
 from sae.functional.selection import top_k_entries
 
 __all__ = ["Entries", "working_set_codes"]
@@ -214,11 +214,8 @@ class _Restricted:
         point, time = acts, acts.new_ones(len(acts), 1)
         for _ in range(STEPS):
             after = torch.relu(torch.addcmul(point, step, self._slope_at(point)))
-            wrong = ((point - after) * (after - acts)).sum(dim=1, keepdim=True) > 0
-            time = time.masked_fill(wrong, 1)
-            next_time = (1 + (1 + 4 * time.square()).sqrt()) / 2
-            point = torch.addcmul(after, (time - 1) / next_time, after - acts)
-            acts, time = after, next_time
+            point, time = with_momentum(point, acts, after, time)
+            acts = after
         return acts
 
     def _newton(self, acts: Tensor, slope: Tensor, used: Bool[Tensor, "batch k"]) -> tuple[Tensor, Tensor]:

@@ -7,9 +7,9 @@ from sklearn.linear_model import Lasso
 
 from sae.errors import UserError
 from sae.functional import proximal, sparse_coding, working_sets
-from sae.functional.lasso import code_certificate, largest_eigenvalue
+from sae.functional.lasso import code_certificate, largest_eigenvalue, with_momentum
 from sae.functional.sparse import sparse_from_dense
-from sae.functional.sparse_coding import CodingSettings, select_rows, sparse_code
+from sae.functional.sparse_coding import CodingSettings, sparse_code
 from tests.cases import ramp
 from tests.reference import sparse_coding as twin
 
@@ -234,11 +234,15 @@ def test_half_precision_is_worked_on_in_float32():
     assert bool(found.converged.all())
 
 
-def test_select_rows():
-    acts = sparse_from_dense(torch.relu(ramp(7, 5)))
-    index = torch.tensor([6, 0, 0, 3])
-    torch.testing.assert_close(select_rows(acts, index).to_dense(), torch.relu(ramp(7, 5))[index])
-    assert select_rows(acts, index[:0]).offsets.tolist() == [0]
+def test_momentum_starts_anew_where_it_points_against_the_step():
+    """Two rows went from 1 to 2, one of them back from 2.5; t = 2, whose successor is (1 + sqrt 17) / 2."""
+    before, after, point = (torch.tensor(rows, dtype=torch.float64) for rows in ([[1], [1]], [[2], [2]], [[1.5], [2.5]]))
+    kept, anew = (1 + 17**0.5) / 2, (1 + 5**0.5) / 2
+    found, time = with_momentum(point, before, after, torch.full_like(point, 2))
+    assert time.flatten().tolist() == pytest.approx([kept, anew])
+    assert found.flatten().tolist() == pytest.approx([2 + 1 / kept, 2])
+    _, time = with_momentum(point, before, after, torch.full_like(point, 2), restart=False)
+    assert time.flatten().tolist() == pytest.approx([kept, kept])
 
 
 @pytest.mark.parametrize("shape", [(5, 9), (9, 5), (1, 4), (4, 1)])

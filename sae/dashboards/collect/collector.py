@@ -20,12 +20,13 @@ from torch import Tensor
 from sae.activations.row_source import RowSource
 from sae.architectures.base import SparseAutoencoder
 from sae.dashboards.collect.codes import CodeChunk, CollectedCodes, chunk_path, damage, write_chunk
-from sae.dashboards.collect.encode import ENCODED_AT_ONCE, encode_positive, join_rows, stack_acts
+from sae.dashboards.collect.encode import ENCODED_AT_ONCE, encode_positive, join_rows
 from sae.dashboards.collect.loss_effects import LossEffects
 from sae.dashboards.collect.plan import MANIFEST, CollectPlan, read_plan
 from sae.errors import UserError
 from sae.functional.files import is_disk_full, write_whole
 from sae.functional.sparse import SparseActs
+from sae.functional.sparse_rows import stack_rows
 from sae.tokens.blocks import TokenBlocks
 
 __all__ = ["CollectEstimate", "collect", "estimate", "plan_collection"]
@@ -221,7 +222,7 @@ class _Reader:
             effects += [] if estimated is None else [estimated]
             done += acts.pattern.num_rows // self._plan.rows_per_position
         return CodeChunk(
-            blocks=self.blocks.select(span), acts=stack_acts(parts), effects=torch.cat(effects) if effects else None
+            blocks=self.blocks.select(span), acts=stack_rows(parts), effects=torch.cat(effects) if effects else None
         )
 
     def _piece(self, piece: Int[Tensor, " chosen"]) -> tuple[SparseActs, Float[Tensor, " nnz"] | None]:

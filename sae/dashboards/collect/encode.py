@@ -10,8 +10,9 @@ from sae.architectures.base import SparseAutoencoder
 from sae.errors import UserError
 from sae.functional.sparse import SparseActs
 from sae.functional.sparse_pattern import SparsePattern
+from sae.functional.sparse_rows import stack_rows
 
-__all__ = ["ENCODED_AT_ONCE", "encode_positive", "join_rows", "stack_acts"]
+__all__ = ["ENCODED_AT_ONCE", "encode_positive", "join_rows"]
 
 ENCODED_AT_ONCE = 1 << 26  # rows times latents that an encoder sees in one call: 256 MiB where it makes all of them
 
@@ -39,18 +40,7 @@ def encode_positive(sae: SparseAutoencoder, x: Float[Tensor, "rows d_in"]) -> Sp
         if not bool(acts.values.isfinite().all()):
             raise UserError("A latent's activation is not a finite number: the model's activations overflow. Use float32.")
         parts.append(_on_cpu(acts.where(acts.values > 0)))
-    return stack_acts(parts)
-
-
-def stack_acts(parts: Sequence[SparseActs]) -> SparseActs:
-    """The activations of several batches, one below the other."""
-    ends = torch.cat([part.offsets.diff() for part in parts]).cumsum(dim=0, dtype=torch.int32)
-    pattern = SparsePattern(
-        indices=torch.cat([part.indices for part in parts]),
-        offsets=torch.cat([ends.new_zeros(1), ends]),
-        num_latents=parts[0].pattern.num_latents,
-    )
-    return SparseActs(values=torch.cat([part.values for part in parts]), pattern=pattern)
+    return stack_rows(parts)
 
 
 def _on_cpu(acts: SparseActs) -> SparseActs:
