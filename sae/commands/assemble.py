@@ -12,7 +12,8 @@ from sae.activations.row_source import RowSource
 from sae.activations.store import store_bytes
 from sae.activations.stored import StoredRows
 from sae.activations.texts import tokenisation_spec
-from sae.commands.origin import Origin, describe_store
+from sae.commands.origin import Origin
+from sae.commands.provenance import describe_store, model_provenance, text_provenance
 from sae.errors import UserError
 from sae.functional.devices import CPU
 from sae.tokens.blocks import TokenBlocks
@@ -104,8 +105,8 @@ def open_text(origin: Origin, *, whole: bool = False) -> Text:
 
 def _open_store(origin: Origin) -> StoredRows:
     path = Path(str(origin.config.activations.path)).expanduser()
-    stored = StoredRows(path, hook_points=[point.name for point in origin.hook_points], model=origin.model_provenance())
-    text, expected = dict(stored.manifest.text), origin.text_provenance()
+    stored = StoredRows(path, hook_points=[point.name for point in origin.hook_points], model=model_provenance(origin))
+    text, expected = dict(stored.manifest.text), text_provenance(origin)
     different = [key for key in {**text, **expected} if text.get(key) != expected.get(key)]
     if different:
         raise UserError(

@@ -10,7 +10,8 @@ import torch
 from sae.architectures.base import SparseAutoencoder
 from sae.commands.assemble import Text, open_text
 from sae.commands.dashboard_node import DashboardNode
-from sae.commands.origin import Origin, describe_place
+from sae.commands.origin import Origin
+from sae.commands.provenance import provenance
 from sae.dashboards.collect.collector import plan_collection
 from sae.dashboards.collect.loss_effects import LossEffects, no_effects_reason
 from sae.dashboards.collect.plan import CollectPlan, read_plan
@@ -179,11 +180,7 @@ def collection(
     keywords: dict[str, Any] = {
         "hook_points": [point.name for point in origin.inputs],
         "blocks": blocks,
-        "belongs_to": {
-            "model": origin.model_provenance(),
-            "hook_points": {point.name: describe_place(origin, point) for point in origin.hook_points},
-            "text": origin.text_provenance(),
-        },
+        "belongs_to": provenance(origin),
         "chunk_blocks": max(1, CHUNK_ROWS // blocks.context_length),
         "effects": effects,
     }

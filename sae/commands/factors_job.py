@@ -13,8 +13,9 @@ from sae.commands.assemble import Text
 from sae.commands.dashboard_checks import check_place
 from sae.commands.dashboard_plan import CHUNK_ROWS, DashboardPlaces, chosen_blocks
 from sae.commands.factors_node import PagesNode
-from sae.commands.origin import Origin, describe_place
+from sae.commands.origin import Origin
 from sae.commands.pages_folder import PagesFolder
+from sae.commands.provenance import provenance
 from sae.dashboards.collect.collector import plan_collection
 from sae.dashboards.latents.settings import PageSettings
 from sae.errors import UserError
@@ -122,11 +123,9 @@ def factors_job(
         "layers": units.layers,
         "blocks": blocks,
         "belongs_to": {
-            "model": origin.model_provenance(),
-            "hook_points": {point.name: describe_place(origin, point) for point in origin.hook_points},
+            **provenance(origin),
             "layer_units": hashlib.sha256(units.means.numpy().tobytes() + units.scales.numpy().tobytes()).hexdigest(),
             "settings": sae.config(),
-            "text": origin.text_provenance(),
         },
         "chunk_blocks": max(1, CHUNK_ROWS // (blocks.context_length * len(units.layers))),
         "effects": None,

@@ -33,8 +33,9 @@ def run(tree: dict[str, Any], overrides: Sequence[str]) -> int:
     """Write one store."""
     from sae.activations.store import store_bytes, write_store
     from sae.commands.assemble import open_text
-    from sae.commands.origin import describe_store, open_origin
+    from sae.commands.origin import open_origin
     from sae.commands.progress import HarvestProgress, Interrupted
+    from sae.commands.provenance import describe_store
     from sae.commands.source_config import read_source_config
     from sae.training.callbacks.checkpoints import StopSignals
 

@@ -15,7 +15,8 @@ from sae.architectures.base import SparseAutoencoder
 from sae.architectures.layer_units import LayerUnits
 from sae.commands.assemble import OnRows
 from sae.commands.hook_node import OTHER_MODEL
-from sae.commands.origin import Origin, describe_store
+from sae.commands.origin import Origin
+from sae.commands.provenance import describe_store
 from sae.evaluation.cross_entropy import CleanRun, ReadInputs, evaluate_splice, no_cross_entropy
 from sae.evaluation.layers import BY_LAYER, Layer, evaluate_layers
 from sae.evaluation.reconstruction import Rows, evaluate_reconstruction

@@ -11,7 +11,6 @@ from sae.activations.harvest import Harvester
 from sae.activations.joined import JoinedRows
 from sae.activations.mixed import MIXED, one_width
 from sae.activations.row_source import RowSource
-from sae.activations.store import StoreDescription
 from sae.architectures.base import SparseAutoencoder
 from sae.commands.hook_node import LISTED, OTHER_MODEL
 from sae.commands.sae_node import SAENode
@@ -25,9 +24,8 @@ from sae.models.hook_points import HookPoint, resolve_hook_point, resolve_hook_p
 from sae.models.language_model import LanguageModel
 from sae.models.loading import load_model
 from sae.tokens.blocks import TokenBlocks
-from sae.tokens.tokenisation import tokenizer_fingerprint
 
-__all__ = ["Origin", "describe_place", "describe_store", "open_origin"]
+__all__ = ["Origin", "open_origin"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,15 +142,6 @@ class Origin:
         targets = [point.width for point in self.targets] if self.has_target else None
         return sae.build(self.d_in, d_out=self.d_out, widths=self.input_widths, target_widths=targets)
 
-    def text_provenance(self) -> dict[str, object]:
-        """What identifies the text and its split into training and held-out documents."""
-        return {**self.config.source.provenance(), "held_out_fraction": self.config.data.held_out_fraction}
-
-    def model_provenance(self) -> dict[str, object]:
-        """What identifies the weights, of both models where there are two."""
-        found = self.model.provenance()
-        return found if self.other_model is None else {**found, OTHER_MODEL: self.other_model.provenance()}
-
 
 def open_origin(config: SourceConfig) -> Origin:
     """Load the model, or both, and find the hook points.
@@ -197,19 +186,3 @@ def _resolved(
         return tuple(resolve_hook_point(model, **place) for place in places)
     except UserError as error:
         raise UserError(str(error).replace("hook.", key)) from error
-
-
-def describe_store(origin: Origin) -> StoreDescription:
-    """What a manifest says about the rows' origin."""
-    return StoreDescription(
-        model=origin.model_provenance(),
-        hook_points={point.name: describe_place(origin, point) for point in origin.hook_points},
-        tokenizer={"sha256": tokenizer_fingerprint(origin.model.tokenizer)},
-        text=origin.text_provenance(),
-    )
-
-
-def describe_place(origin: Origin, point: HookPoint) -> dict[str, Any]:
-    """Where a hook point lies, for files."""
-    place: dict[str, Any] = {"module": point.module, "tensor": point.tensor, "site": point.site, "layer": point.layer}
-    return {**place, "model": OTHER_MODEL} if point.name in origin.of_other else place

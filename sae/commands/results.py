@@ -9,7 +9,8 @@ from typing import Any
 
 from sae.architectures.base import SparseAutoencoder
 from sae.architectures.layer_units import LayerUnits
-from sae.commands.origin import Origin, describe_place
+from sae.commands.origin import Origin
+from sae.commands.provenance import describe_place, model_provenance, text_provenance
 from sae.dashboards.run_page import render_run_page
 from sae.formats.native import save
 from sae.functional.files import write_whole
@@ -48,9 +49,9 @@ def save_sae(
         sae,
         folder,
         cfg={
-            "model": origin.model_provenance(),
+            "model": model_provenance(origin),
             "hook": _hook_section(origin),
-            "text": origin.text_provenance(),
+            "text": text_provenance(origin),
             "training": {**training, "config": dict(config)},
             "versions": versions(),
             "metrics": {key: value for key, value in metrics.items() if key not in ("density_histogram", "relative_norms")},
