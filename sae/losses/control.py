@@ -13,6 +13,7 @@ from sae.architectures.base import SparseAutoencoder
 __all__ = ["CoefficientControl"]
 
 SETTLE = 0.1  # of the budget after the ramps: until then too many latents are no error, for they fall silent by themselves
+LATEST = 0.3  # of the budget: by then they are, whatever is left of the ramps, so that time remains to meet the target
 MEMORY = 0.01  # of the budget: that of the error's running mean
 INTEGRAL = 10.0  # growth of the factor's logarithm in a whole budget for an error of 1
 PROPORTION = 0.5  # of the error, in the factor's logarithm at once: it damps what the integral alone would overshoot
@@ -30,9 +31,10 @@ class CoefficientControl(nn.Module):
         integral += INTEGRAL * d * error,    kept within -log(LIMIT)..log(LIMIT)
         factor    = exp(integral + PROPORTION * error),    kept within 1 / LIMIT..LIMIT
 
-    where `most` is 0 until SETTLE after the ramps, then 1. So it rises while too many latents fire and rests where the target
-    is met, whatever the data and the coefficient to start from; times are fractions of the budget. (`L0(steering="price")` is
-    the integral alone, with a speed for each step.)
+    where `most` is 0 until SETTLE after the ramps, or LATEST where that is earlier, then 1. So it rises while too many latents
+    fire and rests where the target is met, whatever the data and the coefficient to start from; times are fractions of the
+    budget. A ramp that goes on meanwhile leaves an error of its growth over INTEGRAL: at the end of a whole budget's, a tenth
+    too few latents. (`L0(steering="price")` is the integral alone, with a speed for each step.)
     """
 
     error: Float[Tensor, ""]
@@ -52,7 +54,7 @@ class CoefficientControl(nn.Module):
         super().__init__()
         if not 0 < target < math.inf:
             raise ValueError(f"l0_target must be positive and finite, or null, got {target}")
-        self.target, self.terms, self.start = target, terms, ramped + SETTLE
+        self.target, self.terms, self.start = target, terms, min(ramped + SETTLE, LATEST)
         self.register_buffer("error", torch.zeros((), dtype=torch.float64))
         self.register_buffer("integral", torch.zeros((), dtype=torch.float64))
 

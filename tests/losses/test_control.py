@@ -45,6 +45,14 @@ def test_the_factor_follows_its_twin(limit, memory, monkeypatch):
     assert (max(found) == pytest.approx(3.0)) == (min(found) == pytest.approx(1 / 3)) == (limit == 3.0)
 
 
+@pytest.mark.parametrize("ramped", [0.25, 1.0])
+def test_a_long_ramp_does_not_keep_the_factor_down(ramped):
+    steering = CoefficientControl(target=3.0, terms=("l1",), ramped=ramped)
+    for progress, raised in ((0.29, False), (0.31, True)):
+        steering.advance(torch.tensor(200), rows=ROWS, progress=progress, share=0.01)
+        assert (float(steering.steer({"l1": 1.0})["l1"]) > 1) == raised
+
+
 def test_penalties_alone_are_steered_and_keep_their_ramps():
     steering = CoefficientControl(target=3.0, terms=("l1", "tanh"))
     steering.integral.fill_(1.0)

@@ -284,3 +284,13 @@ def test_a_steered_coefficient_lands_at_the_target(name, coefficient):
         assert aim is None or (steered > coefficient) == (found[None] > target)
     assert abs(found[None] / target - 1) > 0.4
     assert found[target] == pytest.approx(target, rel=0.1)
+
+
+def test_a_coefficient_that_ramps_to_the_end_is_steered_before():
+    """By the ramp alone there would be twice as many latents; what is left of it then makes them a few less than asked for."""
+    steps, target = 400, 6.0
+    budget = Budget(train_tokens=steps * ROWS, batch_tokens=ROWS)
+    learner, _, values = trained("gated", steps=steps, budget=budget, l1_coefficient=0.3, l0_target=target, l1_warmup=1.0)
+    with torch.no_grad():
+        l0 = float((learner.export().encode(values[POINT]) > 0).sum(dim=1).double().mean())
+    assert l0 == pytest.approx(target, rel=0.2)
