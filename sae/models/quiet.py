@@ -1,11 +1,12 @@
-"""Transformers without its progress bars and advice, so that a run's own lines are what a person reads."""
+"""Libraries without their progress bars and advice, so that a run's own lines are what a person reads."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from transformers.utils import logging as transformers_logging
 
-__all__ = ["quiet_transformers"]
+__all__ = ["quiet_fake_tensors", "quiet_transformers"]
 
 
 @contextmanager
@@ -21,3 +22,15 @@ def quiet_transformers() -> Iterator[None]:
         transformers_logging.set_verbosity(verbosity)
         if bars:
             transformers_logging.enable_progress_bar()
+
+
+@contextmanager
+def quiet_fake_tensors() -> Iterator[None]:
+    """While open, torch prints no traceback where an operation has no result without numbers; its level returns afterwards."""
+    logger = logging.getLogger("torch._subclasses.fake_tensor")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

@@ -10,7 +10,7 @@ from transformers.pytorch_utils import Conv1D
 
 from sae.models.hook_points import TRANSFORMER_LENS, TRANSFORMER_LENS_NAME
 from sae.models.loading import ModelOutline, is_causal
-from sae.models.quiet import quiet_transformers
+from sae.models.quiet import quiet_fake_tensors, quiet_transformers
 from sae.models.structure import PROBE_BLOCKS, PROBE_CONTEXT
 from sae.models.taps import Side, as_blocks, tap
 
@@ -59,25 +59,22 @@ def _module_width(config: PreTrainedConfig, path: str, tensor: str | None) -> in
     """Of a module in a model that has shapes and no numbers: by its weights, or by a forward pass; else None."""
     kind = AutoModelForCausalLM if is_causal(config) else AutoModel
     side: Side = "input" if tensor == "input" else "output"
-    with FakeTensorMode(), torch.no_grad(), quiet_transformers():
+    with FakeTensorMode(), torch.no_grad(), quiet_transformers(), quiet_fake_tensors():
         try:
             model = kind.from_config(copy.deepcopy(config))
             received, given = _sides(model.get_submodule(path))
-        except (AttributeError, ValueError, ImportError):
+            width = received if side == "input" else given
+            return _seen_width(model, path, side) if width is None else width
+        except Exception:  # without numbers, or with ids alone, each family's code fails in a way of its own
             return None
-        width = received if side == "input" else given
-        return _seen_width(model, path, side) if width is None else width
 
 
 def _seen_width(model: PreTrainedModel, path: str, side: Side) -> int | None:
-    """What a module receives or gives when the model runs; None where one of them cannot, or the module not just once."""
+    """What a module receives or gives when the model runs; None where the module does not run just once."""
     seen: list[Tensor | None] = []
     ids = torch.zeros(PROBE_BLOCKS, PROBE_CONTEXT, dtype=torch.long)
     with tap(model.get_submodule(path), side, lambda hidden: seen.append(as_blocks(hidden, *ids.shape))):
-        try:
-            model.eval().base_model(input_ids=ids, use_cache=False)
-        except RuntimeError:
-            return None
+        model.eval().base_model(input_ids=ids, use_cache=False)
     return seen[0].shape[-1] if len(seen) == 1 and seen[0] is not None else None
 
 

@@ -1,6 +1,9 @@
 """Widths that the configuration tells are those of the model."""
 
+import logging
+
 import pytest
+import transformers
 
 from sae.errors import UserError
 from sae.models.hook_points import SITES, resolve_hook_point
@@ -41,3 +44,38 @@ def test_what_is_not_known_is_left_to_the_loaded_model():
         for module in ("layers.*.mlp.up_proj", "layers.9.mlp.up_proj", "rotary_emb"):
             assert known_width(outline, module=module) is None
     assert known_width(outline, site="attn_z", layer=1) is None
+
+
+def outline_of(kind, **settings):
+    return ModelOutline(d_model=D_MODEL, num_layers=LAYERS, vocabulary_size=VOCABULARY, config=config_of(kind, **settings))
+
+
+def config_of(kind, **settings):
+    special = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "cls_token_id": 1, "sep_token_id": 2}
+    return getattr(transformers, kind)(vocab_size=VOCABULARY, **special, **settings)
+
+
+HEADS = {"hidden_size": D_MODEL, "intermediate_size": 40, "num_hidden_layers": LAYERS, "num_attention_heads": 4}
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "module"),
+    [
+        ("ModernBertConfig", HEADS, "layers.1.mlp"),  # its constructor reads a number
+        ("T5Config", {"d_model": D_MODEL, "d_kv": 8, "d_ff": 40, "num_layers": LAYERS, "num_heads": 3}, "encoder.block.1"),
+        ("MixtralConfig", {**HEADS, "num_key_value_heads": 2, "num_local_experts": 4}, "layers.1.mlp"),
+    ],
+)
+def test_a_model_that_does_not_run_without_numbers_is_left_to_the_loaded_one_without_a_word(kind, settings, module):
+    said: list[logging.LogRecord] = []
+    handler = logging.Handler()
+    handler.emit = said.append
+    logger = logging.getLogger("torch._subclasses.fake_tensor")
+    logger.addHandler(handler)
+    level = logger.level
+    try:
+        assert known_width(outline_of(kind, **settings), module=module) is None
+    finally:
+        logger.removeHandler(handler)
+    assert said == []
+    assert logger.level == level
