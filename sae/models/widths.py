@@ -16,6 +16,8 @@ from sae.models.taps import Side, as_blocks, tap
 
 __all__ = ["known_width"]
 
+SIZED_BY_HEADS = ("full_attention", "sliding_attention", "chunked_attention")  # of a configuration's `layer_types`
+
 
 def known_width(
     outline: ModelOutline,
@@ -39,20 +41,29 @@ def known_width(
     """
     alias = None if module is None else TRANSFORMER_LENS_NAME.fullmatch(module)
     if alias is not None:
-        return known_width(outline, site=TRANSFORMER_LENS[alias["hook"]])
+        return known_width(outline, site=TRANSFORMER_LENS[alias["hook"]], layer=int(alias["layer"]))
     if module is None and site != "attn_z":
         return outline.d_model
     if outline.config is None:
         return None
-    return _heads_width(outline.config) if module is None else _module_width(outline.config, module, tensor)
+    return _heads_width(outline.config, layer) if module is None else _module_width(outline.config, module, tensor)
 
 
-def _heads_width(config: PreTrainedConfig) -> int | None:
-    text = config.get_text_config()
-    heads = getattr(text, "num_attention_heads", None)
+def _heads_width(config: PreTrainedConfig, layer: int | None) -> int | None:
+    """Of the heads' values side by side; None where the configuration does not say, or not for this layer."""
+    own = text = config.get_text_config()
+    kinds, differ = getattr(text, "layer_types", None), getattr(text, "is_heterogeneous", False)
+    if kinds or differ:
+        if layer is None or not 0 <= layer < text.num_hidden_layers:
+            return None
+        if kinds and kinds[layer] not in SIZED_BY_HEADS:
+            return None  # a linear attention has sizes of its own
+        own = text.per_layer_config[layer] if differ else text
+    heads = getattr(own, "num_attention_heads", None)
     if not heads:
         return None
-    return heads * (getattr(text, "head_dim", None) or text.hidden_size // heads)
+    # In a multi-head latent attention `head_dim` is that of queries and keys, or the part of it that is rotated.
+    return heads * (getattr(own, "v_head_dim", None) or getattr(own, "head_dim", None) or own.hidden_size // heads)
 
 
 def _module_width(config: PreTrainedConfig, path: str, tensor: str | None) -> int | None:

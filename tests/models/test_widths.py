@@ -3,10 +3,12 @@
 import logging
 
 import pytest
+import torch
 import transformers
 
 from sae.errors import UserError
 from sae.models.hook_points import SITES, resolve_hook_point
+from sae.models.language_model import LanguageModel
 from sae.models.loading import ModelOutline
 from sae.models.widths import known_width
 from tests.models.tiny import D_MODEL, FAMILIES, LAYERS, VOCABULARY, tiny_model
@@ -79,3 +81,47 @@ def test_a_model_that_does_not_run_without_numbers_is_left_to_the_loaded_one_wit
         logger.removeHandler(handler)
     assert said == []
     assert logger.level == level
+
+
+LATENT_HEADS = {
+    "num_key_value_heads": 4,
+    "q_lora_rank": None,
+    "kv_lora_rank": 16,
+    "qk_rope_head_dim": 8,
+    "qk_nope_head_dim": 16,
+    "v_head_dim": 12,
+    "n_routed_experts": 4,
+    "num_experts_per_tok": 2,
+    "moe_intermediate_size": 8,
+}
+TWO_HEAD_WIDTHS = {
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "global_head_dim": 16,
+    "layer_types": ["sliding_attention", "full_attention", "full_attention"],
+    "hidden_size_per_layer_input": 0,
+    "vocab_size_per_layer_input": VOCABULARY,
+}
+
+
+@pytest.mark.parametrize(
+    ("family", "settings", "expected"),
+    [("DeepseekV2", LATENT_HEADS, [48, 48, 48]), ("Gemma4Text", TWO_HEAD_WIDTHS, [32, 64, 64])],
+)
+def test_heads_are_as_wide_as_their_values_in_the_layer(family, settings, expected):
+    torch.manual_seed(0)
+    config = config_of(f"{family}Config", **HEADS, **settings)
+    module = getattr(transformers, f"{family.removesuffix('Text')}ForCausalLM")(config).eval()
+    outline = ModelOutline(d_model=D_MODEL, num_layers=LAYERS, vocabulary_size=VOCABULARY, config=config)
+    model = LanguageModel(module=module)
+    found = [resolve_hook_point(model, site="attn_z", layer=layer).width for layer in range(LAYERS)]
+    assert found == expected
+    assert [known_width(outline, site="attn_z", layer=layer) for layer in range(LAYERS)] == expected
+    assert [known_width(outline, module=f"blocks.{layer}.attn.hook_z") for layer in range(LAYERS)] == expected
+
+
+def test_the_width_of_a_linear_attention_is_left_to_the_loaded_model():
+    kinds = ["linear_attention", "full_attention", "linear_attention"]
+    outline = outline_of("Qwen3NextConfig", **HEADS, num_key_value_heads=2, head_dim=8, layer_types=kinds)
+    widths = [known_width(outline, site="attn_z", layer=layer) for layer in (None, *range(LAYERS + 1))]
+    assert widths == [None, None, 32, None, None]
