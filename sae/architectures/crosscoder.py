@@ -13,7 +13,8 @@ Differs from it, as a public replication describes it (the decoder is shared, th
 1. The directions are equal in training's units, where each part has its own scale; the export, which takes raw activations,
    has them equal up to these scales.
 2. There is no parameter of its own: the parts of a shared row have the mean of their gradients, which is what one parameter
-   would have but for a factor, to which Adam is blind.
+   would have but for a factor, to which Adam is blind. An optimizer whose updates of equal gradients differ between parts
+   (Muon, which makes whole rows orthogonal) moves them by the mean of its updates.
 """
 
 from typing import Unpack, final
@@ -70,12 +71,20 @@ class CrosscoderSAE(AffineSAE):
         self.shared_fraction, self.shared_latents = shared_fraction, round(shared_fraction * d_sae)
 
     @torch.no_grad()
-    def tie_decoder_(self) -> None:
-        """Shared latents have the first part's direction in all parts."""
+    def tie_drawn_(self) -> None:
+        """Shared latents have the direction that was drawn for the first part: a mean of draws would be shorter than one."""
         if self.shared_latents:
             first, *others = self.W_dec.data[: self.shared_latents].split(list(self.widths), dim=1)
             for part in others:
                 part.copy_(first)
+
+    @torch.no_grad()
+    def tie_decoder_(self) -> None:
+        """Shared latents have the mean of the parts' directions in all parts; to the bit what they had, where that was one."""
+        if self.shared_latents:
+            shared = self.W_dec.data[: self.shared_latents]
+            first = shared[:, : self.widths[0]].repeat(1, len(self.widths))
+            shared.copy_(first + self._same_for_all_parts(shared - first))
 
     @torch.no_grad()
     def tie_gradient_(self) -> None:

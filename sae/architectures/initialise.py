@@ -68,7 +68,7 @@ def initialise_(
     _check(sae, decoder_norm, tied, encoder_scale, directions, variance_share)
     drawn = drawn_directions(sae.W_dec.shape, directions, rows, variance_share, generator)
     sae.W_dec.copy_(drawn)
-    sae.tie_decoder_()
+    sae.tie_drawn_()
     if decoder_norm is not None:
         unit_rows_(sae.W_dec).mul_(decoder_norm)
     sae.b_dec.zero_()

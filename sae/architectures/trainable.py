@@ -52,8 +52,12 @@ class Trainable(nn.Module, ABC):
     def constrain_(self) -> None:
         """Restore, after an update, what must hold of parameters beside the decoder's norm; nothing where nothing must."""
 
+    def tie_drawn_(self) -> None:
+        """Make equal what must be equal within decoder rows that were just drawn; by default as after an update."""
+        self.tie_decoder_()
+
     def tie_decoder_(self) -> None:
-        """Make equal what must be equal within decoder rows; nothing where nothing must."""
+        """Make equal, after an update, what must be equal within decoder rows; nothing where nothing must."""
 
     def tie_gradient_(self) -> None:
         """Give what is equal within decoder rows one gradient, before an update; nothing where nothing is."""

@@ -106,6 +106,30 @@ def test_the_penalty_and_its_gradient_are_those_of_the_twin():
     assert gradients[0].any()
 
 
+def test_an_optimizer_that_tells_parts_apart_moves_them_by_its_mean():
+    """Muon, on the update as it leaves the optimizer; in what order the parts lie says nothing."""
+    learner = started(scaling="variance", centring="mean")
+    optimizer = learner.build_optimizer(OptimizerSettings(name="muon"))
+    learner.loss(rows(ROWS), 0, measure=False).backward()
+    learner.before_update(optimizer, measure=False)
+    optimizer.step()
+    updated = [part.clone() for part in parts(learner.sae)]
+    assert not torch.allclose(*updated, atol=1e-3)
+    learner.after_update(ROWS, 0, optimizer)
+    for part in parts(learner.sae):
+        torch.testing.assert_close(part, (updated[0] + updated[1]) / 2, rtol=1e-12, atol=1e-12)
+
+
+def test_parts_that_are_equal_stay_what_they_are():
+    """To the bit, of three too, of which a sum is rounded."""
+    sae = CrosscoderSAE(widths=(WIDTH,) * 3, d_sae=D_SAE, shared_fraction=SHARED / D_SAE)
+    with torch.no_grad():
+        sae.W_dec.copy_(ramp(D_SAE, WIDTH, dtype=torch.float32).repeat(1, 3))
+    before = sae.W_dec.detach().clone()
+    sae.tie_decoder_()
+    assert torch.equal(sae.W_dec, before)
+
+
 def test_resampled_they_have_one_direction_again():
     learner = started(resample_at=(0.5,), resample_pool_rows=50)
     optimizer = learner.build_optimizer(OptimizerSettings())
