@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from sae.errors import UserError
-from sae.functional.connections import Connection, directions_read, unwritten
+from sae.functional.connections import Connection, directions_read
 from sae.functional.geometry import unit_rows_
 from sae.functional.streaming import to_double
 
@@ -46,6 +46,10 @@ class LatentWeights(Protocol):
     @property
     def b_dec(self) -> Tensor:
         """Decoder bias [d_in]."""
+        ...
+
+    def tie_decoder_(self) -> None:
+        """Make equal what must be equal within decoder rows, and zero what latents do not write."""
         ...
 
 
@@ -108,8 +112,9 @@ def resample_(
 ) -> Bool[Tensor, " d_sae"]:
     """Rewrite dead latents in place: decoder row, encoder column and encoder bias (steps 3 to 5).
 
-    The decoder row becomes the unit direction of a drawn input, the encoder column the same direction with `encoder_norm`
-    times the mean encoder norm of the latents that are alive (of all, if none is), the bias zero. Nothing else is touched.
+    The decoder row becomes the unit direction of a drawn input, of what the latent can write of it; the encoder column the same
+    direction with `encoder_norm` times the mean encoder norm of the latents that are alive (of all, if none is), the bias zero.
+    Nothing else is touched.
 
     Args:
         sae: weights of d_sae latents.
@@ -120,7 +125,7 @@ def resample_(
         losses: loss of each row of the pool under the present weights.
         generator: draws the inputs.
         encoder_norm: norm of a new encoder column relative to those alive.
-        connections: what of a row each latent reads and writes, where that is not all of it: directions are those of that part.
+        connections: what of a row each latent reads, where that is not all of it: encoder columns are directions of that part.
 
     Returns:
         The latents that were rewritten: `dead`, or a part of it where the pool was too small. Only their moments in the
@@ -137,8 +142,9 @@ def resample_(
     picks = draw_rows(probabilities, int(dead.sum()), generator).to(outputs.device)
     latents = dead.nonzero().squeeze(1)[: len(picks)]
     directions = resampled_directions(outputs, sae.b_dec, picks).to(sae.W_dec.dtype)
-    if connections:
-        unit_rows_(directions.masked_fill_(unwritten(connections, latents, directions.shape[1]), 0))
+    sae.W_dec.index_copy_(0, latents, directions)
+    sae.tie_decoder_()
+    directions = unit_rows_(sae.W_dec[latents])
     sae.W_dec.index_copy_(0, latents, directions)
     if isinstance(sae.W_enc, nn.Parameter):
         norms = torch.linalg.vector_norm(sae.W_enc, dim=0)

@@ -81,7 +81,6 @@ class Resampling:
             connections=self._sae.connections if len(self._sae.connections) > 1 else (),
         )
         self._sae.reset_latents_(renewed)
-        self._sae.tie_decoder_()
         self._quieten(renewed, x)
         reset_moments_(optimizer, self._sae.latent_parameters(), renewed)
         if self._average is not None:

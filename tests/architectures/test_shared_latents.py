@@ -130,13 +130,22 @@ def test_parts_that_are_equal_stay_what_they_are():
     assert torch.equal(sae.W_dec, before)
 
 
-def test_resampled_they_have_one_direction_again():
+def test_resampled_they_point_to_the_mean_of_a_row_s_parts():
+    """Of unit length, and read where they write."""
     learner = started(resample_at=(0.5,), resample_pool_rows=50)
     optimizer = learner.build_optimizer(OptimizerSettings())
     one_step(learner, optimizer, rows(ROWS), 0)
     learner.dead.rows_since_fired.fill_(10**9)
     assert learner.resample(rows(200), optimizer, 1) == D_SAE
-    assert torch.equal(*parts(learner.sae))
+    sae = learner.sae
+    assert torch.equal(*parts(sae))
+    W_dec, W_enc = sae.W_dec.detach(), torch.nn.functional.normalize(sae.W_enc.detach(), dim=0)
+    torch.testing.assert_close(W_dec.norm(dim=1), torch.ones(D_SAE, dtype=torch.float64))
+    torch.testing.assert_close(W_enc.T, W_dec)
+    x = learner.input_space(rows(200)) - sae.b_dec.detach()
+    means = torch.nn.functional.normalize(sum(x.split(WIDTH, dim=1)), dim=1)
+    cosines = 2**0.5 * parts(sae)[0] @ means.T
+    torch.testing.assert_close(cosines.max(dim=1).values, torch.ones(SHARED, dtype=torch.float64))
 
 
 @pytest.mark.parametrize(
