@@ -195,7 +195,7 @@ class Learner(nn.Module):
         Args:
             values: raw activations of the current chunk; `resample_pool_rows` of them are drawn as the pool.
             optimizer: this SAE's own.
-            step: completed steps.
+            step: number of the step that was taken last (0-based): rows are drawn by what its loss is made of.
 
         Returns:
             How many latents were resampled.

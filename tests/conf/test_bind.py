@@ -23,7 +23,7 @@ from sae.commands.factors_node import FactorsNode, PagesNode
 from sae.commands.factors_settings import read_factors_config
 from sae.commands.nodes import ActivationsNode, DataNode, EvaluationNode, HookNode, RunNode, TrainerNode
 from sae.commands.overrides import groups
-from sae.commands.sae_node import FROM_THE_RUN, known_keys
+from sae.commands.sae_node import FROM_THE_RUN, known_keys, read_sae_node
 from sae.commands.settings import read_train_config
 from sae.commands.show_node import ShowNode
 from sae.commands.source_config import read_source_config
@@ -33,6 +33,7 @@ from sae.models.loading import ModelOutline
 from sae.tokens.registry import SOURCES
 from sae.training.loggers.settings import LoggerSettings
 from sae.training.optimizers import OptimizerSettings
+from sae.training.recipe import Budget
 from sae.training.run import CheckpointSettings
 from sae.training.schedule import ScheduleSettings
 
@@ -201,6 +202,18 @@ def test_an_experiment_numbers_what_differs(path):
     numbers = [int(number) for number in re.findall(r"^# (\d+)\. ", text, re.MULTILINE)]
     assert numbers == list(range(1, len(numbers) + 1))
     assert numbers
+
+
+def test_end_to_end_takes_the_same_rate_and_ramp_with_topk():
+    """Its header says how both are typed, and one rate and ramp for them."""
+    typed_as, budget = ["experiment=end_to_end_2024"], Budget(train_tokens=40000, batch_tokens=512)
+    found = []
+    for more in ([], ["sae=topk"]):
+        problems: list[str] = []
+        node = read_sae_node(compose("train", [*typed_as, *more])["sae"], problems)
+        assert node is not None, problems
+        found.append((node.recipe.peak_learning_rate(budget, 4608), node.coefficients["l1"]))
+    assert found[0] == found[1]
 
 
 @pytest.mark.parametrize(
