@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sae.architectures.base import SparseAutoencoder
+from sae.architectures.crosscoder import CrosscoderSAE
 from sae.architectures.initialise import initialise_
 from sae.architectures.initialise_biases import initialise_b_dec_, initialise_b_enc_
 from sae.errors import UserError
@@ -63,13 +64,15 @@ def take_over_(sae: SparseAutoencoder, recipe: Recipe, spaces: RowSpaces, traine
     Args:
         sae: to be trained.
         recipe: of this run.
-        spaces: with scales and centres known.
+        spaces: with scales and centres known; a crosscoder with shared latents takes the scales' ratios with it.
         trained: of the same architecture and size, in raw units.
 
     Raises:
         UserError: its numbers mean something else than this run's would.
     """
     _check_same_kind(sae, trained, layer_norm=recipe.scaling == "layer_norm")
+    if isinstance(trained, CrosscoderSAE) and trained.shared_latents > 0:
+        _keep_ratios_of_scales_(trained, recipe, spaces)
     sae.load_state_dict(trained.state_dict())
     if trained.apply_b_dec_to_input != sae.apply_b_dec_to_input:
         sae.absorb_input_shift_(trained.b_dec if trained.apply_b_dec_to_input else -trained.b_dec)
@@ -92,6 +95,35 @@ def _check_same_kind(sae: SparseAutoencoder, trained: SparseAutoencoder, *, laye
         its, own = theirs.get(key), ours.get(key)
         if its != own:
             raise UserError(f"the SAE to start from has sae.{key}={its}, this run sae.{key}={own}: make them equal")
+
+
+def _keep_ratios_of_scales_(trained: CrosscoderSAE, recipe: Recipe, spaces: RowSpaces) -> None:
+    """Let the scales of parts be to each other as they were when shared latents had one direction in all of them.
+
+    Their geometric mean stays. With other ratios, be it of other rows of the same text, the directions would not be equal, and
+    the first constraint would change the function.
+
+    Raises:
+        UserError: scales were asked to be 1, and directions are not equal so.
+    """
+    widths = torch.tensor(trained.widths)
+    lengths = trained.decoder_norms().detach().cpu().double()[:, : trained.shared_latents].sum(dim=1)  # as 1 / scale then
+    scales = torch.stack([part[0] for part in spaces.inputs.scale.cpu().split(widths.tolist())])
+    seen = lengths * scales
+    if _equal_but_for_rounding(seen):
+        return
+    if recipe.scaling == "none":
+        raise UserError(
+            f"the SAE to start from shares latents between parts that were scaled as {_as_ratio(1 / lengths)}, and "
+            "sae.scaling=none leaves parts as they are: its shared directions would not be equal. Set sae.scaling=variance, "
+            "or as it was trained"
+        )
+    factors = seen.log().mean().exp() / seen
+    spaces.inputs.scale.mul_(factors.repeat_interleave(widths).to(spaces.inputs.scale))
+
+
+def _as_ratio(values: Float[Tensor, " values"]) -> str:
+    return " : ".join(f"{float(value / values[0]):.4g}" for value in values)
 
 
 @torch.no_grad()

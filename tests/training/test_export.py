@@ -134,6 +134,40 @@ def test_the_first_constraint_changes_nothing_of_an_sae_that_was_taken_over(name
     torch.testing.assert_close(again.export()(x).recon, theirs(x).recon, rtol=1e-6, atol=1e-6)
 
 
+def shared(rows_scale, *, theirs=None, **changes):
+    """A crosscoder of three shared latents, on rows whose second part is so many times as large; started from `theirs`."""
+    values = {point: (1.0 if point == POINT else rows_scale) * rows for point, rows in raw_rows("transcoder").items()}
+    values = {point: rows[:, :D_IN] for point, rows in values.items()}
+    learner = learner_of("crosscoder", d_in=D_IN, d_sae=D_SAE, budget=BUDGET, lr=0.02, shared_fraction=0.15, **changes).double()
+    learner.start_from(values, trained=theirs)
+    return learner, values
+
+
+@pytest.mark.parametrize("ratio", [1.01, 3.0])
+def test_shared_latents_are_taken_over_in_the_ratios_of_scales_that_they_were_trained_at(ratio):
+    """So the first constraint changes nothing, and the units stay between those of this run's own rows."""
+    learner, values = shared(2.0)
+    optimizer = build_optimizer(learner)
+    for step in range(5):
+        one_step(learner, optimizer, {point: rows[step * 10 :][:ROWS] for point, rows in values.items()}, step)
+    theirs = learner.export()
+    x = torch.cat(list(values.values()), dim=1)
+    own, _ = shared(2.0 * ratio)
+    again, _ = shared(2.0 * ratio, theirs=theirs)
+    again.constraint.impose_(again.sae)
+    torch.testing.assert_close(again.export()(x).recon, theirs(x).recon, rtol=1e-9, atol=1e-9)
+    before, after, estimated = (one.input_space.scale[[0, -1]] for one in (learner, again, own))
+    torch.testing.assert_close(after / after[0], before / before[0], rtol=1e-12, atol=0)
+    torch.testing.assert_close(after.prod(), estimated.prod(), rtol=1e-12, atol=0)
+
+
+def test_shared_latents_of_scaled_parts_are_not_taken_over_by_a_run_that_scales_none():
+    theirs = shared(2.0)[0].export()
+    with pytest.raises(UserError, match=r"scaled as 1 : 0\.\d+, and sae\.scaling=none leaves parts.*Set sae\.scaling=variance"):
+        shared(2.0, theirs=theirs, scaling="none")
+    shared(2.0, theirs=shared(2.0, scaling="none")[0].export(), scaling="none")
+
+
 @every_node_that(lambda sae: sae.selects_by_size or sae.batch_threshold is not None)
 def test_unequal_decoder_norms_of_latents_that_compete_are_not_taken_over(name):
     learner, values = trained(name, steps=5)
