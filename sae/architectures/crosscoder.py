@@ -69,6 +69,10 @@ class CrosscoderSAE(AffineSAE):
         self.activation, self.k = activation, k
         vars(self).update(threshold_settings(function))
         self.shared_fraction, self.shared_latents = shared_fraction, round(shared_fraction * d_sae)
+        if shared_fraction > 0 and self.shared_latents == 0:
+            raise ValueError(
+                f"shared_fraction={shared_fraction:g} of {d_sae} latents is none: set it to {1 / d_sae:.2g} or more, or to 0"
+            )
 
     @torch.no_grad()
     def tie_drawn_(self) -> None:

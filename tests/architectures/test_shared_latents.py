@@ -153,6 +153,7 @@ def test_resampled_they_point_to_the_mean_of_a_row_s_parts():
     [
         ({"widths": (4, 5), "shared_fraction": 0.5}, r"need parts of one width, got \[4, 5\]"),
         ({"shared_fraction": 1.0}, "at least 0 and below 1, got 1.0"),
+        ({"shared_fraction": 0.05}, r"shared_fraction=0.05 of 8 latents is none: set it to 0.12 or more, or to 0"),
         ({"shared_fraction": -0.1}, "at least 0 and below 1, got -0.1"),
     ],
 )
