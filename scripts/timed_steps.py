@@ -80,6 +80,8 @@ class Framework:
         assert node is not None, problems
         inputs, targets = {"x": d_in}, {"y": d_in} if has_target(name) else {}
         if pairs_layers(name):
+            if d_in % layers:
+                raise ValueError(f"--layers {layers} of one width do not share --d-in {d_in}: take a multiple of {layers}")
             inputs, targets = ({f"{side}{layer}": d_in // layers for layer in range(layers)} for side in "xy")
         elif reads_several(name):
             inputs = {"x": d_in // 2, "y": d_in - d_in // 2}
@@ -204,7 +206,8 @@ class Product:
 
     def step(self, rows: Mapping[str, Tensor]) -> None:
         """One product."""
-        x = torch.cat([rows[point] for point in self.inputs], dim=1)
+        first, *others = (rows[point] for point in self.inputs)
+        x = torch.cat([first, *others], dim=1) if others else first
         layered_product_into(self.out, x.to(self.weight.dtype), self.weight, layers=self.layers)
 
 

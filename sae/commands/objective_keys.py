@@ -32,6 +32,10 @@ class PerDimension:
         """The coefficient for an input of this width."""
         return self.total / d_in
 
+    def __str__(self) -> str:
+        """As it is written."""
+        return f"{self.total:g}/d_in"
+
 
 def of_terms() -> dict[str, Any]:
     """Key -> type of every term's settings."""

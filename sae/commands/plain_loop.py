@@ -57,6 +57,7 @@ def not_in_the_plain_loop(node: SAENode) -> list[str]:
         (terms != ["l1", "mse"], f"terms {', '.join(terms)}", "mse and l1 alone"),
         *_altered_terms(node),
         (mse[0] != 1.0, f"sae.mse_coefficient={mse[0]}", "1.0"),
+        (mse[1] != 0.0, f"sae.mse_warmup={mse[1]}", "0.0"),
         (not node.architecture_arguments.get("apply_b_dec_to_input"), "sae.apply_b_dec_to_input=false", "true"),
         (not recipe.unit_norm_decoder, "sae.unit_norm_decoder=false", "true"),
         (recipe.scaling == "layer_norm", "sae.scaling=layer_norm", "variance"),

@@ -39,12 +39,13 @@ def keep_written_(weight: Tensor, connections: Sequence[Connection]) -> Tensor:
 
     Args:
         weight: decoder [d_sae, d_out], of which rows may be behind: no update that is due fills what is zero. Or a gradient of
-            it, which may be one of rows (`sae.functional.row_gradients`).
+            it, which may be one of rows that rise (`sae.functional.row_gradients`).
         connections: what each latent writes; none: all of it.
     """
     table = weight.behind if isinstance(weight, LazyRows) else weight
     for latents, _, writes in connections:
         if weight.is_sparse:
+            assert weight.is_coalesced(), "rows that do not rise would be sorted into a copy, and that be set to zero"
             rows, values = rows_of(weight)
             first, end = torch.searchsorted(rows, torch.tensor([latents.start, latents.stop])).tolist()
             own = values[first:end]

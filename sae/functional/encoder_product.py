@@ -28,7 +28,7 @@ from sae.functional.layered_product import (
     layered_product,
     layered_transpose_product,
 )
-from sae.functional.picked_gradient import with_gradient
+from sae.functional.picked_gradient import picked_with_gradient
 from sae.functional.queued_search import largest_of_batch, largest_of_rows, positive_entries
 from sae.functional.sparse import SparseActs
 from sae.functional.sparse_pattern import SparsePattern
@@ -164,7 +164,7 @@ class EncoderProduct:
             with torch.no_grad():
                 values = layered_dots(self._rows.to(weight.dtype), weight, pattern, self._layers)
                 values = values if offset is None else values + offset[pattern.indices]
-        picked = with_gradient(
+        picked = picked_with_gradient(
             values, pattern, x=self._x, shift=self._shift, rows=self._rows, weight=weight, bias=offset, layers=self._layers
         )
         return SparseActs(values=picked, pattern=pattern)

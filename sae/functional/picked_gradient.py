@@ -10,10 +10,10 @@ from sae.functional.layered_product import layered_row_gradient, layered_transpo
 from sae.functional.sparse import latent_sums
 from sae.functional.sparse_pattern import SparsePattern
 
-__all__ = ["with_gradient"]
+__all__ = ["picked_with_gradient"]
 
 
-def with_gradient(
+def picked_with_gradient(
     values: Float[Tensor, " nnz"],
     pattern: SparsePattern,
     *,

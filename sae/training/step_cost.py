@@ -61,5 +61,5 @@ def step_cost(passes: PassChoice, sae: SparseAutoencoder, *, device: torch.devic
     active = latents if k is None else k
     return StepCost(
         memory_bytes=kept + FLOAT_BYTES * min(rows * latents, BUFFER_ELEMENTS) + ENTRY_BYTES * rows * active,
-        operations=2.0 * rounds * rows * read + 5.0 * rows * active * widths,
+        operations=2.0 * rounds * rows * read + 5.0 * rows * active * (read / latents + sae.d_out),
     )

@@ -118,6 +118,8 @@ def test_benchmark_prints_every_stage(job, capsys):
         ("sae.scaling=layer_norm", "sae.scaling=layer_norm: the plain loop beside it does not do that. Take variance"),
         ("sae.mse_reduction=mean", "sae.mse_reduction=mean: the plain loop beside it does not do that. Take sum"),
         ("sae.mse_coefficient=2.0", "sae.mse_coefficient=2.0: the plain loop beside it does not do that. Take 1.0"),
+        ("sae.mse_coefficient=1/d_in", "sae.mse_coefficient=1/d_in: the plain loop beside it does not do that. Take 1.0"),
+        ("sae.mse_warmup=0.5", "sae.mse_warmup=0.5: the plain loop beside it does not do that. Take 0.0"),
         ("sae.l1_weighting=frozen_decoder_norm", "sae.l1_weighting=frozen_decoder_norm: the plain loop.*Take none"),
         ("sae.l1_on=pre_acts", "sae.l1_on=pre_acts: the plain loop beside it does not do that. Take latent_acts"),
         ("sae.average_half_life=0.1", "sae.average_half_life=0.1: the plain loop beside it does not do that. Take null"),

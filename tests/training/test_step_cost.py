@@ -79,8 +79,9 @@ def test_the_encoder_of_two_layers_is_one_product_of_a_layer_s_width():
     with torch.device("meta"):
         sae = CrossLayerTranscoderSAE(widths=(768, 768), target_widths=(768, 768), d_sae=131072, activation="topk", k=8)
     passes = PassChoice(KernelSettings(), sae, Objective({"mse": SquaredError()}))
-    operations = step_cost(passes, sae, device=CPU, rows=4096, k=8).operations
-    assert operations == pytest.approx(2 * 4096 * 768 * 131072, rel=0.01)
+    few, more = (step_cost(passes, sae, device=CPU, rows=4096, k=k).operations for k in (8, 16))
+    assert few == pytest.approx(2 * 4096 * 768 * 131072, rel=0.01)
+    assert more - few == 5 * 4096 * 8 * (768 + 2 * 768), "an entry reads one layer and writes both"
 
 
 def test_k_that_is_annealed_from_many_latents_costs_a_dense_step():
