@@ -210,7 +210,7 @@ class DictionaryFit:
 
 def code_figures(
     dictionary: Float[Tensor, "d_sae d_in"],
-    batches: Iterable[Float[Tensor, "batch d_in"]],
+    batches: Iterable[Float[Tensor, "_ d_in"]],
     l1_coefficient: float | int,
     *,
     coding: CodingSettings | None = None,

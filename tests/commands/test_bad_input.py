@@ -239,9 +239,6 @@ def test_a_mistake_is_named(typed, said, job, refused):
             "cross_layer_transcoder reconstructs several activations",
             id="cross-entropies of layers while training",
         ),
-        pytest.param(
-            [*CROSS_LAYER, "trainer.kernels=sparse"], "CrossLayerTranscoderSAE with these terms trains by dense", id="dense"
-        ),
         pytest.param(["hook.mix=true", "hook.layers=[1]"], "hook.layers=[1] is one layer: name several", id="a mix of one"),
         pytest.param(["hook.mix=true", "hook.layer=1"], "hook.layer=1 is one layer: name several", id="a mix of a layer"),
         pytest.param(["hook.mix=true", "hook.layers=[2,2]"], "expected different layers", id="a layer mixed with itself"),
