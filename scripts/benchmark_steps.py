@@ -6,17 +6,16 @@
     python scripts/benchmark_steps.py --sae topk --d-sae 131072 --d-in 768 --batch 4096 --beside nothing        its memory
 
 `scripts/timed_steps.py` and `scripts/plain_steps.py` have the two steps; `--beside dense` puts the framework's own with
-`trainer.kernels=dense` in place of the plain one. ReLU, gated and crosscoder have 50 latents a row
-and the others k. Times are medians of steps taken in turn, so that whatever else the machine does slows both alike: read the
-ratio. `encoder` is the encoder's forward product alone, in the type that the step makes it in. The stages are from three
-further steps under torch's profiler; those of a dense step are not told apart.
+`trainer.kernels=dense` in place of the plain one, in float32 whatever `--encoder-dtype` says. ReLU, gated and crosscoder
+have 50 latents a row and the others k. Times are medians of steps taken in turn, so that whatever else the machine does slows
+both alike: read the ratio. `encoder` is the encoder's forward product alone, in the type that the step makes it in. The
+stages are from three further steps under torch's profiler; those of a dense step are not told apart.
 """
 
 import argparse
 import resource
 import statistics
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -75,7 +74,7 @@ def measure(name: str, d_sae: int, options: argparse.Namespace) -> tuple[list[st
         plain = Plain(ours)
         turns["beside"] = lambda number: plain.step(batches[number % 4])
     elif options.beside == "dense":
-        dense = framework(kernels=replace(kernels, kernels="dense"))
+        dense = framework(kernels=KernelSettings(kernels="dense"))
         turns["beside"] = lambda number: dense.step(batches[number % 4], number)
     if options.beside != "nothing":
         product = Product(ours.learner, batch=options.batch, dtype=getattr(torch, options.encoder_dtype))

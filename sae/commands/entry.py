@@ -47,9 +47,7 @@ def command(
     """
     from sae.commands.overrides import as_hydra_takes_them
 
-    # PyTorch then asks for large pages where it allocates megabytes (it looks once, at the first time): on Linux fresh memory
-    # costs a few faults in place of thousands, in every step.
-    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+    _set_up_pytorch()
     typed = list(sys.argv[1:] if arguments is None else arguments)
     _show_log()
     if any(flag in typed for flag in HELP_FLAGS):
@@ -83,6 +81,20 @@ def command(
 def _complain(lines: Sequence[str]) -> None:
     head = "error: " if len(lines) == 1 else f"{len(lines)} mistakes:\n  "
     print(head + "\n  ".join(lines), file=sys.stderr)
+
+
+def _set_up_pytorch() -> None:
+    """Set what PyTorch and its OpenMP read once, from the environment; what stands there already stays.
+
+    Large pages where PyTorch allocates megabytes: on Linux fresh memory costs a few faults in place of thousands in every step.
+    And threads that wait for another give their core away after about a tenth of a millisecond (GNU's OpenMP, in PyTorch's
+    builds for Linux, spins for several): while other work has one of the cores, the sparse pass's many short parallel parts
+    otherwise wait for threads that wait, and a step takes three to ten times as long. OpenMP reads this when it is loaded, so a
+    command sets it before it imports PyTorch.
+    """
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 
 
 def compose(name: str, overrides: Sequence[str]) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """`--help` answers in about a second: it imports nothing that is slow."""
 
+import os
 import subprocess
 import sys
 import tomllib
@@ -31,6 +32,19 @@ def test_help_shows_examples_and_groups_and_imports_nothing_slow(name, flag):
     script = f"python scripts/{name.removeprefix('sae-')}.py"
     assert sum(script in line for line in text) >= 2
     assert any(line.startswith("  model ") and "smollm2-135m-instruct-q4" in line for line in text)
+
+
+@pytest.mark.parametrize(
+    ("given", "spins"), [({}, "3000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "active"}, None)]
+)
+def test_threads_do_not_wait_spinning_for_long_unless_the_environment_says_so(given, spins, train, monkeypatch):
+    for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
+        monkeypatch.setenv(name, "")  # so that it is put back as it was
+        monkeypatch.delenv(name)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    assert train(["--help"]) == 0
+    assert os.environ.get("GOMP_SPINCOUNT") == spins
 
 
 def test_every_entry_point_has_its_script():

@@ -1,4 +1,4 @@
-"""The table for GPUs, made on a CPU at sizes that mean nothing: it runs, and its dense step is the framework's loss."""
+"""The tables of steps, made on a CPU at sizes that mean nothing: they have their rows, and the dense step has our loss."""
 
 import importlib
 import sys
@@ -18,7 +18,7 @@ def scripts(monkeypatch):
     """Imports a script by its name, as a script imports its neighbours."""
     monkeypatch.syspath_prepend(str(SCRIPTS))
     yield importlib.import_module
-    for name in ("benchmark_gpu", "plain_steps", "timed_steps"):
+    for name in ("benchmark_gpu", "benchmark_steps", "plain_steps", "timed_steps"):
         sys.modules.pop(name, None)
 
 
@@ -43,6 +43,19 @@ def test_a_size_that_does_not_fit_is_passed_over(scripts, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["benchmark_gpu.py", *TINY, "--d-sae", "64"])
     module.main()
     assert "| 16 | 64 | 32 | topk | out of memory | - |" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("beside", ["plain", "dense"])
+def test_steps_are_held_against_float32_whatever_the_encoder_s_type(beside, scripts, monkeypatch, capsys):
+    tiny = ["--d-in", "16", "--d-sae", "96", "--batch", "32", "--k", "4", "--steps", "2", "--sae", "topk"]
+    wanted = ["--beside", beside, "--encoder-dtype", "bfloat16"]
+    monkeypatch.setattr(sys, "argv", ["benchmark_steps.py", *tiny, *wanted])
+    scripts("benchmark_steps").main()
+    row, profile = (line.strip("| ").split(" | ") for line in capsys.readouterr().out.splitlines() if line.startswith("| 96"))
+    assert row[:3] == ["96", "topk", "4"]
+    assert float(row[5]) > 0  # the ratio: at this size the milliseconds may round to none
+    assert profile[:2] == ["96", "topk"]
+    assert len(profile) == 2 + len(scripts("timed_steps").STAGES)
 
 
 def test_without_a_gpu_it_says_how_to_try_it(scripts, monkeypatch, capsys):
