@@ -22,9 +22,10 @@ from typing import Any, NamedTuple
 
 import torch
 from plain_steps import Plain
-from timed_steps import ARCHITECTURES, BY_BIAS, Framework
+from timed_steps import BY_BIAS, Framework
 from torch import Tensor
 
+from sae.commands.reading import TRAINED
 from sae.functional import triton_kernels
 from sae.training.kernels import KernelSettings
 
@@ -60,7 +61,7 @@ def main() -> None:
     """Measure every combination of sizes and print the table, row by row."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cuda")
-    parser.add_argument("--sae", nargs="*", default=["topk"], choices=ARCHITECTURES)
+    parser.add_argument("--sae", nargs="*", default=["topk"], choices=TRAINED)
     parser.add_argument("--d-in", type=int, nargs="*", default=[768, 4096])
     parser.add_argument("--d-sae", type=int, nargs="*", default=[16384, 65536, 131072, 262144, 524288])
     parser.add_argument("--batch", type=int, nargs="*", default=[4096, 8192, 32768])

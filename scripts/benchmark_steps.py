@@ -21,15 +21,16 @@ from typing import Any
 
 import torch
 from plain_steps import Plain
-from timed_steps import ARCHITECTURES, BY_BIAS, STAGES, Framework, Product, in_turn
+from timed_steps import BY_BIAS, STAGES, Framework, Product, in_turn
 
+from sae.commands.reading import TRAINED
 from sae.training.kernels import KernelSettings
 
 
 def main() -> None:
     """Measure every pair of architecture and size and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sae", nargs="*", default=list(ARCHITECTURES))
+    parser.add_argument("--sae", nargs="*", default=list(TRAINED))
     parser.add_argument("--d-sae", type=int, nargs="*", default=[5120, 10240, 40960])
     parser.add_argument("--d-in", type=int, default=640)
     parser.add_argument("--layers", type=int, default=2, help="that a cross-layer transcoder reads: they share d_in and d_sae")

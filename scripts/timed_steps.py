@@ -14,7 +14,7 @@ from torch.autograd.profiler_util import FunctionEvent
 from torch.profiler import ProfilerActivity, profile, record_function
 
 from sae.commands.entry import compose
-from sae.commands.reading import has_target, pairs_layers, reads_several
+from sae.commands.reading import TRAINED, has_target, pairs_layers, reads_several, sparsity_key
 from sae.commands.sae_node import read_sae_node
 from sae.functional import encoder_product, pursuit
 from sae.functional.layered_product import layered_product_into
@@ -27,19 +27,8 @@ from sae.training.schedule import ScheduleSettings
 RATE = 1e-9
 START_ROWS = 4096
 CPU = torch.device("cpu")
-BY_BIAS = ("relu", "gated", "crosscoder")  # what decides how many of their latents are active; the others have k
-ARCHITECTURES = (
-    "relu",
-    "gated",
-    "topk",
-    "batch_topk",
-    "jumprelu",
-    "matryoshka",
-    "matching_pursuit",
-    "transcoder",
-    "crosscoder",
-    "cross_layer_transcoder",
-)
+# The bias decides how many latents of these are active.
+BY_BIAS = tuple(name for name in TRAINED if sparsity_key(name) == "l1_coefficient")
 STAGES = ("product", "choice", "decode", "loss, rest", "by decoder", "by encoder", "backward, rest", "update", "after")
 
 
@@ -73,7 +62,7 @@ class Framework:
         """
         self.device = device
         wanted = {"d_sae": d_sae, "expansion": None, "lr": RATE}
-        if name not in BY_BIAS and name != "jumprelu":
+        if sparsity_key(name) == "k":
             wanted["k"] = active
         problems: list[str] = []
         node = read_sae_node({**compose("train", [f"sae={name}"])["sae"], **wanted}, problems)
@@ -120,10 +109,10 @@ class Framework:
     def _set_active(self, name: str, active: int) -> None:
         sae = self.learner.sae
         x = self.learner.input_space(self.rows(512, torch.Generator().manual_seed(3)))
-        if name in BY_BIAS or name == "jumprelu":
+        if (key := sparsity_key(name)) != "k":
             products = (sae.encoder_input(x) @ sae.W_enc).flatten()
             level = products.topk(active * len(x)).values[-1]
-            if name == "jumprelu":
+            if key == "l0_target":
                 function: Any = sae.get_submodule("activation_function")
                 sae.scale_thresholds_(level / function.threshold[0])
             else:

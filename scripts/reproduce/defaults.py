@@ -13,7 +13,7 @@ it. The framework's runs are those of the command line, with nothing set but the
 where --batch is given (the loop's is 1,024 by itself, ours what the command's is) and the sparsity: k 64 for
 `topk`; for `batch_topk` and `jumprelu` a little less on average over training rows (--average), so that held-out rows have
 at most 64. All are scored in one process, on the same held-out rows and predictions. The table goes to the terminal and, with
-all numbers, to OUT/results.json; what is there already is not repeated.
+all numbers, to OUT/.../results.json; what is there already with the same options is not repeated.
 """
 
 import argparse
@@ -47,10 +47,11 @@ COLUMNS = ("l0", "fvu", "dead_fraction", "ce_clean", "ce_increase", "seconds")
 def main() -> None:
     """Run every contender and print the table."""
     options = arguments()
-    out = options.out / f"{options.model}-{options.layer}-{options.tokens}-{options.d_sae}-{options.batch or 'own'}"
+    sizes = (options.tokens, options.rows, options.d_sae, options.batch or "own", options.k, options.average, options.ce_tokens)
+    out = options.out / "-".join(map(str, (options.model, options.layer, *sizes)))
     out.mkdir(parents=True, exist_ok=True)
     source = [f"model={options.model}", f"hook.layer={options.layer}", f"data.max_rows={options.rows}"]
-    store = options.out / f"rows-{options.model}-{options.layer}"
+    store = options.out / f"rows-{options.model}-{options.layer}-{options.rows}"
     if not (store / "manifest.json").exists():
         run("harvest", *source, f"out={store}")
     stored = [*source, "activations=stored", f"activations.path={store}", f"evaluation.ce_tokens={options.ce_tokens}"]

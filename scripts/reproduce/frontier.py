@@ -6,38 +6,30 @@ Transcoders and crosscoders reconstruct something else than the others, and each
     python scripts/reproduce/frontier.py --tokens 600000 --expansion 8
 
 Each run is the command `scripts/train.py sae=NAME` with nothing set but the budget, the width and the sparsity; activations are
-harvested once and kept in the cache. On two cores a run of the default budget takes one to two minutes. Runs that are there
-already are not repeated. Writes OUT/results.json, OUT/frontier.svg (FVU), OUT/frontier_ce.svg (cross-entropy increase) and
-OUT/frontier.html, and prints the table.
+harvested once and kept in the cache. On two cores a run of the default budget takes one to two minutes. Runs with the same
+overrides that are there already are not repeated. Writes OUT/results.json, OUT/frontier.svg (FVU), OUT/frontier_ce.svg
+(cross-entropy increase) and OUT/frontier.html, and prints the table.
 """
 
 import argparse
+import hashlib
 import json
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from sae.commands.reading import TRAINED, has_target, reads_several, sparsity_key
 from sae.dashboards.comparison import render_comparison, write_frontier_svg
 from sae.functional.files import write_whole
 
 HERE = Path(__file__).resolve().parents[2]
-SPARSITIES: dict[str, tuple[str, list[float]]] = {
-    "relu": ("sae.l1_coefficient", [1.5, 2.5, 4.0]),
-    "gated": ("sae.l1_coefficient", [1.5, 2.5, 4.0]),
-    "topk": ("sae.k", [16, 32, 64]),
-    "batch_topk": ("sae.k", [16, 32, 64]),
-    "jumprelu": ("sae.l0_target", [16, 32, 64]),
-    "matryoshka": ("sae.k", [16, 32, 64]),
-    "matching_pursuit": ("sae.k", [8, 16, 32]),
-}
-# What these reconstruct is not what the others do (MLPs' outputs; three layers), so they have tables of their own.
-OTHER_TARGETS: dict[str, tuple[str, list[float]]] = {
-    "transcoder": ("sae.k", [16, 32, 64]),
-    "crosscoder": ("sae.l1_coefficient", [1.5, 2.5, 4.0]),
-    "cross_layer_transcoder": ("sae.k", [16, 32, 64]),
-}
+SPARSITIES: dict[str, Sequence[float]] = {"k": (16, 32, 64), "l0_target": (16, 32, 64), "l1_coefficient": (1.5, 2.5, 4.0)}
+SMALLER = {"matching_pursuit": (8, 16, 32)}  # each further round costs it an encoder's product, and brings more than elsewhere
+# What these reconstruct is not what the others do (MLPs' outputs; several layers), so they have tables of their own.
+OTHER_TARGETS = tuple(name for name in TRAINED if has_target(name) or reads_several(name))
 COLUMNS = ("l0", "fvu", "ce_increase", "kl", "dead_fraction", "seconds")
 
 
@@ -46,11 +38,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tokens", type=int, default=262_144, help="training rows of each run")
     parser.add_argument("--expansion", type=int, default=4)
-    parser.add_argument("--sae", nargs="*", default=[*SPARSITIES, *OTHER_TARGETS])
+    parser.add_argument("--sae", nargs="*", default=list(TRAINED), choices=TRAINED)
     parser.add_argument("--override", nargs="*", default=[], help="further overrides of every run")
     parser.add_argument("--out", type=Path, default=HERE / "runs" / "reproduce" / "frontier")
     options = parser.parse_args()
-    rows = [row for name in options.sae if name in SPARSITIES for row in runs_of(name, options)]
+    rows = [row for name in options.sae if name not in OTHER_TARGETS for row in runs_of(name, options)]
     others = [runs_of(name, options) for name in options.sae if name in OTHER_TARGETS]
     write_whole(options.out / "results.json", json.dumps([*rows, *(row for some in others for row in some)], indent=1) + "\n")
     if rows:
@@ -72,16 +64,18 @@ def cell(value: float | None) -> str:
 
 def runs_of(name: str, options: argparse.Namespace) -> list[dict[str, Any]]:
     """One architecture at each of its sparsities."""
-    key, values = {**SPARSITIES, **OTHER_TARGETS}[name]
-    return [one_run(name, f"{key}={value:g}", options) for value in values]
+    key = sparsity_key(name)
+    return [one_run(name, f"sae.{key}={value:g}", options) for value in SMALLER.get(name, SPARSITIES[key])]
 
 
 def one_run(name: str, setting: str, options: argparse.Namespace) -> dict[str, Any]:
     """The numbers of one run, made first if they are not there."""
+    overrides = [f"sae={name}", setting, f"sae.expansion={options.expansion}", f"train.tokens={options.tokens}"]
     folder = options.out / f"{name}-{setting.removeprefix('sae.').replace('=', '-')}-{options.tokens}-x{options.expansion}"
+    if options.override:
+        folder = folder.with_name(f"{folder.name}-{hashlib.sha256(' '.join(options.override).encode()).hexdigest()[:8]}")
     kept = folder / "numbers.json"
     if not kept.exists():
-        overrides = [f"sae={name}", setting, f"sae.expansion={options.expansion}", f"train.tokens={options.tokens}"]
         places = [f"run.folder={options.out}", f"run.name={folder.name}", "run.if_exists=overwrite"]
         start = time.perf_counter()
         command = [sys.executable, str(HERE / "scripts" / "train.py"), *overrides, *options.override, *places]

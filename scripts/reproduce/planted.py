@@ -17,23 +17,25 @@ import torch
 from torch import Tensor
 
 import sae
+from sae.commands.reading import TRAINED, sparsity_key
 from sae.functional.matching import best_assignment, cosines, matched_cosine, mean_max_cosine
 
 D, ATOMS, PROBABILITY = 64, 128, 0.02
 OFFSET = 3.0  # of every dimension, with --magnitudes
 TWO_DICTIONARIES = ("transcoder", "crosscoder")
-SETTINGS: dict[str, dict[str, Any]] = {
-    "relu": {"l1_coefficient": 2.25},
+SPARSITY = {"k": 3, "l0_target": 3, "l1_coefficient": 2.25}
+FURTHER: dict[str, dict[str, Any]] = {
     "gated": {"l1_coefficient": 4.0},
-    "topk": {"k": 3},
-    "batch_topk": {"k": 3, "k_anneal": 0.5, "k_anneal_from": 20},
-    "jumprelu": {"l0_target": 3, "bandwidth": 2.0, "threshold_start": 2.0},
-    "matryoshka": {"k": 3, "group_fractions": [0.5, 0.5]},
-    "matching_pursuit": {"k": 3},
-    "transcoder": {"k": 3},
-    "crosscoder": {"l1_coefficient": 2.25},
-    "cross_layer_transcoder": {"k": 3},
+    "batch_topk": {"k_anneal": 0.5, "k_anneal_from": 20},
+    "jumprelu": {"bandwidth": 2.0, "threshold_start": 2.0},
+    "matryoshka": {"group_fractions": [0.5, 0.5]},
 }
+
+
+def settings_of(name: str) -> dict[str, Any]:
+    """How sparse the rows are, in an architecture's own terms, and what it needs beside that."""
+    key = sparsity_key(name)
+    return {key: SPARSITY[key]} | FURTHER.get(name, {})
 
 
 def codes_of(rows: int, *, magnitudes: bool, seed: int) -> Tensor:
@@ -90,7 +92,7 @@ def recovered(name: str, *, tokens: int, magnitudes: bool, seed: int = 0) -> dic
     data: dict[str, Any] = {"x": x if len(x) > 1 else x[0]}
     if name != "crosscoder" and target is not x[0]:
         data["target"] = target if len(x) == 1 else target.split(D, dim=1)
-    trained = sae.fit(**data, architecture=name, d_sae=ATOMS, tokens=tokens, batch_tokens=256, seed=seed, **SETTINGS[name])
+    trained = sae.fit(**data, architecture=name, d_sae=ATOMS, tokens=tokens, batch_tokens=256, seed=seed, **settings_of(name))
     x, held_out, present, atoms = places(name, 20_000, magnitudes=magnitudes, seed=2)
     with torch.no_grad():
         output = trained(torch.cat(x, dim=1))
@@ -112,7 +114,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tokens", type=int, default=400_000)
     parser.add_argument("--magnitudes", action="store_true")
-    parser.add_argument("--sae", nargs="*", default=list(SETTINGS))
+    parser.add_argument("--sae", nargs="*", default=list(TRAINED), choices=TRAINED)
     options = parser.parse_args()
     print(f"{ATOMS} atoms in {D} dimensions, {ATOMS * PROBABILITY:.2f} present in a row, {options.tokens:,} rows")
     header_written = False

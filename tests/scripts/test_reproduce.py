@@ -1,13 +1,15 @@
 """The scripts of `scripts/reproduce`: planted dictionaries are recovered, and the plain loop is what it says."""
 
+import argparse
 import importlib.util
+import json
 import sys
 from pathlib import Path
 
 import pytest
 import torch
 
-from sae.formats.registry import ARCHITECTURES, FITTED
+from sae.commands.reading import TRAINED
 
 FOLDER = Path(__file__).parents[2] / "scripts" / "reproduce"
 
@@ -22,24 +24,8 @@ def script(name):
     return module
 
 
-def lists_of_scripts():
-    """Where each script names the architectures that it runs, and which it names."""
-    frontier, steps = script("frontier"), script("../timed_steps")
-    return {
-        "SETTINGS of scripts/reproduce/planted.py": script("planted").SETTINGS,
-        "SPARSITIES, or OTHER_TARGETS, of scripts/reproduce/frontier.py": frontier.SPARSITIES | frontier.OTHER_TARGETS,
-        "ARCHITECTURES of scripts/timed_steps.py": steps.ARCHITECTURES,
-    }
-
-
-@pytest.mark.parametrize("where", lists_of_scripts())
-def test_scripts_know_every_architecture_that_is_trained(where):
-    trained, named = ARCHITECTURES.keys() - FITTED.keys(), set(lists_of_scripts()[where])
-    assert named == trained, f"{where}: {sorted(trained - named)} must be added, {sorted(named - trained)} taken away"
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("name", list(script("planted").SETTINGS))
+@pytest.mark.parametrize("name", TRAINED)
 def test_planted_dictionaries_are_recovered(name):
     """Every direction that was learnt is a true one and every true one was learnt: mean best cosines above 0.9 both ways.
 
@@ -51,6 +37,31 @@ def test_planted_dictionaries_are_recovered(name):
     assert found["of truth"] > least
     assert found["F1"] > 0.5
     assert 1.5 < found["L0"] < 8
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_every_architecture_is_told_how_sparse_to_be(name):
+    by = {"relu": "l1_coefficient", "gated": "l1_coefficient", "crosscoder": "l1_coefficient", "jumprelu": "l0_target"}
+    assert script("planted").settings_of(name).keys() >= {by.get(name, "k")}
+    assert script("frontier").sparsity_key(name) == by.get(name, "k")
+
+
+def test_numbers_of_one_command_are_not_taken_for_another_s(tmp_path, monkeypatch):
+    frontier, runs = script("frontier"), []
+
+    def train(command, *, check):
+        runs.append(command)
+        folder = tmp_path / next(part for part in command if part.startswith("run.name=")).removeprefix("run.name=")
+        folder.mkdir()
+        report = {"l0": 32, "fvu": len(runs), "ce_increase": 0, "kl": 0, "dead_fraction": 0, "tokens_per_second": 1}
+        (folder / "report.json").write_text(json.dumps({"saes": {"x": report}}))
+
+    monkeypatch.setattr(frontier.subprocess, "run", train)
+    options = {"out": tmp_path, "tokens": 100, "expansion": 4}
+    one, other = (argparse.Namespace(**options, override=override) for override in ([], ["hook.layer=12"]))
+    found = [frontier.one_run("topk", "sae.k=32", asked)["fvu"] for asked in (one, other, one, other)]
+    assert found == [1, 2, 1, 2]
+    assert ["hook.layer=12" in command for command in runs] == [False, True]
 
 
 def test_f1_of_a_detector():
