@@ -76,6 +76,11 @@ class CrossLayerTranscoderSAE(AffineSAE):
             found.append(Connection(latents, reads, slice(start, self.d_out)))
         return tuple(found)
 
+    @property
+    def target_parts(self) -> tuple[int, ...]:
+        """What is predicted of each layer."""
+        return self.target_widths
+
     # -- latent_acts -> recon ------------------------------------------------------------------------------------------
 
     def written(self, latent_acts: Float[Tensor, "*batch {self.d_sae}"] | SparseActs) -> Float[Tensor, "*batch {self.d_out}"]:

@@ -74,6 +74,11 @@ class CrosscoderSAE(AffineSAE):
                 f"shared_fraction={shared_fraction:g} of {d_sae} latents is none: set it to {1 / d_sae:.2g} or more, or to 0"
             )
 
+    @property
+    def target_parts(self) -> tuple[int, ...]:
+        """Those that are read."""
+        return self.widths
+
     @torch.no_grad()
     def tie_drawn_(self) -> None:
         """Shared latents have the direction that was drawn for the first part: a mean of draws would be shorter than one."""

@@ -32,6 +32,11 @@ class Trainable(nn.Module, ABC):
         return (Connection(slice(0, self.d_sae), slice(0, self.d_in), slice(0, self.d_out)),)
 
     @property
+    def target_parts(self) -> tuple[int, ...]:
+        """Widths of the activations that lie side by side in the reconstruction: by default one."""
+        return (self.d_out,)
+
+    @property
     def num_active(self) -> int | None:
         """Latents that a row may use (k), where the architecture fixes that."""
         return None

@@ -64,7 +64,8 @@ def take_over_(sae: SparseAutoencoder, recipe: Recipe, spaces: RowSpaces, traine
     Args:
         sae: to be trained.
         recipe: of this run.
-        spaces: with scales and centres known; a crosscoder with shared latents takes the scales' ratios with it.
+        spaces: with scales and centres known; where several activations are reconstructed and decoder rows would not keep what
+            the constraint asks of them otherwise, the scales take over the ratios that they had to each other.
         trained: of the same architecture and size, in raw units.
 
     Raises:
@@ -72,7 +73,9 @@ def take_over_(sae: SparseAutoencoder, recipe: Recipe, spaces: RowSpaces, traine
     """
     _check_same_kind(sae, trained, layer_norm=recipe.scaling == "layer_norm")
     if isinstance(trained, CrosscoderSAE) and trained.shared_latents > 0:
-        _keep_ratios_of_scales_(trained, recipe, spaces)
+        _keep_ratios_of_shared_latents_(trained, recipe, spaces)
+    elif recipe.unit_norm_decoder and _compete(trained):
+        _keep_ratios_of_norms_(trained, recipe, spaces)
     sae.load_state_dict(trained.state_dict())
     if trained.apply_b_dec_to_input != sae.apply_b_dec_to_input:
         sae.absorb_input_shift_(trained.b_dec if trained.apply_b_dec_to_input else -trained.b_dec)
@@ -97,19 +100,17 @@ def _check_same_kind(sae: SparseAutoencoder, trained: SparseAutoencoder, *, laye
             raise UserError(f"the SAE to start from has sae.{key}={its}, this run sae.{key}={own}: make them equal")
 
 
-def _keep_ratios_of_scales_(trained: CrosscoderSAE, recipe: Recipe, spaces: RowSpaces) -> None:
+def _keep_ratios_of_shared_latents_(trained: CrosscoderSAE, recipe: Recipe, spaces: RowSpaces) -> None:
     """Let the scales of parts be to each other as they were when shared latents had one direction in all of them.
 
-    Their geometric mean stays. With other ratios, be it of other rows of the same text, the directions would not be equal, and
-    the first constraint would change the function.
+    With other ratios, be it of other rows of the same text, the directions would not be equal, and the first constraint would
+    change the function.
 
     Raises:
         UserError: scales were asked to be 1, and directions are not equal so.
     """
-    widths = torch.tensor(trained.widths)
     lengths = trained.decoder_norms().detach().cpu().double()[:, : trained.shared_latents].sum(dim=1)  # as 1 / scale then
-    scales = torch.stack([part[0] for part in spaces.inputs.scale.cpu().split(widths.tolist())])
-    seen = lengths * scales
+    seen = lengths * _scales_of_parts(trained, spaces)
     if _equal_but_for_rounding(seen):
         return
     if recipe.scaling == "none":
@@ -118,8 +119,50 @@ def _keep_ratios_of_scales_(trained: CrosscoderSAE, recipe: Recipe, spaces: RowS
             "sae.scaling=none leaves parts as they are: its shared directions would not be equal. Set sae.scaling=variance, "
             "or as it was trained"
         )
-    factors = seen.log().mean().exp() / seen
-    spaces.inputs.scale.mul_(factors.repeat_interleave(widths).to(spaces.inputs.scale))
+    _multiply_scales_(trained, spaces, 1 / seen)
+
+
+def _keep_ratios_of_norms_(trained: SparseAutoencoder, recipe: Recipe, spaces: RowSpaces) -> None:
+    """Let the scales of parts be to each other as they were when all decoder rows, parts together, had one norm.
+
+    They follow from the rows: with s_p the scale of part p and n_ip a row's norm in it, sum_p s_p^2 n_ip^2 is one number for
+    all i. Where the rows leave a ratio open, it stays as it is; where no scales make the norms equal, all stay.
+
+    Raises:
+        UserError: scales were asked to be 1, and norms are not equal so, though they would be at others.
+    """
+    if len(trained.target_parts) == 1:
+        return
+    parts = trained.W_dec.detach().cpu().double().split(list(trained.target_parts), dim=1)
+    scales = _scales_of_parts(trained, spaces)
+    squares = torch.stack([part.square().sum(dim=1) for part in parts], dim=1) * scales.square()
+    squares = squares[squares.sum(dim=1) > 0]
+    if len(squares) == 0 or _equal_but_for_rounding(squares.sum(dim=1).sqrt()):
+        return
+    squares /= squares.sum(dim=1).mean()
+    missing = 1 - squares.sum(dim=1, keepdim=True)
+    factors = 1 + torch.linalg.lstsq(squares, missing, rcond=ROUNDING, driver="gelsd").solution[:, 0]
+    if not bool((factors > 0).all()) or not _equal_but_for_rounding((squares @ factors).clamp(min=0).sqrt()):
+        return
+    factors = factors.sqrt()
+    if recipe.scaling == "none":
+        raise UserError(
+            f"the SAE to start from reconstructs parts that were scaled as {_as_ratio(scales * factors)}, and sae.scaling=none "
+            "leaves parts as they are: its decoder rows would not be of one norm. Set sae.scaling=variance, or as it was "
+            "trained; or sae.unit_norm_decoder=false"
+        )
+    _multiply_scales_(trained, spaces, factors)
+
+
+def _scales_of_parts(sae: SparseAutoencoder, spaces: RowSpaces) -> Float[Tensor, " parts"]:
+    """Of the activations that are reconstructed."""
+    return torch.stack([part[0] for part in spaces.targets.scale.cpu().split(list(sae.target_parts))])
+
+
+def _multiply_scales_(sae: SparseAutoencoder, spaces: RowSpaces, factors: Float[Tensor, " parts"]) -> None:
+    """Multiply the scales of parts by these factors, but for a common one: their geometric mean stays."""
+    factors = factors / factors.log().mean().exp()
+    spaces.targets.scale.mul_(factors.repeat_interleave(torch.tensor(sae.target_parts)).to(spaces.targets.scale))
 
 
 def _as_ratio(values: Float[Tensor, " values"]) -> str:
@@ -144,6 +187,11 @@ def _equal_but_for_rounding(values: Float[Tensor, " values"]) -> bool:
     return float(values.max()) <= (1 + ROUNDING) * float(values.min())
 
 
+def _compete(sae: SparseAutoencoder) -> bool:
+    """Whether latents are selected by size while training, in a row or over the batch."""
+    return sae.selects_by_size or sae.batch_threshold is not None
+
+
 def _give_norms_to_latents_(sae: SparseAutoencoder) -> None:
     """Bring decoder rows to unit norm before the constraint does, which would change the function.
 
@@ -152,8 +200,7 @@ def _give_norms_to_latents_(sae: SparseAutoencoder) -> None:
     """
     norms = torch.linalg.vector_norm(sae.W_dec.detach(), dim=1)
     used = norms[norms > 0]
-    compete = sae.selects_by_size or sae.batch_threshold is not None
-    if compete and len(used) > 0 and not _equal_but_for_rounding(used):
+    if _compete(sae) and len(used) > 0 and not _equal_but_for_rounding(used):
         raise UserError(
             f"the SAE to start from has decoder rows of norm {float(used.min()):.4g} to {float(used.max()):.4g} in this "
             "run's units, and its latents compete by size: with rows brought to norm 1 others would win. Set "

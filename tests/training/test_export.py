@@ -9,7 +9,9 @@ from sae.commands.reading import reads_several
 from sae.errors import UserError
 from sae.training.recipe import Budget
 from tests.training.nodes import (
+    LATER,
     NAMES,
+    OTHER,
     POINT,
     build_optimizer,
     every_node,
@@ -132,6 +134,35 @@ def test_the_first_constraint_changes_nothing_of_an_sae_that_was_taken_over(name
     again.constraint.impose_(again.sae)
     x, _ = rows_of(name, values)
     torch.testing.assert_close(again.export()(x).recon, theirs(x).recon, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("factor", [1.001, 7.0])
+@pytest.mark.parametrize("activation", ["topk", "batch_topk"])
+@pytest.mark.parametrize("name", ["crosscoder", "cross_layer_transcoder"])
+def test_rows_of_norm_1_over_parts_are_taken_over_in_the_ratios_of_scales_that_they_were_trained_at(name, activation, factor):
+    """On other rows the parts' scales are to each other otherwise, and rows that had norm 1 would not have it: latents compete.
+
+    As above the first constraint changes nothing, and the units stay between those of this run's own rows.
+    """
+    settings = UNIT_NORM | {"activation": activation, "k": 4, "l1_coefficient": None}
+    learner, values = trained(name, steps=10, **settings)
+    theirs = learner.export()
+    others = {point: (factor if point in (OTHER, LATER) else 1.0) * rows for point, rows in raw_rows(name, seed=8).items()}
+    runs = [
+        learner_of(name, d_in=D_IN, d_sae=D_SAE, budget=BUDGET, seed=3, **settings, **changes).double()
+        for changes in ({}, {}, {"scaling": "none"})
+    ]
+    again, own, unscaled = runs
+    again.start_from(others, trained=theirs)
+    own.start_from(others)
+    again.constraint.impose_(again.sae)
+    x, _ = rows_of(name, values)
+    torch.testing.assert_close(again.export()(x).recon, theirs(x).recon, rtol=1e-9, atol=1e-9)
+    before, after, estimated = (one.spaces.targets.scale[[0, -1]] for one in (learner, again, own))
+    torch.testing.assert_close(after / after[0], before / before[0], rtol=1e-9, atol=0)
+    torch.testing.assert_close(after.prod(), estimated.prod(), rtol=1e-12, atol=0)
+    with pytest.raises(UserError, match=r"parts that were scaled as 1 : .*sae\.scaling=none leaves parts as they are"):
+        unscaled.start_from(others, trained=theirs)
 
 
 def shared(rows_scale, *, theirs=None, **changes):
