@@ -32,7 +32,7 @@ BUDGET = Budget(train_tokens=STEPS * ROWS, batch_tokens=ROWS)
 
 batch_selecting = every_node_that(lambda sae: sae.batch_threshold is not None)
 # Which key makes latents few, and values of it from many to few: the first of them that a file sets.
-DIALS = {"k": (12, 6, 3), "l0_target": (12, 6, 3), "l1_coefficient": (0.3, 3.0, 12.0)}
+DIALS = {"k": (12, 6, 3), "l0_target": (8, 4, 2), "l1_coefficient": (0.3, 3.0, 12.0)}
 
 
 def planted(rows, widths, seed=0, scale=1.0):
@@ -252,19 +252,21 @@ def test_the_average_is_exported_and_training_goes_on_from_the_last_weights():
 
 @every_node
 def test_l0_falls_as_the_setting_says(name):
-    """A frozen threshold, or a penalty whose gradient reaches nothing, gives one L0 at every setting."""
+    """A frozen threshold, or a penalty whose gradient reaches nothing, gives one L0 at every setting.
+
+    L0 is that of training itself: after it, learnt thresholds are brought to their target, however they were trained.
+    """
     key = next((key for key in DIALS if keys_of(name).get(key) is not None), None)
     assert key is not None, f"add to DIALS which key of conf/sae/{name}.yaml makes latents few"
     found = []
     for value in DIALS[key]:
         learner, _, rows = trained(name, steps=200, budget=Budget(train_tokens=200 * ROWS, batch_tokens=ROWS), **{key: value})
-        learner.finish(rows)
         with torch.no_grad():
             found.append(float((learner.export().encode(rows_of(name, rows)[0]) > 0).sum(dim=1).double().mean()))
     assert found[0] > 1.3 * found[1] > 1.3 * 1.3 * found[2]
     if key == "l0_target":
         for l0, target in zip(found, DIALS[key], strict=True):
-            assert l0 == pytest.approx(target, rel=0.35)
+            assert l0 == pytest.approx(target, rel=0.2)
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if keys_of(name).get("l0_target", 0) is None])
