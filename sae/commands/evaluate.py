@@ -75,6 +75,7 @@ def run(tree: dict[str, Any], overrides: Sequence[str]) -> int:
         dead_fraction=measured.get("dead_fraction"),
         tokens_trained=measured.get("tokens_trained"),
         tokens_per_second=measured.get("tokens_per_second"),
+        threshold_factor=measured.get("threshold_factor"),
     )
     print(f"Results on held-out text ({path}):")
     print(results_table({"sae": report}))

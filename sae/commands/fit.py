@@ -133,7 +133,12 @@ def fit(
     if kept is not None:
         scales = learner.spaces.scales(source.widths)
         scale = scales if len(several) > 1 else trained.scale[architecture]
-        training = {"tokens": budget.steps * batch_rows, "scale": scale, "seconds": trained.seconds}
+        training = {
+            "tokens": budget.steps * batch_rows,
+            "scale": scale,
+            "threshold_factor": trained.threshold_factor[architecture],
+            "seconds": trained.seconds,
+        }
         save(fitted, kept / "saes" / architecture, cfg={"training": training})
     return fitted
 

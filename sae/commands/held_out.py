@@ -151,8 +151,15 @@ class HeldOut:
         dead_fraction: float | None,
         tokens_trained: int | None,
         tokens_per_second: float | None,
+        threshold_factor: float | None = None,
     ) -> dict[str, Any]:
-        """All numbers of an SAE that belongs here: see `sae.evaluation.suite.evaluate`; of mixed layers also by layer."""
+        """All numbers of an SAE that belongs here: see `sae.evaluation.suite.evaluate`; of mixed layers also by layer.
+
+        With `threshold_factor`, what thresholds were multiplied by after training, where they were.
+        """
+        known: dict[str, Any] = {"hook_point": self.origin.place}
+        if threshold_factor is not None:
+            known["threshold_factor"] = threshold_factor
         if self.units is not None:
             measured = evaluate(
                 sae,
@@ -162,7 +169,7 @@ class HeldOut:
                 tokens_per_second=tokens_per_second,
             )
             layers = evaluate_layers(sae, self.units, self._layers())
-            return {"hook_point": self.origin.place, **measured, **no_cross_entropy(BY_LAYER), "layers": layers}
+            return {**known, **measured, **no_cross_entropy(BY_LAYER), "layers": layers}
         several = len(self.origin.targets) > 1
         measured = evaluate(
             sae,
@@ -175,7 +182,7 @@ class HeldOut:
             tokens_trained=tokens_trained,
             tokens_per_second=tokens_per_second,
         )
-        return {"hook_point": self.origin.place, **measured}
+        return {**known, **measured}
 
 
 def side_by_side(rows: Mapping[str, Tensor], points: Sequence[HookPoint]) -> Tensor:

@@ -253,11 +253,13 @@ def _finish(
             dead_fraction=trained.dead_fraction[name],
             tokens_trained=tokens,
             tokens_per_second=trained.tokens_per_second,
+            threshold_factor=trained.threshold_factor[name],
         )
         training = {
             "tokens": tokens,
             "scale": trained.scale[name] if len(scales[name]) == 1 else dict(scales[name]),
             "norm_limits": trained.norm_limits,
+            "threshold_factor": trained.threshold_factor[name],
             "seconds": trained.seconds,
         }
         path = folder.path / "saes" / name

@@ -96,6 +96,12 @@ NUMBERS: dict[str, Definition] = {
         "E|recon|² / E[activation · recon]. 1 is unbiased; below 1 a longer reconstruction would fit better.",
         "1 is unbiased, below 1 shrunk",
     ),
+    "threshold_factor": Definition(
+        "Threshold factor",
+        "What thresholds were multiplied by after the last training step, so that the last training rows have the L0 that was "
+        "asked for. Near 1 training had brought it about by itself; far from 1 the L0 is this calibration's work.",
+        "1 is as training left thresholds",
+    ),
     "tokens_trained": Definition("Tokens trained", "Activation vectors that the dictionary learnt from.", kind="count"),
     "tokens_evaluated": Definition(
         "Tokens evaluated", "Held-out activation vectors behind FVU, L0 and the like.", kind="count"

@@ -250,14 +250,23 @@ class Learner(nn.Module):
         thresholds that were steered to an L0 are multiplied by one factor, so that they meet it.
 
         Args:
-            values: raw activations of the last chunk, of which the last `calibration_rows` are read.
+            values: raw activations of the last chunk, of which the last `calibration_rows` are read; where these are none,
+                nothing is set.
         """
         l0 = steered_to(self.objective, self.course.coefficients)
-        if self.threshold is not None or l0 is not None:
+        if self.recipe.calibration_rows > 0 and (self.threshold is not None or l0 is not None):
             last = {point: values[point][-self.recipe.calibration_rows :] for point in self.input_space.points}
             x = self.input_space({point: rows.to(self.sae.W_dec.device) for point, rows in last.items()})
             sae = evaluated(self.sae, self.average, self.constraint)
             calibrate_(sae, x, estimate=self.threshold, factor=self.threshold_factor, l0=l0)
+
+    @property
+    def calibration(self) -> float | None:
+        """What `finish` multiplied thresholds by, be they learnt or the running one of a selection; None where it set none."""
+        if self.threshold is not None:
+            return self.threshold.factor
+        steered = self.recipe.calibration_rows > 0 and steered_to(self.objective, self.course.coefficients) is not None
+        return float(self.threshold_factor) if steered else None
 
     def export(self) -> SparseAutoencoder:
         """A copy that takes raw activations: threshold set, scales and centres folded in, decoder rows of unit length.

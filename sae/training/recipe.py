@@ -87,7 +87,8 @@ class Recipe:
         k_anneal_shape: `linear`, or `exponential` (equal ratios).
         threshold_memory: the running threshold of architectures that select over the batch forgets a batch in about this
             fraction of the budget.
-        calibration_rows: last training rows on which that threshold is set at the end.
+        calibration_rows: last training rows on which that threshold, and learnt thresholds that were steered to an L0, are set
+            at the end; 0 sets neither: the running threshold stands, and learnt ones stay as they were trained.
         dead_window_tokens: `dead_fraction` counts the latents that fired on none of the last this many training rows;
             null takes a tenth of the budget, at most ten million.
     """
@@ -203,7 +204,10 @@ class Recipe:
                     not 0 < self.threshold_memory <= 1,
                     f"sae.threshold_memory is a fraction of the budget above 0, at most 1, got {self.threshold_memory}",
                 ),
-                (self.calibration_rows < 1, f"sae.calibration_rows must be at least 1, got {self.calibration_rows}"),
+                (
+                    self.calibration_rows < 0,
+                    f"sae.calibration_rows is a number of rows, or 0 for no calibration, got {self.calibration_rows}",
+                ),
                 (
                     self.scaling == "layer_norm" and self.centring != "none",
                     "sae.centring has no meaning with sae.scaling=layer_norm, which centres each row: set sae.centring=none",

@@ -95,6 +95,7 @@ class TrainedRun:
         exported: SAE name -> the SAE in raw units; empty if a signal came before the first step.
         scale: SAE name -> the input scale that was folded away.
         dead_fraction: SAE name -> share of latents silent over the last window of training rows.
+        threshold_factor: SAE name -> what thresholds were multiplied by after the last step; None where they were not.
         completed_steps: steps taken in all.
         norm_limits: hook point -> largest norm of the rows that were trained on; empty if all were.
         finished: whether the budget was spent; false after a signal.
@@ -107,6 +108,7 @@ class TrainedRun:
     exported: dict[str, SparseAutoencoder]
     scale: dict[str, float]
     dead_fraction: dict[str, float]
+    threshold_factor: dict[str, float | None]
     completed_steps: int
     norm_limits: dict[str, float]
     finished: bool
@@ -245,6 +247,7 @@ def train(
                 sae_name: learner.dead.dead_fraction(learner.recipe.dead_window(budget))
                 for sae_name, learner in module.each().items()
             },
+            threshold_factor={sae_name: learner.calibration for sae_name, learner in module.each().items()},
             completed_steps=completed,
             norm_limits=norm_limits,
             finished=completed >= budget.steps,

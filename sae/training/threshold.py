@@ -2,7 +2,7 @@
 
 While training runs, it is a running mean of each batch's smallest kept activation, corrected for its start as Adam's moments
 are, so that it is right from the first step. At the end it is set exactly: so that the last training rows have k latents each
-on average.
+on average (`calibration_rows` of the recipe).
 """
 
 from typing import final
@@ -55,6 +55,12 @@ class ThresholdEstimate(nn.Module):
     def known(self) -> bool:
         """Whether there was a step, or a calibration, to know it from."""
         return float(self.weight) > 0 or not bool(self.calibrated.isnan())
+
+    @property
+    def factor(self) -> float | None:
+        """What the calibration multiplied the running mean by; None before both are there."""
+        both = float(self.weight) > 0 and not bool(self.calibrated.isnan())
+        return float(self.calibrated * self.weight / self.weighted) if both else None
 
     def value(self) -> float:
         """The threshold in the units of training; 0 before the first step."""

@@ -8,6 +8,7 @@ import yaml
 
 import sae
 from sae.commands import origin
+from sae.commands.evaluate import main as evaluate
 
 FILES = {
     "config.yaml",
@@ -71,6 +72,18 @@ def test_a_report_holds_the_numbers_that_are_promised(finished_run):
     assert all(isinstance(report[key], int | float) for key in REPORT)
     assert report["tokens_trained"] == 2048
     assert report["ce_reason"] is None
+
+
+@pytest.mark.parametrize("rows", [0, 64])
+def test_what_thresholds_were_multiplied_by_is_told(rows, job, train, tmp_path):
+    typed = [line for line in job("sae=batch_topk", "sae.k=4", f"sae.calibration_rows={rows}") if "resample" not in line]
+    assert train(typed) == 0
+    run = tmp_path / "runs" / "tiny"
+    factor = report_of(run).get("threshold_factor")
+    assert factor is None if rows == 0 else 0.5 < factor < 2
+    assert json.loads((run / "saes" / "batch_topk" / "cfg.json").read_text())["training"]["threshold_factor"] == factor
+    assert evaluate([f"from={run}", f"out={tmp_path / 'again.json'}"]) == 0
+    assert json.loads((tmp_path / "again.json").read_text()).get("threshold_factor") == factor
 
 
 def test_the_configuration_is_kept_whole(finished_run, decoder):

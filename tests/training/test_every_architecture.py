@@ -162,6 +162,30 @@ def test_thresholds_are_brought_to_a_target_that_was_steered_to(coefficient):
     assert (float(learner.threshold_factor) != 1) == (coefficient > 0)
 
 
+@every_node_that(lambda sae: sae.batch_threshold is not None or learns_threshold(sae))
+def test_no_rows_to_calibrate_on_leave_thresholds_as_training_left_them(name):
+    """With rows, what they were multiplied by is told."""
+    for rows in (0, 500):
+        learner, _, values = trained(name, steps=20, calibration_rows=rows)
+        before = thresholds(learner)
+        assert learner.calibration is None or learns_threshold(learner.sae)
+        learner.finish(values)
+        after = thresholds(learner)
+        if rows == 0:
+            assert torch.equal(after, before)
+            assert learner.calibration is None
+        else:
+            assert learner.calibration is not None
+            assert learner.calibration != 1
+            torch.testing.assert_close(after, before * learner.calibration, rtol=1e-5, atol=0)
+
+
+def thresholds(learner):
+    """As exported."""
+    sae = learner.export()
+    return sae.activation_function.threshold if sae.batch_threshold is None else sae.batch_threshold
+
+
 @every_node_that(learns_threshold)
 def test_learnt_thresholds_move_apart(name):
     learner, _, _ = trained(name)

@@ -9,7 +9,8 @@ import sae
 from sae.activations.harvest import Harvester
 from sae.commands.reading import has_target, reads_several
 from sae.tokens.wikipedia_sample import WikipediaSample
-from tests.training.nodes import every_node, keys_of
+from tests.cases import learns_threshold
+from tests.training.nodes import every_node, keys_of, sae_of
 
 pytestmark = pytest.mark.slow
 
@@ -54,7 +55,8 @@ def fitted(name, rows, **settings):
 def test_the_frontier(rows, name):
     """As the dial is turned, L0 on held-out rows falls to half at least, and the error rises.
 
-    A threshold that never moves, or a penalty whose gradient reaches nothing, gives one L0 at every setting.
+    A threshold that never moves, or a penalty whose gradient reaches nothing, gives one L0 at every setting. Learnt thresholds
+    are not brought to their target at the end, which would make up for both.
 
     Where training selects over the batch, the exported threshold keeps on held-out rows what a selection over them would,
     to 5 %. Measured on these texts with k 6 and 24: 0 to 2 % more after 96,000 rows, 1 to 4 % after 36,000.
@@ -62,7 +64,8 @@ def test_the_frontier(rows, name):
     key = next(key for key in DIALS if keys_of(name).get(key) is not None)
     found = []
     for value in DIALS[key]:
-        dictionary, held_out = fitted(name, rows, **{key: value})
+        as_trained = {"calibration_rows": 0} if learns_threshold(sae_of(name)) else {}
+        dictionary, held_out = fitted(name, rows, **{key: value}, **as_trained)
         report = sae.evaluate(dictionary, rows=[held_out])
         found.append((report["l0"], report["fvu"]))
         if dictionary.batch_threshold is not None:
