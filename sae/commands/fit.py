@@ -74,7 +74,7 @@ def fit(
         chunk_tokens: rows shuffled together, of which two chunks are in memory; None for 131,072.
         schedule: the rate's course; None for a short warm-up, a plateau and a linear decay.
         seed: of the weights and of the order of rows.
-        device: "auto", "cpu", "cuda" or "mps".
+        device: "auto" (CUDA, else the CPU), "cpu" or "cuda".
         folder: a new or empty folder for the SAE (`sae.load(folder)` reads it), `metrics.jsonl` and a checkpoint; None keeps
             nothing on the disk.
         **recipe: any key of `conf/sae/ARCHITECTURE.yaml`, such as `l1_coefficient=4.0`, `lr=1e-3` or `resample_at=[]`.

@@ -105,7 +105,7 @@ def load_model(
         document_end: token that closes every block. None: the tokenizer's SEP token where CLS opens blocks, else none.
         attention: "sdpa" or "eager".
         dtype: number format of the weights: "float32", "bfloat16" or "float16".
-        device: "auto", "cpu", "cuda", "cuda:N" or "mps".
+        device: "auto" (CUDA, else the CPU), "cpu", "cuda" or "cuda:N".
         cache_dir: where converted models and hashes are kept; None for `default_cache_dir`.
 
     Returns:

@@ -10,6 +10,7 @@ import lightning as L
 import torch
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+from sae.models.device import resolve_device
 from sae.training.callbacks.checkpoints import StopSignals, WholeFileCheckpointIO
 from sae.training.datamodule import ActivationsDataModule
 from sae.training.module import SAEModule
@@ -53,7 +54,7 @@ def fit(
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
         warnings.filterwarnings("ignore", message=".*LeafSpec.*")
         trainer = L.Trainer(
-            accelerator=device,
+            accelerator=resolve_device(device).type,  # Lightning's own "auto" would take MPS
             devices=1,
             precision="bf16-mixed" if precision == "bf16" else "32-true",
             max_steps=steps,

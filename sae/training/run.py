@@ -59,7 +59,7 @@ class TrainerSettings:
     """Where and how exactly the SAEs are trained.
 
     Attributes:
-        device: `auto`, `cpu`, `cuda` or `mps`.
+        device: `auto` (CUDA, else the CPU), `cpu` or `cuda`; `mps` is refused with its reason (`sae.models.device`).
         precision: of the SAE's step: `32` multiplies in full float32; `tf32` rounds what goes into products to 10 bits of
             mantissa on tensor cores, some ten times as fast on an H100 (nothing else changes, and nothing on a CPU); `bf16`
             makes products in bfloat16 (autocast; weights, moments and sums stay float32).

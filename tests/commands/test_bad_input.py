@@ -479,6 +479,13 @@ def test_no_cuda(job, refused, monkeypatch):
     assert "sees 0 CUDA devices here. Use trainer.device=auto or trainer.device=cpu" in said
 
 
+def test_apples_gpu(job, refused, monkeypatch):
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    said = refused(job("trainer.device=mps"))
+    assert "trainer.device='mps' cannot be taken: sums that training and metrics keep are float64" in said
+    assert "Use trainer.device=cpu" in said
+
+
 @pytest.mark.parametrize("typed", [["model=gpt2"], ["model=hub", "model.name=some/model"]])
 def test_a_model_that_is_out_of_reach(typed, job, refused):
     lines = [line for line in job() if not line.startswith("model")]

@@ -42,6 +42,7 @@ def no_model(monkeypatch):
             "factors.d_sae=5000, and there are factors.tokens=4096 rows: each factor could be one of them",
         ),
         (["out=."], "is no dashboard's folder: choose another place with out="),
+        (["trainer.device=mps"], "trainer.device='mps' cannot be taken"),
         (["out=/proc/x/y"], "/proc/x/y cannot be made: "),
         (["run.folder=/proc/x"], "/proc/x/tiny cannot be made: "),
     ],

@@ -250,6 +250,7 @@ def test_rows_that_are_not_finite_are_named(rows, value):
         ({"batch_tokens": -1}, ["batch_tokens is -1"]),
         ({"chunk_tokens": 0}, ["chunk_tokens` is 0"]),
         ({"device": "gpu"}, ["device='gpu' is unknown: expected one of auto, cpu, cuda, mps"]),
+        ({"device": "mps"}, ["device='mps' cannot be taken"]),
     ],
 )
 def test_settings_that_cannot_be(rows, changes, messages):

@@ -40,6 +40,7 @@ class TestEvaluate:
             ([], "from= must be given"),
             (["from=nowhere"], "there is no folder nowhere"),
             (["from={run}", "evaluation.rosw=3"], "Did you mean"),
+            (["from={run}", "trainer.device=mps"], "trainer.device='mps' cannot be taken"),
             (["from={run}", "hook.site=mlp_in", "hook.layer=9"], "4 layers, numbered 0 to 3"),
         ],
     )

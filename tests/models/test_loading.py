@@ -121,9 +121,15 @@ def test_a_device_that_is_not_there(folder, load, monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     with pytest.raises(UserError, match=r"device='cuda:1' was asked for, but torch .* sees 1 CUDA devices.*device=auto"):
         load(folder, device="cuda:1")
-    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
-    with pytest.raises(UserError, match="no MPS here"):
-        load(folder, device="mps")
+
+
+@pytest.mark.parametrize("word", ["mps", "mps:0"])
+def test_apples_gpu_is_passed_by_and_refused(word, folder, load, monkeypatch):
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert load(folder, device="auto").device == torch.device("cpu")
+    with pytest.raises(UserError, match=rf"device='{word}' cannot be taken: .*float64, which MPS has not.*device=cpu"):
+        load(folder, device=word)
 
 
 def break_weights(folder, change):

@@ -136,6 +136,7 @@ class Run:
     every_tokens: int | None = 12 * BATCH
     log_every_steps: int = 3
     init_from: Any = None
+    device: Literal["auto", "cpu", "cuda", "mps"] = "cpu"
     precision: Literal["32", "tf32", "bf16"] = "32"
     kernels: KernelSettings | None = None
     node: str | None = None  # a file of conf/sae, in place of the ReLU SAE above
@@ -154,7 +155,7 @@ class Run:
                 stream=make_stream(self.source or self.made_source(), seed=self.seed, steps=self.steps, chunk=self.chunk),
                 budget=budget,
                 optimizer=self.optimizer,
-                trainer=TrainerSettings(device="cpu", precision=self.precision, log_every_steps=self.log_every_steps),
+                trainer=TrainerSettings(device=self.device, precision=self.precision, log_every_steps=self.log_every_steps),
                 checkpoint=CheckpointSettings(every_tokens=self.every_tokens, keep=self.keep),
                 loggers=self.loggers,
                 evaluation=HeldOutEvaluation(
