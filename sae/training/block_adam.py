@@ -134,6 +134,9 @@ class BlockAdam(Optimizer):
         if len(lazy) != len(self._lazy):
             raise ValueError(f"the state is of {len(lazy)} parameters of lazy rows, and there are {len(self._lazy)}")
         super().load_state_dict(state_dict)
+        for parameter, state in self.state.items():
+            if "step" in state:  # torch leaves it where the file had it
+                state["step"] = state["step"].to(parameter.device)
         for (parameter, moments), state in zip(self._lazy.items(), lazy, strict=True):
             moments.load_state_dict(state)
             if parameter in self.state:

@@ -110,6 +110,18 @@ def test_moments_that_were_loaded_in_another_order_are_put_in_the_parameter_s():
     assert torch.equal(ours[1], theirs[1])
 
 
+def test_a_count_that_was_loaded_lies_where_its_parameter_does():
+    """A file's tensors come to the CPU; a count that stays there meets a GPU's flag, and its address a GPU's kernel."""
+    before = parameters()
+    optimizer = BlockAdam(before, 0.05, **CONSTANTS, weight_decay=0.0)
+    give_gradients(before, 0)
+    optimizer.step()
+    after = [torch.nn.Parameter(part.to("meta")) for part in before]
+    resumed = BlockAdam(after, 0.05, **CONSTANTS, weight_decay=0.0)
+    resumed.load_state_dict(optimizer.state_dict())
+    assert {tensor.device.type for part in after for tensor in resumed.state[part].values()} == {"meta"}
+
+
 def test_a_parameter_with_gaps_is_refused():
     part = torch.nn.Parameter(torch.zeros(4, 3, 2).permute(2, 0, 1))
     part.grad = torch.ones_like(part)
