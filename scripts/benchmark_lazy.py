@@ -37,7 +37,8 @@ def main() -> None:
     parser.add_argument("--batch", type=int, nargs="*", default=[256, 2048])
     parser.add_argument("--d-in", type=int, default=640)
     parser.add_argument("--k", type=int, default=32)
-    parser.add_argument("--rounds", type=int, default=6, help="that count; twice as many go before")
+    parser.add_argument("--before", type=int, default=60, help="steps that do not count: rows miss few of the first ones")
+    parser.add_argument("--rounds", type=int, default=6, help="that count")
     options = parser.parse_args()
     print(f"d_in {options.d_in}, k {options.k}, {torch.get_num_threads()} threads, torch {torch.__version__}\n")
     head = ("d_sae", "batch", "latents in use", *WAYS, "rows / dense", "lazy / rows", "(least to most)", "step by step")
@@ -53,11 +54,11 @@ def measure(d_sae: int, batch: int, options: argparse.Namespace) -> list[str]:
     generator = torch.Generator().manual_seed(0)
     errors = torch.randn(batch, options.d_in, generator=generator) / batch
     start = unit_rows_(torch.randn(d_sae, options.d_in, generator=generator))
-    drawn = [_acts(d_sae, batch, options.k, number) for number in range(3 * options.rounds)]
+    drawn = [_acts(d_sae, batch, options.k, number) for number in range(options.before + options.rounds)]
     turns = {way: _turn(way, start.clone(), errors, drawn) for way in WAYS}
     used = len(drawn[0].pattern.active) / d_sae
     REPLAYED.update({"rows": 0, "of": 0})
-    seconds = in_turn(turns, rounds=options.rounds, warm_up=2 * options.rounds, clock=time.process_time)
+    seconds = in_turn(turns, rounds=options.rounds, warm_up=options.before, clock=time.process_time)
     median = {way: 1000 * statistics.median(times) for way, times in seconds.items()}
     ratios = [lazy / rows for lazy, rows in zip(seconds["lazy"], seconds["rows"], strict=True)]
     return [

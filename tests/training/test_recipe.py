@@ -12,14 +12,17 @@ def test_a_budget_is_counted_in_whole_batches():
     assert [budget.step_at(fraction) for fraction in (0.0, 0.2, 0.5, 0.999, 1.0)] == [0, 3, 7, 14, 15]
 
 
-@pytest.mark.parametrize(("steps", "rate"), [(10, 2e-3), (1000, 2e-3), (4000, 1e-3), (100_000, 2e-4), (10**8, 5e-5)])
-def test_the_default_rate_falls_with_the_root_of_the_steps(steps, rate):
+@pytest.mark.parametrize(
+    ("steps", "rate"),
+    [(10, 4e-3), (125, 4e-3), (320, 2.5e-3), (500, 2e-3), (1000, 2e-3), (4000, 1e-3), (100_000, 2e-4), (10**8, 5e-5)],
+)
+def test_the_default_rate_falls_with_the_root_of_the_steps_within_bounds(steps, rate):
     assert default_learning_rate(Budget(train_tokens=8 * steps, batch_tokens=8)) == pytest.approx(rate)
 
 
 @pytest.mark.parametrize(("d_sae", "rate"), [(64, 4e-3), (2560, 4e-3), (10_240, 2e-3)])
 def test_wide_dictionaries_take_less_of_the_default_rate(d_sae, rate):
-    budget = Budget(train_tokens=800, batch_tokens=8)
+    budget = Budget(train_tokens=8000, batch_tokens=8)
     recipe = Recipe(lr_factor=2.0, lr_width=2560)
     assert recipe.peak_learning_rate(budget, d_sae) == pytest.approx(rate)
     assert recipe.peak_learning_rate(budget, d_sae, optimizer_factor=0.5) == pytest.approx(rate / 2)
