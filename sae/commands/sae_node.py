@@ -11,6 +11,7 @@ from sae.architectures.base import SparseAutoencoder
 from sae.commands.binding import bind, conforms, describe, make, nearest, parameters_of, typed
 from sae.commands.objective_keys import AUTO, PerDimension, aimless, of_terms, read_terms, unused, with_target, with_widths
 from sae.commands.overrides import conf_folder
+from sae.commands.recipe_keys import other_units
 from sae.errors import UserError
 from sae.formats.registry import ARCHITECTURES, FITTED
 from sae.losses.control import CoefficientControl
@@ -206,6 +207,7 @@ def read_sae_node(node: Mapping[str, Any], problems: list[str]) -> SAENode | Non
         )
     recipe = None if recipe_problems else make(lambda: Recipe(**typed(recipe_arguments, of_recipe)), problems)
     problems += unused(rest, terms, listed=written)
+    problems += other_units(rest, written=written)
     problems += aimless(str(name), rest, terms, coefficients, recipe, k=of_architecture.get("k"))
     if recipe is None or len(problems) > before:
         return None
