@@ -22,6 +22,7 @@ from sae.activations.row_source import RowSource
 from sae.activations.shuffle import ActivationStream
 from sae.architectures.base import SparseAutoencoder
 from sae.commands.reading import has_target, pairs_layers, reads_several
+from sae.commands.recipe_keys import misfits_of_budget
 from sae.commands.sae_node import SAENode, read_sae_node
 from sae.errors import UserError
 from sae.formats.native import save
@@ -100,6 +101,8 @@ def fit(
         train_tokens=tokens if tokens is not None else max(int(defaults["tokens"]), first.num_rows), batch_tokens=batch_rows
     )
     _check_budget(budget, first.num_rows)
+    if misfits := misfits_of_budget(node.recipe, budget, node.chosen):
+        raise UserError("\n".join(misfits))
     stream = ActivationStream(
         FiniteWindows(first.blocks()),
         source,

@@ -1,11 +1,48 @@
-"""The keys of an `sae` node that describe its training, beside each other."""
+"""The keys of an `sae` node that describe its training: those that somebody chose, and that nothing would come of."""
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
-__all__ = ["other_units"]
+from sae.architectures.base import SparseAutoencoder
+from sae.architectures.initialise import own_parameter
+from sae.commands.binding import parameters_of
+from sae.commands.overrides import conf_folder
+from sae.training.recipe import Budget, Recipe
+
+__all__ = ["chosen_keys", "misfits_of_budget", "other_units", "without_effect"]
 
 OTHER_UNITS = ("unit", "none")  # scalings that do not bring rows to a size that goes with sqrt(d_in)
+
+log = logging.getLogger(__name__)
+
+
+def chosen_keys(rest: Mapping[str, Any], *, written: Mapping[str, Any]) -> frozenset[str]:
+    """Keys of the recipe whose values are neither those of the architecture's own file nor brought by an experiment.
+
+    Null and an empty list ask for nothing and are not among them. A node does not say who wrote a value: one that was typed and
+    is the file's or some experiment's own passes for brought.
+
+    Args:
+        rest: keys and values of the node.
+        written: those of the architecture's own file.
+    """
+    known = parameters_of(Recipe)
+    own = {key for key, value in rest.items() if key in known and value not in (None, [], ()) and value != written.get(key)}
+    return frozenset(key for key in own if rest[key] not in _of_experiments().get(key, ()))
+
+
+@cache
+def _of_experiments() -> Mapping[str, Sequence[Any]]:
+    """Every value that an experiment gives a key of its `sae` node."""
+    import yaml
+
+    found: dict[str, list[Any]] = {}
+    for file in (conf_folder() / "experiment").glob("*.yaml"):
+        for key, value in (yaml.safe_load(file.read_text(encoding="utf-8")).get("sae") or {}).items():
+            found.setdefault(key, []).append(value)
+    return found
 
 
 def other_units(rest: Mapping[str, Any], *, written: Mapping[str, Any]) -> list[str]:
@@ -27,3 +64,98 @@ def other_units(rest: Mapping[str, Any], *, written: Mapping[str, Any]) -> list[
         f"{', '.join(f'sae.{key}' for key in of_rows)} for these rows: lengths (and sae.pre_act_coefficient) times s / "
         f"sqrt(d_in), sae.l0_coefficient times s^2 / d_in, with s = {size}"
     ]
+
+
+def without_effect(
+    sae: SparseAutoencoder, recipe: Recipe, chosen: frozenset[str], *, revives: bool, calibrates: bool
+) -> list[str]:
+    """Settings of the recipe that somebody chose and that would be passed over.
+
+    Args:
+        sae: to be trained.
+        recipe: its training settings.
+        chosen: keys that somebody chose.
+        revives: whether a term brings dead latents back, and asks which are dead.
+        calibrates: whether thresholds are set after the last step.
+    """
+    selects = sae.batch_threshold is not None
+    # Keys, whether what they act by is there, and what is said where it is not.
+    acts = (
+        (("k_anneal_from", "k_anneal_shape"), recipe.k_anneal > 0, "k_anneal is 0. Set it above 0 too"),
+        (
+            ("resample_window", "resample_window_tokens", "resample_encoder_norm", "resample_firing_share"),
+            len(recipe.resample_at) > 0,
+            "resample_at is empty, and no latent is resampled. Set it too",
+        ),
+        (
+            ("tied_init", "encoder_scale", "resample_encoder_norm"),
+            own_parameter(sae, "W_enc") is not None,
+            "the encoder follows the decoder, and has no start of its own. Take another architecture",
+        ),
+        (
+            ("resample_firing_share",),
+            own_parameter(sae, "b_enc") is not None,
+            "there is no encoder bias. Take another architecture",
+        ),
+        (
+            ("threshold_memory",),
+            selects,
+            "there is no running threshold, since nothing is selected over the batch. Take an architecture that does",
+        ),
+        (
+            ("calibration_rows",),
+            selects or calibrates,
+            "no threshold is set after the last step. Take an architecture that selects over the batch, or learn thresholds to "
+            "an l0_target",
+        ),
+        (("variance_share",), recipe.directions == "active_subspace", "no span is sought. Set directions=active_subspace too"),
+        (
+            ("revive_window", "revive_window_tokens"),
+            revives,
+            "no term asks which latents are dead. Give one of auxk_coefficient, ghost_coefficient, or pre_act_coefficient with "
+            "pre_act_dead_only=true",
+        ),
+    )
+    problems = [
+        f"{key}={getattr(recipe, key)} would have no effect: {why}, or leave this out"
+        for keys, there, why in acts
+        for key in keys
+        if key in chosen and not there
+    ]
+    by_windows = {"resample_window": recipe.resample_window_tokens, "revive_window": recipe.revive_window_tokens}
+    problems += [
+        f"{key}={getattr(recipe, key):g} would have no effect beside {key}_tokens={tokens}: leave one of them out"
+        for key, tokens in by_windows.items()
+        if key in chosen and tokens is not None
+    ]
+    return problems
+
+
+def misfits_of_budget(recipe: Recipe, budget: Budget, chosen: frozenset[str]) -> list[str]:
+    """What a budget leaves no room for.
+
+    Times of resampling that come together are refused where somebody chose them; those of a file, which short trials share,
+    are told in the log.
+
+    Args:
+        recipe: training settings.
+        budget: of the run.
+        chosen: keys that somebody chose.
+    """
+    problems = [
+        f"sae.{key}={getattr(recipe, key)} is longer than the budget of {budget.train_tokens} rows, and no latent could be "
+        "silent for so long. Lower it, or leave it out"
+        for key in ("resample_window_tokens", "revive_window_tokens", "dead_window_tokens")
+        if key in chosen and getattr(recipe, key) > budget.train_tokens
+    ]
+    own_steps = {budget.step_at(fraction) for fraction in recipe.resample_at} - {0}
+    if len(own_steps) < len(recipe.resample_at):
+        said = (
+            f"sae.resample_at={list(recipe.resample_at)} names {len(recipe.resample_at)} times, and in {budget.steps} steps "
+            f"latents would be resampled {len(own_steps)} times: others fall into the same step, or before the first"
+        )
+        if "resample_at" in chosen:
+            problems.append(f"{said}. Name fewer, or give more steps")
+        else:
+            log.info(said)
+    return problems

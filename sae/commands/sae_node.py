@@ -11,7 +11,7 @@ from sae.architectures.base import SparseAutoencoder
 from sae.commands.binding import bind, conforms, describe, make, nearest, parameters_of, typed
 from sae.commands.objective_keys import AUTO, PerDimension, aimless, of_terms, read_terms, unused, with_target, with_widths
 from sae.commands.overrides import conf_folder
-from sae.commands.recipe_keys import other_units
+from sae.commands.recipe_keys import chosen_keys, other_units, without_effect
 from sae.errors import UserError
 from sae.formats.registry import ARCHITECTURES, FITTED
 from sae.losses.control import CoefficientControl
@@ -40,6 +40,7 @@ class SAENode:
         coefficients: term -> (coefficient, warm-up as a fraction of the budget), as they are written.
         steered_to: L0 that the coefficients of sparsity are steered to; `auto`: one that suits the width; None: they stay.
         recipe: training settings.
+        chosen: keys of the recipe whose values neither the architecture's own file nor an experiment brings.
     """
 
     architecture: str
@@ -50,6 +51,7 @@ class SAENode:
     coefficients: dict[str, tuple[float | PerDimension, float]]
     steered_to: float | Literal["auto"] | None
     recipe: Recipe
+    chosen: frozenset[str]
 
     @property
     def goes_downstream(self) -> bool:
@@ -108,9 +110,20 @@ class SAENode:
                 if isinstance(part, Particular):
                     make(partial(part.check, sae), mistakes)
             mistakes += self._misfits(sae)
+            mistakes += without_effect(sae, self.recipe, self.chosen, revives=self._revives, calibrates=self._calibrates)
         if sae is None or mistakes:
             raise UserError("\n".join(self._in_keys(mistake) for mistake in mistakes))
         return sae, Objective({name: term for name, term in terms.items() if term is not None}, control=control)
+
+    @property
+    def _revives(self) -> bool:
+        """Whether a term asks which latents are dead."""
+        return "auxk" in self.terms or "ghost" in self.terms or self.terms.get("pre_act", {}).get("dead_only", False)
+
+    @property
+    def _calibrates(self) -> bool:
+        """Whether learnt thresholds are steered to an L0."""
+        return self.terms.get("l0", {}).get("target") is not None and self.coefficients["l0"][0] != 0
 
     def _control(self, d_sae: int) -> CoefficientControl:
         """Of the penalties' coefficients."""
@@ -130,6 +143,11 @@ class SAENode:
             problems.append(f"k_anneal={recipe.k_anneal:g} has no meaning for an SAE without k: set k_anneal=0")
         if sae.num_active is not None and recipe.k_anneal_from is not None and recipe.k_anneal_from > sae.d_sae:
             problems.append(f"k_anneal_from={recipe.k_anneal_from} is more than the {sae.d_sae} latents")
+        if sae.num_active is not None and recipe.k_anneal > 0 and (recipe.k_anneal_from or sae.num_active) < sae.num_active:
+            problems.append(
+                f"k_anneal_from={recipe.k_anneal_from} is less than k={sae.num_active}, and k comes down while it is annealed: "
+                "set k_anneal_from above k, or k_anneal=0"
+            )
         if sae.num_active is not None and recipe.k_anneal > 0 and "multi_topk" in self.terms:
             multiple = self.terms["multi_topk"].get("multiple", parameters_of(MultiTopK)["multiple"].default)
             most, start = multiple * sae.num_active, recipe.k_anneal_from or min(sae.d_in, sae.d_sae)
@@ -220,6 +238,7 @@ def read_sae_node(node: Mapping[str, Any], problems: list[str]) -> SAENode | Non
         coefficients=coefficients,
         steered_to=None if "l0" in terms else _target(rest.get("l0_target")),
         recipe=recipe,
+        chosen=chosen_keys(rest, written=written),
     )
 
 

@@ -10,6 +10,7 @@ import torch
 from sae.commands.binding import bound, make
 from sae.commands.nodes import RunNode, TrainNode
 from sae.commands.reading import reads_several
+from sae.commands.recipe_keys import misfits_of_budget
 from sae.commands.sae_node import SAENode, read_sae_node
 from sae.commands.source_config import SourceConfig, read_source_config
 from sae.commands.start_sizes import check_start
@@ -70,6 +71,9 @@ def read_train_config(tree: dict[str, Any]) -> TrainConfig:
     check_step(sae, optimizer, origin, problems)
     if sae is not None:
         problems += _together(sae, optimizer, origin)
+    budget = None if train is None else Budget(train_tokens=train.tokens, batch_tokens=train.batch_tokens)
+    if sae is not None and budget is not None:
+        problems += misfits_of_budget(sae.recipe, budget, sae.chosen)
     init_from = str(Path(tree["init_from"]).expanduser()) if isinstance(tree["init_from"], str) else None
     if init_from is not None and sae is not None:
         make(lambda: check_start(init_from, sae, origin), problems)
@@ -77,11 +81,12 @@ def read_train_config(tree: dict[str, Any]) -> TrainConfig:
         raise UserError("\n".join(dict.fromkeys(problems)))
     assert origin is not None
     assert sae is not None
+    assert budget is not None
     return TrainConfig(
         origin=origin,
         sae=sae,
         run=run,
-        budget=Budget(train_tokens=train.tokens, batch_tokens=train.batch_tokens),
+        budget=budget,
         checkpoint=checkpoint,
         optimizer=optimizer,
         schedule=schedule,

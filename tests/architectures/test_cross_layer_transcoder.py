@@ -182,7 +182,8 @@ UNWRITTEN[12:, :8] = True
 def test_no_step_resampling_average_or_export_fills_it(optimizer, free):
     changes = {"average_half_life": 0.1} if optimizer == "adam" else {}
     changes |= {"unit_norm_decoder": not free, "decoder_norm": 0.5 if free else 1.0}
-    learner = learner_of(NAME, d_in=6, d_sae=24, budget=BUDGET, lr=0.02, resample_window=0.5, resample_pool_rows=50, **changes)
+    changes |= {"resample_at": (0.5,), "resample_window": 0.5, "resample_pool_rows": 50}
+    learner = learner_of(NAME, d_in=6, d_sae=24, budget=BUDGET, lr=0.02, **changes)
     values = {
         point: 3 * ramp(320, width, phase=number, dtype=torch.float32) + 4
         for number, (point, width) in enumerate(widths_of(NAME, 6).items())

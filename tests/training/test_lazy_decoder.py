@@ -65,12 +65,12 @@ def assert_same_sae(one, other, tolerance):
 @pytest.mark.parametrize(
     ("name", "changes"),
     [
-        ("topk", {"auxk_coefficient": None}),
+        ("topk", {"auxk_coefficient": None, "revive_window": 0.05}),
         ("topk", {}),
         ("topk", {"unit_norm_decoder": False, "decoder_norm": 0.7, "clip_norm": 0.5}),
         ("matryoshka", {"clip_norm": 0.5}),
         ("cross_layer_transcoder", {"clip_norm": 0.5}),
-        ("jumprelu", {"tanh_coefficient": None, "pre_act_coefficient": None, "resample_at": ()}),
+        ("jumprelu", {"tanh_coefficient": None, "pre_act_coefficient": None, "revive_window": 0.05, "resample_at": ()}),
         ("relu", {"resample_at": (), "l1_coefficient": 3.0, "ghost_coefficient": 0.1}),
     ],
     ids=["topk", "auxk", "free-clipped", "matryoshka", "cross-layer", "jumprelu", "relu"],
