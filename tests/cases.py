@@ -93,7 +93,7 @@ class TermCase:
 
 TERM_CASES = [
     TermCase("mse", "relu"),
-    TermCase("mse", "matching_pursuit", {"reduction": "mean"}),
+    TermCase("mse", "matching_pursuit"),
     TermCase("nested", "matryoshka_topk", {"empty_prefix": True}),
     TermCase("nested", "matryoshka_relu", {"reduction": "sum"}),
     TermCase("multi_topk", "topk", {"multiple": 2}),

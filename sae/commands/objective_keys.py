@@ -9,12 +9,25 @@ from typing import Any, ClassVar
 from sae.architectures.gated import GatedSAE
 from sae.commands.binding import parameters_of, typed
 from sae.formats.registry import ARCHITECTURES
-from sae.losses.registry import TERMS, terms_for
+from sae.losses.objective import Reduction
+from sae.losses.registry import TERMS, squared_errors, terms_for
 from sae.training.recipe import Recipe
 
-__all__ = ["AUTO", "L1_START", "PerDimension", "aimless", "of_terms", "read_terms", "unused", "with_target", "with_widths"]
+__all__ = [
+    "AUTO",
+    "L1_START",
+    "REDUCTION",
+    "PerDimension",
+    "aimless",
+    "of_terms",
+    "read_terms",
+    "unused",
+    "with_target",
+    "with_widths",
+]
 
 AUTO = "auto"  # of `l0_target`
+REDUCTION = "mse_reduction"  # the one key that is of all squared errors together, named after the plainest
 L1_START = 1.75  # where L1's coefficient begins if it is steered and none is given
 
 
@@ -38,12 +51,13 @@ class PerDimension:
 
 
 def of_terms() -> dict[str, Any]:
-    """Key -> type of every term's settings."""
-    return {
+    """Key -> type of every term's settings, and of the reduction."""
+    of_each = {
         f"{term}_{key}": parameter.annotation
         for term, maker in TERMS.items()
         for key, parameter in {**parameters_of(maker), **parameters_of(_term_settings)}.items()
     }
+    return {**of_each, REDUCTION: Reduction}
 
 
 def with_widths(node: Mapping[str, Any]) -> dict[str, Any]:
@@ -117,7 +131,9 @@ def unused(rest: Mapping[str, Any], terms: Mapping[str, Any], *, listed: Contain
         terms: those that are on.
         listed: keys that the architecture's own file holds, with or without their terms.
     """
-    return [
+    averages = rest.get(REDUCTION) == "mean" and terms.keys().isdisjoint(squared_errors())
+    problems = [f"sae.{REDUCTION}=mean: no squared error is on, and nothing would come of it. Take sum"] if averages else []
+    return problems + [
         f"sae.{key}={rest[key]}: the term `{term}` is off, and nothing would come of it. Give sae.{term}_coefficient too, or "
         "leave this out"
         for term, maker in TERMS.items()

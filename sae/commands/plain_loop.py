@@ -56,6 +56,7 @@ def not_in_the_plain_loop(node: SAENode) -> list[str]:
     found = (
         (terms != ["l1", "mse"], f"terms {', '.join(terms)}", "mse and l1 alone"),
         *_altered_terms(node),
+        (node.reduction != "sum", f"sae.mse_reduction={node.reduction}", "sum"),
         (mse[0] != 1.0, f"sae.mse_coefficient={mse[0]}", "1.0"),
         (mse[1] != 0.0, f"sae.mse_warmup={mse[1]}", "0.0"),
         (not node.architecture_arguments.get("apply_b_dec_to_input"), "sae.apply_b_dec_to_input=false", "true"),

@@ -9,13 +9,23 @@ from typing import Any, Literal
 
 from sae.architectures.base import SparseAutoencoder
 from sae.commands.binding import bind, conforms, describe, make, nearest, parameters_of, typed
-from sae.commands.objective_keys import AUTO, PerDimension, aimless, of_terms, read_terms, unused, with_target, with_widths
+from sae.commands.objective_keys import (
+    AUTO,
+    REDUCTION,
+    PerDimension,
+    aimless,
+    of_terms,
+    read_terms,
+    unused,
+    with_target,
+    with_widths,
+)
 from sae.commands.overrides import conf_folder
 from sae.commands.recipe_keys import chosen_keys, other_units, without_effect
 from sae.errors import UserError
 from sae.formats.registry import ARCHITECTURES, FITTED
 from sae.losses.control import CoefficientControl
-from sae.losses.objective import Objective, Particular
+from sae.losses.objective import Objective, Particular, Reduction
 from sae.losses.reconstruction import MultiTopK
 from sae.losses.registry import TERMS, terms_for
 from sae.training.recipe import Recipe
@@ -38,6 +48,7 @@ class SAENode:
         architecture_arguments: keywords of the architecture, beside the sizes.
         terms: term -> its constructor's keywords.
         coefficients: term -> (coefficient, warm-up as a fraction of the budget), as they are written.
+        reduction: of every squared error, over dimensions.
         steered_to: L0 that the coefficients of sparsity are steered to; `auto`: one that suits the width; None: they stay.
         recipe: training settings.
         chosen: keys of the recipe whose values neither the architecture's own file nor an experiment brings.
@@ -49,6 +60,7 @@ class SAENode:
     architecture_arguments: dict[str, Any]
     terms: dict[str, dict[str, Any]]
     coefficients: dict[str, tuple[float | PerDimension, float]]
+    reduction: Reduction
     steered_to: float | Literal["auto"] | None
     recipe: Recipe
     chosen: frozenset[str]
@@ -113,7 +125,8 @@ class SAENode:
             mistakes += without_effect(sae, self.recipe, self.chosen, revives=self._revives, calibrates=self._calibrates)
         if sae is None or mistakes:
             raise UserError("\n".join(self._in_keys(mistake) for mistake in mistakes))
-        return sae, Objective({name: term for name, term in terms.items() if term is not None}, control=control)
+        on = {name: term for name, term in terms.items() if term is not None}
+        return sae, Objective(on, control=control, reduction=self.reduction)
 
     @property
     def _revives(self) -> bool:
@@ -236,6 +249,7 @@ def read_sae_node(node: Mapping[str, Any], problems: list[str]) -> SAENode | Non
         architecture_arguments=typed(architecture_arguments, of_architecture),
         terms=terms,
         coefficients=coefficients,
+        reduction=rest.get(REDUCTION, "sum"),
         steered_to=None if "l0" in terms else _target(rest.get("l0_target")),
         recipe=recipe,
         chosen=chosen_keys(rest, written=written),

@@ -36,6 +36,7 @@ class AuxK:
     """
 
     role: ClassVar[Role] = "auxiliary"
+    sums_squares: ClassVar[bool] = True
 
     def __init__(self, *, k_aux: int | None = None, normalisation: Literal["residual", "none"] = "residual") -> None:
         """Set up.
@@ -91,6 +92,7 @@ class GhostGradients:
     """
 
     role: ClassVar[Role] = "auxiliary"
+    sums_squares: ClassVar[bool] = True
 
     def __call__(
         self,

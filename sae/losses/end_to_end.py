@@ -39,9 +39,14 @@ class KL:
 
 @final
 class DownstreamError:
-    """||later activation - its clean value||^2, averaged over the next `layers` blocks, in the units of training squared."""
+    """||later activation - its clean value||^2, averaged over the next `layers` blocks, in the units of training squared.
+
+    With `Objective(reduction="mean")` it too is divided by d_out, the width of the target and not that of later activations, so
+    that it keeps its weight beside the other squared errors.
+    """
 
     role: ClassVar[Role] = "end_to_end"
+    sums_squares: ClassVar[bool] = True
 
     def __init__(self, *, layers: int = 5) -> None:
         """Set up.

@@ -6,7 +6,7 @@ Input and target are two things, equal for an SAE, so that a transcoder needs no
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Literal, NamedTuple, Protocol, final, runtime_checkable
+from typing import Literal, NamedTuple, Protocol, final, get_args, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -26,9 +26,12 @@ __all__ = [
     "Objective",
     "Particular",
     "ReadsDecoder",
+    "Reduction",
     "Role",
     "StepInfo",
+    "SumsSquares",
     "Term",
+    "row_values",
     "sharing",
 ]
 
@@ -37,6 +40,7 @@ __all__ = [
 # reconstruct, from the target alone or with the rest of the model. `sparsity`: it can be the only reason for few latents.
 # `auxiliary`: it can be neither.
 Role = Literal["reconstruction", "end_to_end", "sparsity", "auxiliary"]
+Reduction = Literal["sum", "mean"]  # of squared errors, over the dimensions of the target
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,6 +145,16 @@ class Compiles(Protocol):
         ...
 
 
+@runtime_checkable
+class SumsSquares(Protocol):
+    """A term that is a squared error summed over dimensions, whichever vectors it compares."""
+
+    @property
+    def sums_squares(self) -> bool:
+        """Whether it is, with these settings."""
+        ...
+
+
 class LossParts(NamedTuple):
     """A loss and what it is made of.
 
@@ -158,15 +172,29 @@ class LossParts(NamedTuple):
 class Objective(nn.Module):
     """A sum of named terms; the coefficients come with each call, since they may follow a schedule.
 
+    Every squared error is by default the SUM over dimensions. `reduction="mean"` divides all of them, whatever they compare
+    (reconstructions, what dead latents make of the rest, activations further down the model), by d_out, as Towards
+    Monosemanticity prints its loss (mean over the elements of a vector, beside an L1 that is a sum); other terms stay as they
+    are. The two describe one loss when the others' coefficients are converted: one that is given for the printed convention
+    is multiplied by d_out to serve with `sum`, and the whole loss is then d_out times as large, to which Adam is blind but
+    gradient clipping is not.
+
     Attributes:
         control: steers the coefficients of some terms to an L0; None: nothing does.
+        averaged: names of the terms that are divided by d_out.
     """
 
-    def __init__(self, terms: Mapping[str, Term], *, control: CoefficientControl | None = None) -> None:
+    def __init__(
+        self, terms: Mapping[str, Term], *, control: CoefficientControl | None = None, reduction: Reduction = "sum"
+    ) -> None:
         super().__init__()
         if not terms:
             raise ValueError("an objective needs at least one term")
+        if reduction not in get_args(Reduction):
+            raise ValueError(f"the reduction over dimensions is `sum` or `mean`, got {reduction!r}")
         self.terms, self.control = dict(terms), control
+        squares = {name for name, term in terms.items() if isinstance(term, SumsSquares) and term.sums_squares}
+        self.averaged = frozenset(squares if reduction == "mean" else ())
         self.remembering = nn.ModuleDict({name: term for name, term in terms.items() if isinstance(term, nn.Module)})
 
     def per_row(
@@ -179,8 +207,8 @@ class Objective(nn.Module):
     ) -> Float[Tensor, " batch"]:
         """The loss of each row: what resampling draws by."""
         self._check(coefficients)
-        info = sharing(sae, info)
-        weighted = [_times(coefficients[name], term(sae, output, target, info)) for name, term in self.terms.items()]
+        values = self._values(sae, output, target, sharing(sae, info))
+        weighted = [_times(coefficients[name], value) for name, value in values.items()]
         return sum(weighted[1:], start=weighted[0])
 
     def forward(
@@ -206,8 +234,8 @@ class Objective(nn.Module):
         Raises:
             ValueError: coefficients and terms do not have the same names.
         """
-        info = sharing(sae, info)
-        return self.weigh({name: term(sae, output, target, info).mean() for name, term in self.terms.items()}, coefficients)
+        values = self._values(sae, output, target, sharing(sae, info))
+        return self.weigh({name: value.mean() for name, value in values.items()}, coefficients)
 
     def weigh(self, means: Mapping[str, Float[Tensor, ""]], coefficients: Mapping[str, float | int | Tensor]) -> LossParts:
         """The loss from each term's mean over rows, in the order of the terms.
@@ -242,9 +270,36 @@ class Objective(nn.Module):
             active = count_active(output.latent_acts)
             self.control.advance(active, rows=len(output.recon), progress=info.progress, share=info.share)
 
+    def _values(
+        self,
+        sae: SparseAutoencoder,
+        output: SAEOutput | SparseSAEOutput,
+        target: Float[Tensor, "batch d_out"],
+        info: StepInfo,
+    ) -> dict[str, Float[Tensor, " batch"]]:
+        """Each term for each row, before its coefficient."""
+        return {
+            name: row_values(term, sae, output, target, info, averaged=name in self.averaged)
+            for name, term in self.terms.items()
+        }
+
     def _check(self, coefficients: Mapping[str, float | int | Tensor]) -> None:
         if coefficients.keys() != self.terms.keys():
             raise ValueError(f"one coefficient for each term {sorted(self.terms)}, got coefficients for {sorted(coefficients)}")
+
+
+def row_values(
+    term: Term,
+    sae: SparseAutoencoder,
+    output: SAEOutput | SparseSAEOutput,
+    target: Float[Tensor, "batch d_out"],
+    info: StepInfo,
+    *,
+    averaged: bool,
+) -> Float[Tensor, " batch"]:
+    """A term of an objective, before its coefficient; divided by d_out where it is one of the `averaged`."""
+    values = term(sae, output, target, info)
+    return values / target.shape[-1] if averaged else values
 
 
 def _times(coefficient: float | int | Tensor, value: Tensor) -> Tensor:

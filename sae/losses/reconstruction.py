@@ -20,21 +20,11 @@ __all__ = ["GateReconstruction", "MultiTopK", "NestedSquaredError", "SquaredErro
 
 @final
 class SquaredError:
-    """Squared error of each row: by default the SUM over dimensions, ||recon - target||^2; averaged over rows by the objective.
-
-    `reduction="mean"` divides by d_out, as Towards Monosemanticity prints its loss (mean over the elements of a vector, beside
-    an L1 that is a sum). The two describe one loss when coefficients are converted: a sparsity coefficient given for the
-    printed convention is multiplied by d_out to serve with `sum`, and the whole loss is then d_out times as large, to which
-    Adam is blind but gradient clipping is not.
-    """
+    """Squared error of each row, the SUM over dimensions: ||recon - target||^2; `Objective` averages over rows."""
 
     role: ClassVar[Role] = "reconstruction"
     compiles: ClassVar[bool] = True
-
-    def __init__(self, *, reduction: Literal["sum", "mean"] = "sum") -> None:
-        if reduction not in ("sum", "mean"):
-            raise ValueError(f"the reduction over dimensions is `sum` or `mean`, got {reduction!r}")
-        self.reduction = reduction
+    sums_squares: ClassVar[bool] = True
 
     def __call__(
         self,
@@ -44,8 +34,7 @@ class SquaredError:
         info: StepInfo = START,
     ) -> Float[Tensor, " batch"]:
         """Squared error of each row, in the units of the target squared."""
-        squares = (output.recon - target).square()
-        return squares.sum(dim=-1) if self.reduction == "sum" else squares.mean(dim=-1)
+        return (output.recon - target).square().sum(dim=-1)
 
 
 @final
@@ -58,6 +47,7 @@ class NestedSquaredError:
 
     role: ClassVar[Role] = "reconstruction"
     compiles: ClassVar[bool] = True
+    sums_squares: ClassVar[bool] = True
 
     def __init__(self, *, reduction: Literal["sum", "mean"] = "mean", empty_prefix: bool = False) -> None:
         if reduction not in ("sum", "mean"):
@@ -104,6 +94,7 @@ class MultiTopK:
 
     role: ClassVar[Role] = "auxiliary"
     compiles: ClassVar[bool] = True
+    sums_squares: ClassVar[bool] = True
 
     def __init__(self, *, multiple: int = 4) -> None:
         if multiple < 2:
@@ -153,6 +144,7 @@ class GateReconstruction:
 
     role: ClassVar[Role] = "auxiliary"
     compiles: ClassVar[bool] = True
+    sums_squares: ClassVar[bool] = True
 
     reads_decoder: ClassVar[bool] = True
 

@@ -13,7 +13,7 @@ from sae.losses.objective import Role, Term
 from sae.losses.reconstruction import GateReconstruction, MultiTopK, NestedSquaredError, SquaredError
 from sae.losses.sparsity import L1, Tanh
 
-__all__ = ["TERMS", "TermClass", "terms_for"]
+__all__ = ["TERMS", "TermClass", "squared_errors", "terms_for"]
 
 
 class TermClass(Protocol):
@@ -49,3 +49,8 @@ TERMS: dict[str, TermClass] = {
 def terms_for(*roles: Role) -> tuple[str, ...]:
     """Names of the terms that are for one of these."""
     return tuple(name for name, term in TERMS.items() if term.role in roles)
+
+
+def squared_errors() -> tuple[str, ...]:
+    """Names of the terms that are squared errors summed over dimensions, which `mse_reduction` is of."""
+    return tuple(name for name, term in TERMS.items() if getattr(term, "sums_squares", False))

@@ -33,7 +33,7 @@ class L1:
     for free decoders (Anthropic April 2024), where the plain sum could be shrunk by growing the decoder; its gradient reaches
     the decoder. `frozen_decoder_norm`: the same value, with no gradient to the decoder (one of two remedies for gated SAEs with
     free decoders; the other is `GateReconstruction(through_decoder=True)`). `part_norms`: sum_i f_i sum_l ||d_i^l||, for
-    crosscoders (Anthropic October 2024). Each is a sum, whichever reduction the squared error has: see `SquaredError` for how a
+    crosscoders (Anthropic October 2024). Each is a sum, whichever reduction squared errors have: see `Objective` for how a
     coefficient converts.
 
     `shared_ratio`, with `part_norms`: latents that share one direction d_i among all parts are charged shared_ratio f_i ||d_i||

@@ -32,7 +32,7 @@ from sae.errors import UserError
 from sae.functional import devices
 from sae.functional.sparse import SparseActs
 from sae.functional.sparse_pattern import SparsePattern
-from sae.losses.objective import START, Compiles, Objective, StepInfo, Term, sharing
+from sae.losses.objective import START, Compiles, Objective, StepInfo, Term, row_values, sharing
 
 __all__ = ["CompiledPass", "check_compile"]
 
@@ -97,7 +97,7 @@ class CompiledPass:
             encoder_dtype: of the encoder's product while a sparse pass chooses; None: the weights' own.
         """
         compiled = {name: term for name, term in objective.terms.items() if isinstance(term, Compiles) and term.compiles}
-        terms = tuple(compiled.values())
+        terms = tuple((term, name in objective.averaged) for name, term in compiled.items())
         if sparse:
             flat, found = self._sparse(sae, terms, x, target, k, encoder_dtype)
             output = _unflattened(flat, sae, x, encoder_dtype)
@@ -106,20 +106,23 @@ class CompiledPass:
         means = dict(zip(compiled, found, strict=True))
         others = {name: term for name, term in objective.terms.items() if name not in means}
         info = sharing(sae, info)
-        means |= {name: term(sae, output, target, info).mean() for name, term in others.items()}
+        means |= {
+            name: row_values(term, sae, output, target, info, averaged=name in objective.averaged).mean()
+            for name, term in others.items()
+        }
         return output, {name: means[name] for name in objective.terms}
 
 
 def _dense_pass_and_means(
-    sae: SparseAutoencoder, terms: Sequence[Term], x: Tensor, target: Tensor, k: int | None
+    sae: SparseAutoencoder, terms: Sequence[tuple[Term, bool]], x: Tensor, target: Tensor, k: int | None
 ) -> tuple[SAEOutput, list[Tensor]]:
     output = sae.forward_train(x, k=k)
-    return output, [term(sae, output, target, START).mean() for term in terms]
+    return output, [row_values(term, sae, output, target, START, averaged=averaged).mean() for term, averaged in terms]
 
 
 def _sparse_pass_and_means(
     sae: SparseAutoencoder,
-    terms: Sequence[Term],
+    terms: Sequence[tuple[Term, bool]],
     x: Tensor,
     target: Tensor,
     k: int | None,
@@ -135,7 +138,7 @@ def _sparse_pass_and_means(
         None if pre_acts is None else pre_acts.values,
         output.prefix_recons,
     )
-    return flat, [term(sae, output, target, START).mean() for term in terms]
+    return flat, [row_values(term, sae, output, target, START, averaged=averaged).mean() for term, averaged in terms]
 
 
 def _unflattened(flat: Flat, sae: SparseAutoencoder, x: Tensor, encoder_dtype: torch.dtype | None) -> SparseSAEOutput:

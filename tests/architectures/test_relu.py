@@ -89,7 +89,8 @@ def test_yeh_autoencoder_is_exact():
     recon = activations.detach().requires_grad_()
     output = SAEOutput(recon, recon, recon)  # only the reconstruction matters
     assert float(SquaredError()(layer, output, x).sum().detach()) == AUTOENCODER_SQUARED_ERROR
-    assert float(SquaredError(reduction="mean")(layer, output, x).mean().detach()) == AUTOENCODER_MEAN_SQUARED_ERROR
+    mean = Objective({"mse": SquaredError()}, reduction="mean")(layer, output, x, {"mse": 1.0})
+    assert float(mean.total.detach()) == AUTOENCODER_MEAN_SQUARED_ERROR
     (gradient,) = torch.autograd.grad(SquaredError()(layer, output, x).sum(), recon)
     assert torch.equal(gradient, column_matrix(AUTOENCODER_GRADIENT))
 

@@ -194,7 +194,11 @@ def test_a_mistake_is_named(typed, said, job, refused):
         pytest.param([*SHRINKING], "could shrink the gate's penalty", id="a penalty that shrinks"),
         pytest.param(["sae.lp_p=2"], "sae.lp_p=2: the term `lp` is off", id="a key of a term that is off"),
         pytest.param(["sae.tanh_warmup=0.1"], "Give sae.tanh_coefficient too, or leave this out", id="a warm-up of nothing"),
-        pytest.param(["sae=matryoshka", "sae.mse_reduction=mean"], "sae.mse_reduction=mean: the term `mse`", id="an error off"),
+        pytest.param(
+            ["sae.mse_coefficient=null", "sae.kl_coefficient=1", "sae.resample_at=[]", "sae.mse_reduction=mean"],
+            "sae.mse_reduction=mean: no squared error is on",
+            id="an error off",
+        ),
         pytest.param(
             ["sae=topk", "sae.k=4", "sae.multi_topk_coefficient=1", "sae.multi_topk_multiple=2", "sae.k_anneal=0.5"],
             "sae.k_anneal=0.5 from sae.k=16 with sae.multi_topk_coefficient: it reconstructs from sae.multi_topk_multiple * "

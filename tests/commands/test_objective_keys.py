@@ -1,11 +1,14 @@
 """What an objective may lack follows from what its terms say they are for."""
 
 import pytest
+import torch
 
 from sae.commands.objective_keys import L1_START
 from sae.commands.sae_node import read_sae_node
+from sae.losses.objective import StepInfo
 from sae.losses.registry import TERMS
-from tests.training.nodes import keys_of
+from sae.training.recipe import Budget
+from tests.training.nodes import every_node, keys_of, learner_of
 
 
 class Slope:
@@ -138,3 +141,20 @@ def test_a_coefficient_may_be_divided_by_the_width_of_the_input():
 )
 def test_a_coefficient_that_is_written_otherwise_is_told(written, said):
     assert [said in problem for problem in problems_of(l1_coefficient=written)] == [True]
+
+
+@every_node
+def test_a_mean_over_dimensions_is_the_same_loss_in_other_units(name):
+    """Once the coefficients of what is no squared error are divided by d_out; all else is as the file says."""
+    summed, averaged = (
+        learner_of(name, d_in=6, d_sae=20, budget=Budget(train_tokens=640, batch_tokens=64), mse_reduction=reduction)
+        for reduction in ("sum", "mean")
+    )
+    sae = summed.sae
+    x, target = (torch.randn(16, width, generator=torch.Generator().manual_seed(1)) for width in (sae.d_in, sae.d_out))
+    output, info = sae.forward_train(x), StepInfo(dead=torch.arange(sae.d_sae) % 2 == 0)
+    by_sum = {term: value for term, (value, _) in summed.course.coefficients.items()}
+    squared = ("mse", "nested", "multi_topk", "gate", "auxk", "ghost", "downstream")
+    by_mean = {term: value if term in squared else value / sae.d_out for term, value in by_sum.items()}
+    one, other = summed.objective(sae, output, target, by_sum, info), averaged.objective(sae, output, target, by_mean, info)
+    torch.testing.assert_close(sae.d_out * other.total, one.total)

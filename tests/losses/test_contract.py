@@ -6,8 +6,8 @@ from typing import get_args
 import pytest
 import torch
 
-from sae.losses.objective import NeedsDense, Particular, Role, StepInfo, Term
-from sae.losses.registry import TERMS, terms_for
+from sae.losses.objective import NeedsDense, Objective, Particular, Role, StepInfo, Term
+from sae.losses.registry import TERMS, squared_errors, terms_for
 from tests.cases import CASES, D_SAE, ROWS, TERM_CASES, build, rows_for, target_for
 
 DEAD = torch.zeros(D_SAE, dtype=torch.bool)
@@ -59,6 +59,29 @@ def test_every_term_says_what_it_is_for():
     assert terms_for("end_to_end") == ("kl", "downstream")
     assert terms_for("sparsity") == ("l0", "l1", "lp", "tanh")
     assert len(terms_for(*get_args(Role))) == len(TERMS)
+
+
+def test_every_squared_error_says_so():
+    assert squared_errors() == ("mse", "nested", "multi_topk", "gate", "auxk", "ghost", "downstream")
+
+
+@every_term
+def test_a_mean_over_dimensions_divides_squared_errors_and_nothing_else(term_case):
+    """Values of rows, and means with gradients."""
+    term, sae, x, target = made(term_case)
+    for forward in passes(term, sae):
+        output, found = forward(x), []
+        for reduction in ("sum", "mean"):
+            objective = Objective({term_case.term: term}, reduction=reduction)
+            rows = objective.per_row(sae, output, target, {term_case.term: 1.0}, INFO)
+            loss = objective(sae, output, target, {term_case.term: 1.0}, INFO)
+            gradients = torch.autograd.grad(
+                loss.total, list(sae.parameters()), retain_graph=True, allow_unused=True, materialize_grads=True
+            )
+            found.append([rows, loss.total, loss.parts[term_case.term], *gradients])
+        factor = sae.d_out if term_case.term in squared_errors() else 1
+        for summed, averaged in zip(*found, strict=True):
+            torch.testing.assert_close(averaged * factor, summed, rtol=1e-12, atol=1e-12)
 
 
 @every_term

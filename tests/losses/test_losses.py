@@ -22,7 +22,9 @@ def test_squared_error_is_a_sum_over_dimensions_for_each_row():
     sae, x, output = prepared()
     expected = [sum(float(value) ** 2 for value in row) for row in (output.recon - x).detach()]
     assert SquaredError()(sae, output, x).tolist() == pytest.approx(expected, rel=1e-12)
-    assert SquaredError(reduction="mean")(sae, output, x).tolist() == pytest.approx([v / D_IN for v in expected], rel=1e-12)
+    assert Objective({"mse": SquaredError()}, reduction="mean").per_row(sae, output, x, {"mse": 1.0}).tolist() == pytest.approx(
+        [value / D_IN for value in expected], rel=1e-12
+    )
 
 
 def test_target_and_input_are_two_things():
@@ -43,7 +45,7 @@ def test_l1_sums_latents_and_weighs_by_decoder_norms():
 def test_printed_and_default_convention_are_one_loss_after_conversion():
     """d_in * (mean squared error + c * L1) = summed squared error + (d_in * c) * L1, gradients too."""
     sae, x, output = prepared()
-    printed = Objective({"reconstruction": SquaredError(reduction="mean"), "sparsity": L1()})
+    printed = Objective(TERMS, reduction="mean")
     small = printed(sae, output, x, {"reconstruction": 1.0, "sparsity": 0.04}).total
     large = Objective(TERMS)(sae, output, x, {"reconstruction": 1.0, "sparsity": D_IN * 0.04}).total
     torch.testing.assert_close(large, D_IN * small, rtol=1e-12, atol=0)

@@ -9,7 +9,7 @@ import torch
 from sae.losses.dead_latents import AuxK, GhostGradients, PreActivation
 from sae.losses.l0 import L0
 from sae.losses.lp import Lp
-from sae.losses.objective import StepInfo
+from sae.losses.objective import Objective, StepInfo
 from sae.losses.reconstruction import GateReconstruction, MultiTopK, NestedSquaredError, SquaredError
 from sae.losses.sparsity import L1, Tanh
 from tests.cases import (
@@ -476,7 +476,7 @@ def test_p_annealing_follows_its_schedule_and_keeps_the_size(weighting):
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (lambda: SquaredError(reduction="max"), "sum"),
+        (lambda: Objective({"mse": SquaredError()}, reduction="max"), "sum"),
         (lambda: NestedSquaredError(reduction="max"), "mean"),
         (lambda: MultiTopK(multiple=1), "multi_topk_multiple"),
         (lambda: L1(weighting="norm"), "weighting"),

@@ -65,9 +65,9 @@ def assert_close(ours, theirs, tolerance=1e-10):
         )
 
 
-def both(sae, terms, info=START):
+def both(sae, terms, info=START, *, reduction="sum"):
     """Losses, parts and gradients of the compiled pass and of the one that is not."""
-    objective, x = Objective(terms), rows_for(sae)
+    objective, x = Objective(terms, reduction=reduction), rows_for(sae)
     target = target_for(sae, x)
     coefficients = {name: 0.3 + number for number, name in enumerate(terms)}
     one = objective(sae, sae.forward_train(x, k=sae.num_active), target, coefficients, info)
@@ -89,11 +89,14 @@ def test_a_compiled_pass_equals_the_other(case):
 
 @pytest.mark.parametrize("one", TERM_CASES, ids=lambda one: "-".join([one.term, one.case, *map(str, one.settings.values())]))
 def test_every_term_is_what_it_is_without(one):
-    """Those that do not compile too, beside one that does; latents are dead and there is a model to go on through."""
+    """Those that do not compile too, beside one that does; latents are dead and there is a model to go on through.
+
+    Squared errors are means over dimensions, in the graph and outside of it.
+    """
     (case,) = (case for case in CASES if case.name == one.case)
     term = TERMS[one.term](**one.settings)
     info = StepInfo(progress=0.5, dead=DEAD, downstream=downstream)
-    assert_close(*both(build_sae(case), {"own": term, "mse": TERMS["mse"]()}, info))
+    assert_close(*both(build_sae(case), {"own": term, "mse": TERMS["mse"]()}, info, reduction="mean"))
     assert graphs() == 1
 
 
