@@ -12,7 +12,7 @@ from torch import Tensor
 from sae.errors import UserError
 from sae.functional.streaming import Moments, merge_moments, moments, to_double
 
-__all__ = ["Scaling", "estimate_scale"]
+__all__ = ["SLICE_ROWS", "Scaling", "estimate_scale"]
 
 Scaling = Literal["variance", "mean_square", "norm", "unit", "none"]
 

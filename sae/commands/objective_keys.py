@@ -28,7 +28,9 @@ __all__ = [
 
 AUTO = "auto"  # of `l0_target`
 REDUCTION = "mse_reduction"  # the one key that is of all squared errors together, named after the plainest
-L1_START = 1.75  # where L1's coefficient begins if it is steered and none is given
+# Where L1's coefficient begins if it is steered and none is given, for rows of unit deviation and errors that are summed:
+# `Objective.start_by_` brings it to others.
+L1_START = 1.75
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ def _per_dimension(value: Any) -> Any:
 def with_target(rest: Mapping[str, Any], *, k: inspect.Parameter | None, written: Any) -> dict[str, Any]:
     """The keys with what `l0_target` stands for: a file's own `auto` is none where something else makes latents few.
 
-    A target without a penalty to steer steers L1, from a start that suits many places, where the node has `l1_coefficient`.
+    A target without a penalty to steer steers L1, from a start that follows the rows, where the node has `l1_coefficient`.
 
     Args:
         rest: keys and values of the node.

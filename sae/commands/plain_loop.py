@@ -27,7 +27,8 @@ class PlainLoop:
         self.W_enc, self.W_dec, self.b_enc, self.b_dec = (
             parameter.detach().clone().requires_grad_() for parameter in (sae.W_enc, sae.W_dec, sae.b_enc, sae.b_dec)
         )
-        self.scale, self.l1 = float(learner.input_space.scale[0]), learner.course.coefficients["l1"][0]
+        self.scale = float(learner.input_space.scale[0])
+        self.l1 = float(learner.objective.steered({"l1": learner.course.coefficients["l1"][0]})["l1"])
         self.parameters = [self.W_enc, self.W_dec, self.b_enc, self.b_dec]
         self.clip_norm = learner.recipe.clip_norm_at(sae.d_in)
         self.optimizer = torch.optim.Adam(self.parameters, lr=learner.course.peak_lr, fused=True)

@@ -49,6 +49,7 @@ class SAENode:
         terms: term -> its constructor's keywords.
         coefficients: term -> (coefficient, warm-up as a fraction of the budget), as they are written.
         reduction: of every squared error, over dimensions.
+        begins_by_rows: whether nobody gave the coefficient that is steered: it begins by the rows' deviation and the reduction.
         steered_to: L0 that the coefficients of sparsity are steered to; `auto`: one that suits the width; None: they stay.
         recipe: training settings.
         chosen: keys of the recipe whose values neither the architecture's own file nor an experiment brings.
@@ -61,6 +62,7 @@ class SAENode:
     terms: dict[str, dict[str, Any]]
     coefficients: dict[str, tuple[float | PerDimension, float]]
     reduction: Reduction
+    begins_by_rows: bool
     steered_to: float | Literal["auto"] | None
     recipe: Recipe
     chosen: frozenset[str]
@@ -144,7 +146,7 @@ class SAENode:
         target = min(AUTO_TARGET, d_sae / AUTO_SHARE) if self.steered_to == "auto" else self.steered_to
         steered = tuple(name for name in terms_for("sparsity") if name in self.terms)
         ramped = max(self.coefficients[name][1] for name in steered)
-        return CoefficientControl(target=target, terms=steered, ramped=ramped)
+        return CoefficientControl(target=target, terms=steered, ramped=ramped, follows_rows=self.begins_by_rows)
 
     def _misfits(self, sae: SparseAutoencoder) -> list[str]:
         """Training settings that the architecture cannot follow."""
@@ -250,6 +252,7 @@ def read_sae_node(node: Mapping[str, Any], problems: list[str]) -> SAENode | Non
         terms=terms,
         coefficients=coefficients,
         reduction=rest.get(REDUCTION, "sum"),
+        begins_by_rows="l1" in terms and given.get("l1_coefficient") is None,
         steered_to=None if "l0" in terms else _target(rest.get("l0_target")),
         recipe=recipe,
         chosen=chosen_keys(rest, written=written),

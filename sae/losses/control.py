@@ -18,6 +18,7 @@ MEMORY = 0.01  # of the budget: that of the error's running mean
 INTEGRAL = 10.0  # growth of the factor's logarithm in a whole budget for an error of 1
 PROPORTION = 0.5  # of the error, in the factor's logarithm at once: it damps what the integral alone would overshoot
 LIMIT = 100.0  # of the factor, either way
+AT_LIMIT = 1 - 1e-9  # of its logarithm, which may have been rounded
 
 
 @final
@@ -35,18 +36,25 @@ class CoefficientControl(nn.Module):
     fire and rests where the target is met, whatever the data and the coefficient to start from; times are fractions of the
     budget. A ramp that goes on meanwhile leaves an error of its growth over INTEGRAL: at the end of a whole budget's, a tenth
     too few latents. (`L0(steering="price")` is the integral alone, with a speed for each step.)
+
+    The coefficients are multiplied by factor * unit; `unit` is 1 but where the start follows the rows (`Objective.start_by_`).
     """
 
     error: Float[Tensor, ""]
     integral: Float[Tensor, ""]
+    unit: Float[Tensor, ""]
 
-    def __init__(self, *, target: float | int, terms: tuple[str, ...], ramped: float | int = 0.0) -> None:
+    def __init__(
+        self, *, target: float | int, terms: tuple[str, ...], ramped: float | int = 0.0, follows_rows: bool = False
+    ) -> None:
         """Set up.
 
         Args:
             target: mean number of latents that fire on a row.
             terms: names of the terms whose coefficients are steered.
             ramped: fraction of the budget at which their ramps end.
+            follows_rows: whether the coefficients to start from are for rows of unit deviation, and `unit` makes them fit
+                others; nobody gave them then.
 
         Raises:
             ValueError: in the keys of `conf/sae/*.yaml`.
@@ -55,8 +63,10 @@ class CoefficientControl(nn.Module):
         if not 0 < target < math.inf:
             raise ValueError(f"l0_target must be positive and finite, or null, got {target}")
         self.target, self.terms, self.start = target, terms, min(ramped + SETTLE, LATEST)
+        self.follows_rows = follows_rows
         self.register_buffer("error", torch.zeros((), dtype=torch.float64))
         self.register_buffer("integral", torch.zeros((), dtype=torch.float64))
+        self.register_buffer("unit", torch.ones((), dtype=torch.float64))
 
     def check(self, sae: SparseAutoencoder) -> None:
         """Refuse a target that there are not as many latents for.
@@ -72,7 +82,7 @@ class CoefficientControl(nn.Module):
 
     def steer(self, coefficients: Mapping[str, float | int | Tensor]) -> dict[str, float | int | Tensor]:
         """Coefficients by term, those of sparsity multiplied by the factor: it stays a tensor, which nobody waits for."""
-        factor = _within_limit(self.integral + PROPORTION * self.error).exp()
+        factor = self.unit * self._log_factor().exp()
         return {name: factor * value if name in self.terms else value for name, value in coefficients.items()}
 
     @torch.no_grad()
@@ -90,6 +100,24 @@ class CoefficientControl(nn.Module):
         error = (active.double() / (rows * self.target)).log().clamp(-1, 1 if progress > self.start else 0).to(self.error)
         self.error.lerp_(error, min(1.0, share / MEMORY))
         self.integral.copy_(_within_limit(self.integral + INTEGRAL * share * self.error))
+
+    def miss(self) -> str | None:
+        """What to tell a person at the end of a run; None where the last batches met the target, to within a half."""
+        l0 = self.target * math.exp(float(self.error))
+        log_factor = float(self._log_factor())
+        told = f"the last batches had about {l0:.3g} latents a row, where l0_target={self.target:g} was asked for"
+        if abs(log_factor) >= AT_LIMIT * math.log(LIMIT):
+            keys = " and ".join(f"{term}_coefficient" for term in self.terms)
+            way, side = ("larger", "") if log_factor > 0 else ("smaller", "1/")
+            return (
+                f"{told}: the coefficients stand at the limit, {side}{LIMIT:g} times where they began. Begin {way}, by {keys}"
+            )
+        if not 0.5 <= l0 / self.target <= 1.5:
+            return f"{told}: the coefficients were still on their way ({math.exp(log_factor):.3g} times where they began)"
+        return None
+
+    def _log_factor(self) -> Float[Tensor, ""]:
+        return _within_limit(self.integral + PROPORTION * self.error)
 
 
 def _within_limit(log_factor: Float[Tensor, ""]) -> Float[Tensor, ""]:

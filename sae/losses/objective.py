@@ -256,6 +256,18 @@ class Objective(nn.Module):
         """Names of the terms that read every row of the decoder."""
         return [name for name, term in self.terms.items() if isinstance(term, ReadsDecoder) and term.reads_decoder]
 
+    def start_by_(self, deviation: float, d_out: int) -> None:
+        """Let coefficients that nobody gave begin in the units of rows and loss. For a control that follows the rows.
+
+        An L1 that leaves as many latents grows with the rows' deviation, and is d_out times smaller beside a mean.
+
+        Args:
+            deviation: root mean variance of a target's dimension, in the units of training.
+            d_out: width of the target.
+        """
+        if self.control is not None:
+            self.control.unit.fill_(deviation / (d_out if self.averaged else 1))
+
     def steered(self, coefficients: Mapping[str, float]) -> Mapping[str, float | int | Tensor]:
         """Coefficients at a step by the clock alone, with what the control makes of them."""
         return coefficients if self.control is None else self.control.steer(coefficients)

@@ -1,6 +1,7 @@
 """One SAE in training: objective, rate, constraint, dead latents and generator, disjoint from every other SAE of the run."""
 
 import hashlib
+import logging
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, final
@@ -33,6 +34,8 @@ from sae.training.threshold import ThresholdEstimate
 from sae.training.weight_average import WeightAverage
 
 __all__ = ["Learner"]
+
+log = logging.getLogger(__name__)
 
 
 @final
@@ -111,7 +114,7 @@ class Learner(nn.Module):
         self._output: SAEOutput | SparseSAEOutput | None = None
 
     def start_from(self, values: Mapping[str, Float[Tensor, "rows _"]], *, trained: SparseAutoencoder | None = None) -> None:
-        """Estimate scales and centres from the first rows and initialise the weights, or take those of a trained SAE.
+        """Estimate scales, centres and where coefficients begin from the first rows; initialise the weights, or take others.
 
         Args:
             values: raw activations of the first chunk, by hook point.
@@ -121,6 +124,9 @@ class Learner(nn.Module):
             UserError: the trained SAE is of another kind, or the rows do not vary or are not finite.
         """
         self.spaces.estimate_(values)
+        control = self.objective.control
+        if control is not None and control.follows_rows:
+            self.objective.start_by_(self.spaces.targets.deviation(values), self.sae.d_out)
         if trained is None:
             draw_(self.sae, self.recipe, self.spaces, values, self.generator)
         else:
@@ -244,7 +250,7 @@ class Learner(nn.Module):
     # -- the end -------------------------------------------------------------------------------------------------------
 
     def finish(self, values: Mapping[str, Float[Tensor, "rows _"]]) -> None:
-        """After the last step: set what decides how many latents fire, where that is known.
+        """After the last step: set what decides how many latents fire, where that is known, and log a target that was missed.
 
         The threshold that stands in for a selection over the batch is set so that the rows have k latents each on average;
         thresholds that were steered to an L0 are multiplied by one factor, so that they meet it.
@@ -253,6 +259,9 @@ class Learner(nn.Module):
             values: raw activations of the last chunk, of which the last `calibration_rows` are read; where these are none,
                 nothing is set.
         """
+        miss = None if self.objective.control is None else self.objective.control.miss()
+        if miss is not None:
+            log.warning("%s: %s.", self.name, miss)
         l0 = steered_to(self.objective, self.course.coefficients)
         if self.recipe.calibration_rows > 0 and (self.threshold is not None or l0 is not None):
             last = {point: values[point][-self.recipe.calibration_rows :] for point in self.input_space.points}

@@ -1,5 +1,6 @@
 """The units that an SAE is trained in: raw activations less a centre, times a scale; or each row brought to layer norm."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Literal, final
 
@@ -7,9 +8,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from sae.activations.scaling import Scaling, estimate_scale
+from sae.activations.scaling import SLICE_ROWS, Scaling, estimate_scale
 from sae.architectures.initialise_biases import b_dec_start
 from sae.functional.geometry import normal_rows
+from sae.functional.streaming import Moments, merge_moments, moments
 
 __all__ = ["Centring", "RowSpace", "TrainingScaling"]
 
@@ -66,6 +68,21 @@ class RowSpace(nn.Module):
         if self.centring != "none":
             rows = rows - self.centre.to(rows.dtype)
         return rows * self.scale.to(rows.dtype)
+
+    def deviation(self, values: Mapping[str, Float[Tensor, "rows _"]]) -> float:
+        """Root mean variance of a dimension in the units of training; 1 by the law of `variance`, and where rows do not vary.
+
+        Args:
+            values: raw activations by hook point, of which the scale was estimated.
+        """
+        if self.scaling == "variance":
+            return 1.0
+        total, rows = Moments.empty(len(self.scale)), len(values[self.points[0]])
+        for first in range(0, rows, SLICE_ROWS):
+            part = self({point: values[point][first : first + SLICE_ROWS] for point in self.points})
+            total = merge_moments(total, moments(part.cpu()))
+        found = float(total.squares.sum() / (total.count * len(self.scale))) ** 0.5
+        return found if 0 < found < math.inf else 1.0
 
     def raw(self, rows: Float[Tensor, "rows width"]) -> Float[Tensor, "rows width"]:
         """Rows of training's units in raw ones. Not for layer norm, which forgets the units."""

@@ -1,5 +1,8 @@
 """Coefficients that are steered to an L0: the recursion against its twin, what is steered, and where L0 lands."""
 
+import math
+import re
+
 import pytest
 import torch
 
@@ -95,11 +98,43 @@ def test_a_steered_objective_is_the_one_with_these_coefficients(dtype, sparse):
 def test_what_it_remembers_is_in_the_checkpoint():
     steering = CoefficientControl(target=3.0, terms=("l1",))
     steering.advance(torch.tensor(40), rows=4, progress=0.5, share=0.1)
+    steering.unit.fill_(0.25)
     again = Objective({"l1": L1()}, control=CoefficientControl(target=3.0, terms=("l1",)))
     again.load_state_dict(Objective({"l1": L1()}, control=steering).state_dict())
     assert again.control is not None
     assert float(again.control.error) == float(steering.error) != 0
     assert float(again.control.integral) == float(steering.integral) != 0
+    assert float(again.control.unit) == 0.25
+
+
+@pytest.mark.parametrize(("reduction", "unit"), [("sum", 3.0), ("mean", 0.25)])
+def test_a_start_that_nobody_gave_is_in_the_units_of_rows_and_loss(reduction, unit):
+    control = CoefficientControl(target=3.0, terms=("l1",), follows_rows=True)
+    objective = Objective({"mse": SquaredError(), "l1": L1()}, control=control, reduction=reduction)
+    objective.start_by_(3.0, 12)
+    found = objective.steered({"mse": 1.0, "l1": 1.75})
+    assert found["mse"] == 1.0
+    assert float(found["l1"]) == 1.75 * unit
+
+
+@pytest.mark.parametrize(
+    ("l0", "integral", "said"),
+    [
+        (3.0, 0.0, None),
+        (4.4, 1.0, None),
+        (1.6, -1.0, None),
+        (4.6, 1.0, r"about 4\.6 latents a row, where l0_target=3 was asked for: the coefficients were still on their way"),
+        (1.4, 0.0, r"about 1\.4 latents a row, .* still on their way"),
+        (4.4, 9.0, r"stand at the limit, 100 times where they began. Begin larger, by l1_coefficient"),
+        (2.0, -9.0, r"stand at the limit, 1/100 times where they began. Begin smaller, by l1_coefficient"),
+    ],
+)
+def test_a_target_that_was_missed_is_told(l0, integral, said):
+    steering = CoefficientControl(target=3.0, terms=("l1",))
+    steering.error.fill_(math.log(l0 / 3))
+    steering.integral.fill_(integral)
+    found = steering.miss()
+    assert found is None if said is None else re.search(said, str(found))
 
 
 @pytest.mark.parametrize("target", [0.0, -1.0, float("inf"), float("nan")])

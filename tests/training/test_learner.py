@@ -7,10 +7,12 @@ import pytest
 import torch
 
 from sae.architectures.relu import ReLUSAE
+from sae.commands.objective_keys import L1_START
 from sae.losses.objective import Objective
 from sae.losses.reconstruction import SquaredError
 from sae.losses.sparsity import L1
 from sae.training import learner as learner_module
+from sae.training import row_space
 from sae.training.learner import Learner
 from sae.training.optimizers import OptimizerSettings
 from sae.training.recipe import Budget, Recipe
@@ -366,3 +368,39 @@ def test_the_last_chunk_is_brought_to_the_device_of_the_weights(monkeypatch):
     monkeypatch.setattr(learner_module, "calibrate_", lambda sae, x, **settings: found.append(x.device.type))
     trained.finish({point: torch.ones(40, width) for point, width in widths_of("batch_topk", 6).items()})
     assert found == ["meta"]
+
+
+def begun(**changes):
+    """A learner of relu.yaml that has seen its first rows, where its L1 begins, and the rows' deviation in its units."""
+    learner = learner_of("relu", d_in=D_IN, d_sae=D_SAE, budget=BUDGET, l1_warmup=0.0, **changes)
+    values = {learner.input_space.points[0]: data(400)}
+    learner.start_from(values)
+    start = learner.objective.steered(learner.course.coefficients_at(0))["l1"]
+    return learner, float(start), float(learner.input_space(values).numpy().var(axis=0).mean()) ** 0.5
+
+
+@pytest.mark.parametrize("reduction", ["sum", "mean"])
+@pytest.mark.parametrize("scaling", ["variance", "mean_square", "norm", "unit", "none", "layer_norm"])
+def test_a_start_of_l1_that_nobody_gave_follows_rows_and_reduction(scaling, reduction, monkeypatch):
+    """So that where one scaling leaves as many latents as are wanted, every other does."""
+    monkeypatch.setattr(row_space, "SLICE_ROWS", 150)
+    learner, start, deviation = begun(scaling=scaling, mse_reduction=reduction)
+    width = 1 if reduction == "sum" else D_IN
+    assert start == pytest.approx(L1_START * deviation / width, rel=1e-10)
+    if scaling == "variance":
+        assert start == L1_START * (1 / width)
+    _, given, _ = begun(scaling=scaling, mse_reduction=reduction, l1_coefficient=0.5, l0_target=4)
+    assert given == 0.5
+    again = learner_of("relu", d_in=D_IN, d_sae=D_SAE, budget=BUDGET, l1_warmup=0.0, scaling=scaling, mse_reduction=reduction)
+    again.load_state_dict(learner.state_dict())
+    assert float(again.objective.steered(again.course.coefficients_at(0))["l1"]) == start
+
+
+def test_a_target_that_was_missed_is_logged_at_the_end(caplog):
+    learner, _, _ = begun()
+    learner.finish({learner.input_space.points[0]: data(400)})
+    assert not caplog.records
+    learner.objective.control.integral.fill_(99.0)
+    learner.finish({learner.input_space.points[0]: data(400)})
+    assert "relu: the last batches had about 4 latents a row" in caplog.text
+    assert "stand at the limit" in caplog.text
