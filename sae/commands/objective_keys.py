@@ -6,6 +6,7 @@ from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from sae.architectures.crosscoder import CrosscoderSAE
 from sae.architectures.gated import GatedSAE
 from sae.commands.binding import parameters_of, typed
 from sae.formats.registry import ARCHITECTURES
@@ -191,12 +192,31 @@ def aimless(
                 "decoder could shrink the gate's penalty, and nothing would hold it. Set sae.gate_through_decoder=true, or "
                 "sae.l1_weighting=frozen_decoder_norm"
             )
+    if recipe is not None and not recipe.unit_norm_decoder:
+        problems += _shrunk_by_the_decoder(name, terms, on)
     if recipe is not None and recipe.scaling == "layer_norm" and any(term in terms for term in terms_for("end_to_end")):
         problems.append(
             "sae.scaling=layer_norm with sae.kl_coefficient or sae.downstream_coefficient: reconstructions of normalised rows "
             "cannot be put back into the model. Take sae.scaling=variance"
         )
     return problems
+
+
+def _shrunk_by_the_decoder(name: str, terms: Mapping[str, Mapping[str, Any]], on: Container[str]) -> list[str]:
+    """Penalties of activations alone beside a free decoder: as it grows they shrink, and nothing is gained by few latents."""
+    architecture = ARCHITECTURES[name]
+    held = "decoder_norm"
+    if issubclass(architecture, CrosscoderSAE):
+        held = "part_norms"
+    elif issubclass(architecture, GatedSAE):
+        held = "frozen_decoder_norm"  # a gradient of norms would need sae.gate_through_decoder too
+    return [
+        f"sae.{term}_weighting=none with sae.unit_norm_decoder=false: the decoder could grow and the penalty shrink, at no "
+        f"gain in latents. Set sae.{term}_weighting={held}, or sae.unit_norm_decoder=true"
+        for term, own in terms.items()
+        for weighting in (parameters_of(TERMS[term]).get("weighting"),)
+        if term in on and weighting is not None and own.get("weighting", weighting.default) == "none"
+    ]
 
 
 def _nothing_to_steer(name: str, rest: Mapping[str, Any], on: Container[str], *, k: inspect.Parameter | None) -> list[str]:

@@ -68,7 +68,7 @@ class Recipe:
         average_half_life: average the weights over training, the weights of this fraction of the budget ago counting half; the
             average is what is evaluated and exported. null exports the last weights.
         unit_norm_decoder: keep the decoder's rows at unit length: the gradient's component along each row is removed before
-            the optimizer's step and the rows are renormalised after it.
+            the optimizer's step and the rows are renormalised after it. A free decoder needs penalties that weigh by its norms.
         clip_norm: largest norm of this SAE's gradient: a number, `d_in` or `sqrt_d_in`; null does not clip. The gradient of a
             squared error that is summed over dimensions grows with d_in.
         resample_at: fractions of the budget at which dead latents are resampled; an empty list never does.

@@ -158,3 +158,33 @@ def test_a_mean_over_dimensions_is_the_same_loss_in_other_units(name):
     by_mean = {term: value if term in squared else value / sae.d_out for term, value in by_sum.items()}
     one, other = summed.objective(sae, output, target, by_sum, info), averaged.objective(sae, output, target, by_mean, info)
     torch.testing.assert_close(sae.d_out * other.total, one.total)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "changes", "said"),
+    [
+        ("relu", {}, "sae.l1_weighting=none with sae.unit_norm_decoder=false"),
+        ("relu", {}, "Set sae.l1_weighting=decoder_norm, or"),
+        ("relu", {"tanh_coefficient": 1.0, "tanh_weighting": "none"}, "Set sae.tanh_weighting=decoder_norm, or"),
+        ("gated", {}, "Set sae.l1_weighting=frozen_decoder_norm, or"),
+        ("crosscoder", {"l1_coefficient": None, "lp_coefficient": 2.25}, "Set sae.lp_weighting=part_norms, or"),
+        ("crosscoder", {"l1_weighting": "none"}, "Set sae.l1_weighting=part_norms, or"),
+        (
+            "cross_layer_transcoder",
+            {"k": None, "activation": "relu", "lp_coefficient": 1.0},
+            "Set sae.lp_weighting=decoder_norm",
+        ),
+    ],
+)
+def test_a_free_decoder_beside_a_penalty_that_does_not_know_its_norms_is_refused(architecture, changes, said):
+    """Decoders would grow and activations shrink, at no gain in latents."""
+    problems = problems_of(architecture, unit_norm_decoder=False, **changes)
+    assert [said in problem for problem in problems] == [True], problems
+    remedy, value = problems[0].split("Set sae.")[1].split(",")[0].split("=")
+    assert problems_of(architecture, **changes | {"unit_norm_decoder": False, remedy: value}) == []
+
+
+def test_a_free_decoder_beside_no_penalty_or_one_that_is_off_is_none_of_that():
+    assert problems_of("topk", unit_norm_decoder=False) == []
+    assert problems_of("jumprelu", unit_norm_decoder=False) == []
+    assert problems_of("relu", unit_norm_decoder=False, l1_coefficient=0.0, tanh_coefficient=1.0) == []

@@ -115,7 +115,10 @@ def test_benchmark_prints_every_stage(job, capsys):
     [
         ("sae=topk", "sae=topk: the plain loop beside it is that of sae=relu.*benchmark_steps"),
         ("sae=transcoder", "sae=transcoder: the plain loop"),
-        ("sae.unit_norm_decoder=false", "sae.unit_norm_decoder=false: the plain loop beside it does not do that. Take true"),
+        (
+            "sae.unit_norm_decoder=false sae.l1_weighting=decoder_norm",
+            "sae.unit_norm_decoder=false: the plain loop beside it does not do that. Take true",
+        ),
         ("sae.scaling=layer_norm", "sae.scaling=layer_norm: the plain loop beside it does not do that. Take variance"),
         ("sae.mse_reduction=mean", "sae.mse_reduction=mean: the plain loop beside it does not do that. Take sum"),
         ("sae.mse_coefficient=2.0", "sae.mse_coefficient=2.0: the plain loop beside it does not do that. Take 1.0"),
@@ -134,7 +137,7 @@ def test_the_benchmark_refuses_what_the_plain_loop_does_not_do_before_anything_i
         raise AssertionError("a model was loaded")
 
     monkeypatch.setattr("sae.commands.origin.open_origin", loaded)
-    assert benchmark.main([*source_lines(job()), change]) == 2
+    assert benchmark.main([*source_lines(job()), *change.split()]) == 2
     assert re.search(says, capsys.readouterr().err.replace("\n", " "))
 
 

@@ -52,6 +52,12 @@ def widths_of(name: str, d_in: int, *, alike: bool = False) -> dict[str, int]:
     return {POINT: d_in, OTHER: d_in if alike else d_in - 1} if reads_several(name) else {POINT: d_in}
 
 
+def free_decoder(name: str, *, decoder_norm: float) -> dict[str, Any]:
+    """Keys that leave the decoder's norms free, with a penalty that knows them where the file has one that does not."""
+    weighting = {"l1_weighting": "frozen_decoder_norm"} if keys_of(name).get("l1_weighting") == "none" else {}
+    return {"unit_norm_decoder": False, "decoder_norm": decoder_norm, **weighting}
+
+
 def learner_of(
     name: str,
     *,

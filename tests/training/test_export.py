@@ -16,6 +16,7 @@ from tests.training.nodes import (
     build_optimizer,
     every_node,
     every_node_that,
+    free_decoder,
     learner_of,
     names_of_those_that,
     one_step,
@@ -93,7 +94,7 @@ def in_training(learner, values):
 @every_variant
 def test_the_exported_sae_is_training_s_on_raw_rows(name, changes, scaling, free):
     """To rounding in float64: under every scaling, where input and target (and parts) differ in scale and centre too."""
-    settings = {"unit_norm_decoder": False, "decoder_norm": 0.4} if free else UNIT_NORM
+    settings = free_decoder(name, decoder_norm=0.4) if free else UNIT_NORM
     learner, values = trained(name, steps=6, scaling=scaling, **settings, **changes)
     expected, fired = in_training(learner, values)
     exported = learner.export()
