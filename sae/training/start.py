@@ -51,7 +51,7 @@ def draw_(
         rows=rows,
         variance_share=recipe.variance_share,
     )
-    sae.reset_latents_(torch.ones(sae.d_sae, dtype=torch.bool))
+    sae.reset_latents_(torch.ones(sae.d_sae, dtype=torch.bool, device=sae.W_dec.device))
     initialise_b_dec_(sae, rows, recipe.b_dec_init)
     if recipe.b_enc_init != "zero":
         first = {point: values[point][:START_ROWS] for point in spaces.inputs.points}

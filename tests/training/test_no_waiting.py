@@ -1,6 +1,7 @@
 """On a GPU a step of training must not wait for the device. Here every step takes the GPU's way on a CPU, under a watch."""
 
 from contextlib import nullcontext
+from dataclasses import replace
 
 import pytest
 import torch
@@ -17,10 +18,11 @@ from sae.training.learner import Learner
 from sae.training.module import SAEModule
 from sae.training.optimizers import OptimizerSettings
 from sae.training.recipe import Budget
+from sae.training.start import draw_
 from tests.cases import CASES, TERM_CASES, build, rows_for, target_for
 from tests.losses.test_contract import downstream
 from tests.no_waiting import NoWaiting, WaitedError
-from tests.training.nodes import NAMES, build_optimizer, every_node, learner_of, sae_of, widths_of
+from tests.training.nodes import NAMES, POINT, build_optimizer, every_node, learner_of, sae_of, widths_of
 from tests.training.tiny import BATCH, STEPS, Run
 
 D_IN, D_SAE, ROWS = 6, 40, 32
@@ -98,6 +100,16 @@ def test_a_step_keeps_to_the_device_of_its_weights(name, kernels, monkeypatch):
 def test_a_step_with_kernels_keeps_to_the_device_of_its_weights(name, monkeypatch):
     """Of a kernel it is known what a traced graph knows: type, shape and device of its results."""
     step_without_values(name, "sparse", monkeypatch, kernels_as_operators=True)
+
+
+def test_a_start_keeps_to_the_device_of_its_weights(monkeypatch):
+    """Weights may be on a GPU before they are drawn. A `meta` tensor takes a mask of the CPU, a GPU's does not."""
+    learner = learner_of("gated", d_in=D_IN, d_sae=D_SAE, budget=BUDGET).to("meta")
+    recipe = replace(learner.recipe, b_dec_init="zero")  # a median of no values is none
+    masks = []
+    monkeypatch.setattr(learner.sae, "reset_latents_", masks.append)
+    draw_(learner.sae, recipe, learner.spaces, {POINT: torch.zeros(ROWS, D_IN, device="meta")}, learner.generator)
+    assert [mask.device.type for mask in masks] == ["meta"]
 
 
 @pytest.mark.gpu
