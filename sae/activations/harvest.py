@@ -13,6 +13,7 @@ from sae.activations.row_source import rows_without_values
 from sae.errors import UserError
 from sae.functional import devices
 from sae.functional.devices import CPU
+from sae.functional.float32_products import products_as_they_are
 from sae.models.capture import capture
 from sae.models.hook_points import HookPoint
 from sae.models.language_model import LanguageModel
@@ -92,7 +93,8 @@ class Harvester:
             # Known on the CPU, unlike how many entries of a mask on a device are true.
             kept = blocks.keep[chosen].flatten().nonzero().squeeze(1)
             index_there = devices.send(kept, self._model.device)
-            captured = capture(self._model, blocks.ids[filled], blocks.attention[filled], self._hook_points)
+            with products_as_they_are():  # whatever the SAE's step, which may be on its way meanwhile, rounds
+                captured = capture(self._model, blocks.ids[filled], blocks.attention[filled], self._hook_points)
             for name, values in captured.items():
                 rows = values.flatten(0, 1).index_select(0, index_there)
                 copy_rows_(result.values[name], done, rows.to(self._device, self._dtype))

@@ -2,20 +2,34 @@
 
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Literal, final
 
 import lightning as L
 import torch
+from lightning.pytorch.plugins.precision import Precision
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+from sae.functional.float32_products import rounded_products
 from sae.models.device import resolve_device
 from sae.training.callbacks.checkpoints import StopSignals, WholeFileCheckpointIO
 from sae.training.datamodule import ActivationsDataModule
 from sae.training.module import SAEModule
 
-__all__ = ["fit"]
+__all__ = ["RoundedSteps", "fit"]
+
+
+@final
+class RoundedSteps(Precision):
+    """float32 with rounded products (TF32) in training steps, and nowhere else: not while rows are harvested or evaluated."""
+
+    @contextmanager
+    def train_step_context(self) -> Iterator[None]:
+        """Around each whole step: Lightning is told to leave backward pass and update to it."""
+        with rounded_products():
+            yield
 
 
 def fit(
@@ -56,7 +70,7 @@ def fit(
         trainer = L.Trainer(
             accelerator=resolve_device(device).type,  # Lightning's own "auto" would take MPS
             devices=1,
-            precision="bf16-mixed" if precision == "bf16" else "32-true",
+            precision={"32": "32-true", "tf32": None, "bf16": "bf16-mixed"}[precision],
             max_steps=steps,
             max_epochs=-1,
             logger=False,
@@ -64,13 +78,13 @@ def fit(
             enable_progress_bar=False,
             enable_model_summary=False,
             callbacks=list(callbacks),
-            plugins=[WholeFileCheckpointIO()],
+            plugins=[WholeFileCheckpointIO(), *([RoundedSteps()] if precision == "tf32" else [])],
             limit_val_batches=0,
             num_sanity_val_steps=0,
         )
         path = None if checkpoint is None else str(checkpoint)
         before = torch.get_float32_matmul_precision()
-        torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
+        torch.set_float32_matmul_precision("highest")
         try:
             trainer.fit(module, datamodule=datamodule, ckpt_path=path, weights_only=True)
         except SIGTERMException:  # the signal came before our handler stood in front of Lightning's; the run is saved by now

@@ -61,8 +61,9 @@ class TrainerSettings:
     Attributes:
         device: `auto` (CUDA, else the CPU), `cpu` or `cuda`; `mps` is refused with its reason (`sae.models.device`).
         precision: of the SAE's step: `32` multiplies in full float32; `tf32` rounds what goes into products to 10 bits of
-            mantissa on tensor cores, some ten times as fast on an H100 (nothing else changes, and nothing on a CPU); `bf16`
-            makes products in bfloat16 (autocast; weights, moments and sums stay float32).
+            mantissa on tensor cores, some ten times as fast on an H100 (the harvest and every evaluation stay in full float32,
+            and on a CPU nothing changes; of end-to-end losses the step holds the model's pass from the reconstruction on);
+            `bf16` makes products in bfloat16 (autocast; weights, moments and sums stay float32).
         kernels: `dense`, `sparse` or `auto`: see `sae.training.kernels.KernelSettings`.
         encoder_dtype: `float32` or `bfloat16`: see there.
         compile: dense passes and their losses by `torch.compile`; see `sae.training.compiled` for what is left out of it.

@@ -1,3 +1,5 @@
+import threading
+
 import pytest
 import torch
 
@@ -5,6 +7,7 @@ from sae.activations.harvest import Harvester
 from sae.activations.row_source import RowSource, read_rows
 from sae.activations.shuffle import ActivationStream
 from sae.errors import UserError
+from sae.functional.float32_products import rounded_products
 from sae.models.capture import capture
 from sae.models.hook_points import resolve_hook_point
 from sae.tokens.blocks import TokenBlocks
@@ -131,3 +134,16 @@ def test_two_runs_give_the_same_batches_and_two_seeds_do_not():
 
     assert all(rows_equal(a, b) for a, b in zip(batches(0), batches(0), strict=True))
     assert not rows_equal(batches(0)[0], batches(1)[0])
+
+
+def test_rows_are_not_rounded_by_a_step_that_goes_on_meanwhile():
+    source, _, _ = harvester()
+    blocks = text_blocks(3)
+    found = []
+    thread = threading.Thread(target=lambda: found.append(source.rows(blocks, torch.arange(3))))
+    with rounded_products():
+        thread.start()
+        thread.join(0.2)
+        assert found == []
+    thread.join(20)
+    assert len(found) == 1
