@@ -14,6 +14,9 @@ LAYER_NORM_EPS = 1e-5  # added to each row's variance, as torch.nn.LayerNorm doe
 # Rows widened to float64 at a time by `geometric_median`: its memory does not grow with the number of rows.
 _CHUNK_ROWS = 16_384
 
+# Of a gradient that are copied and projected at a time by `squared_norm_across`: 256 MiB in float32.
+_EXACT_ELEMENTS = 1 << 26
+
 
 @torch.no_grad()
 def unit_rows_(matrix: Float[Tensor, "rows width"]) -> Float[Tensor, "rows width"]:
@@ -54,12 +57,12 @@ def squared_norm_across(
     """The squared norm of what `remove_parallel_` leaves of a gradient, which stays as it is.
 
     ||g||^2 less the squared parts along the rows, without a copy of the gradient. Where less than a hundredth is left the
-    difference would lose digits, and a copy is projected.
+    difference would lose digits, and copies of some rows after others are projected.
 
     Args:
         gradient: gradient by the weights.
         rows: the weights.
-        exactly: project a copy in any case: how much is left decides nothing, and nobody waits to learn it.
+        exactly: project copies in any case: how much is left decides nothing, and nobody waits to learn it.
     """
     if not exactly:
         whole = torch.linalg.vector_norm(gradient).square_()
@@ -67,7 +70,10 @@ def squared_norm_across(
         left = whole - along.square_().mul_(squared_norms).sum()
         if left > LEAST_LEFT * whole or whole == 0:
             return left
-    return torch.linalg.vector_norm(remove_parallel_(gradient.clone(), rows)).square_()
+    at_once = max(1, _EXACT_ELEMENTS // max(1, rows.shape[1]))
+    parts = zip(gradient.split(at_once), rows.split(at_once), strict=True)
+    squares = [torch.linalg.vector_norm(remove_parallel_(part.clone(), own)).square_() for part, own in parts]
+    return torch.stack(squares).sum()
 
 
 def _along(gradient: Tensor, rows: Tensor) -> tuple[Float[Tensor, " rows"], Float[Tensor, " rows"]]:

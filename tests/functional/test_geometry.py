@@ -8,6 +8,7 @@ from sae.functional import geometry
 from sae.functional.geometry import geometric_median, remove_parallel_, squared_norm_across, unit_rows_
 from tests.cases import ramp
 from tests.reference.geometry import summed_distance, without_parallel
+from tests.tracked_memory import TrackedMemory
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -59,6 +60,16 @@ def test_what_is_left_across_the_rows_keeps_its_digits(dtype, tolerance, left, e
     found = float(squared_norm_across(gradient, rows, exactly=exactly))
     assert found == pytest.approx(expected, rel=max(tolerance, torch.finfo(dtype).eps / left**0.5))
     assert torch.equal(gradient, before)
+
+
+def test_an_exact_norm_copies_some_rows_at_a_time(monkeypatch):
+    gradient, rows = ramp(400, 50, phase=1), ramp(400, 50)
+    whole = squared_norm_across(gradient, rows, exactly=True)
+    monkeypatch.setattr(geometry, "_EXACT_ELEMENTS", 30 * 50)
+    with TrackedMemory() as memory:
+        found = squared_norm_across(gradient, rows, exactly=True)
+    torch.testing.assert_close(found, whole, rtol=1e-10, atol=0)
+    assert memory.peak < gradient.nbytes / 4
 
 
 def test_the_norm_of_no_gradient_is_zero():
