@@ -30,6 +30,12 @@ __all__ = [
     "weight_gradient",
 ]
 
+# On a CPU PyTorch has products of picked rows in the backward pass of `embedding_bag` alone, much quicker than products of
+# gathered rows. This operator is that backward pass by itself. It is private: where a PyTorch has it no more, autograd leads to
+# it, at the cost of a forward pass whose result nobody reads.
+_DOTS: Callable[..., Tensor] | None = getattr(torch.ops.aten, "_embedding_bag_per_sample_weights_backward", None)
+_SUM, _NO_PADDING = 0, -1
+
 
 @final
 @dataclass(frozen=True, kw_only=True)
@@ -160,13 +166,15 @@ def gathered_dots(
     """For each entry the dot product of its row with its latent's row of the table."""
     if triton_kernels.runs_on(table) or torch.compiler.is_compiling():
         return triton_kernels.gathered_dots(rows, pattern.rows, table, pattern.indices).to(rows.dtype)
-    # On a CPU PyTorch has this behind the backward pass of `embedding_bag` alone, much quicker than products of gathered rows.
+    rows, table = rows.detach().contiguous(), table.detach()
+    if _DOTS is not None:
+        return _DOTS(rows, table, pattern.indices, pattern.offsets[:-1], pattern.rows, _SUM, _NO_PADDING)
     with torch.enable_grad():
         leaf = rows.new_zeros(pattern.indices.shape[0]).requires_grad_()
         bags = functional.embedding_bag(
-            pattern.indices, table.detach(), pattern.offsets, mode="sum", per_sample_weights=leaf, include_last_offset=True
+            pattern.indices, table, pattern.offsets, mode="sum", per_sample_weights=leaf, include_last_offset=True
         )
-        (dots,) = torch.autograd.grad(bags, leaf, rows.detach().contiguous())
+        (dots,) = torch.autograd.grad(bags, leaf, rows)
     return dots
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from sae.functional.encoder_product import EncoderProduct
-from sae.functional.sparse import grouped_decode, sparse_decode, sparse_from_dense
+from sae.functional.sparse import gathered_dots, grouped_decode, sparse_decode, sparse_from_dense
 from sae.functional.sparse_pattern import SparsePattern
 from tests.cases import ramp
 
@@ -75,6 +75,21 @@ def test_decode_equals_the_dense_product(acts):
     by_dense, by_sparse = (torch.autograd.grad(out, (acts, weight), upstream) for out in (dense, sparse))
     torch.testing.assert_close(by_sparse[0], torch.where(acts > 0, by_dense[0], 0), rtol=1e-10, atol=1e-10)
     torch.testing.assert_close(by_sparse[1], by_dense[1], rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("acts", [dense_acts(), torch.zeros(3, 7, dtype=torch.float64)])
+def test_dots_are_alike_with_and_without_the_private_operator(acts, dtype, monkeypatch):
+    """And no row is decoded on the way where it is there."""
+    pattern = sparse_from_dense(acts).pattern
+    rows, table = ramp(len(acts), 5, phase=2).to(dtype), ramp(7, 5, phase=1).to(dtype)
+    with monkeypatch.context() as patch:
+        patch.setattr("torch.nn.functional.embedding_bag", lambda *args, **settings: pytest.fail("rows were decoded"))
+        found = gathered_dots(rows, table, pattern)
+    monkeypatch.setattr("sae.functional.sparse._DOTS", None)
+    assert torch.equal(gathered_dots(rows, table, pattern), found)
+    expected = (rows.double() @ table.double().T)[pattern.rows.long(), pattern.indices.long()]
+    torch.testing.assert_close(found.double(), expected, rtol=1e-2 if dtype == torch.bfloat16 else 1e-5, atol=1e-2)
 
 
 def test_decode_gradcheck():
