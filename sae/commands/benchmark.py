@@ -2,7 +2,6 @@
 
 import statistics
 import tempfile
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -48,6 +47,7 @@ def run(tree: dict[str, Any], overrides: Sequence[str]) -> int:
     from sae.commands.sae_node import read_sae_node
     from sae.commands.settings import check_step
     from sae.commands.source_config import read_source_config
+    from sae.functional import devices
 
     problems: list[str] = []
     node = read_sae_node(tree["sae"], problems)
@@ -71,18 +71,19 @@ def run(tree: dict[str, Any], overrides: Sequence[str]) -> int:
     blocks = int((text.train.rows_per_block().cumsum(0) < needed).sum()) + 1
     say(f"Harvesting {needed:,} rows of {origin.hook_point.name} ...")
     origin.harvester.rows(text.train, torch.arange(min(blocks, config.activations.forward_blocks)))  # the first pass is slow
-    start = time.perf_counter()
+    device = origin.model.device
+    start = devices.clock(device)
     rows = read_rows(origin.harvester, text.train, torch.arange(min(blocks, len(text.train))))
-    harvest = len(rows) / (time.perf_counter() - start)
+    harvest = len(rows) / (devices.clock(device) - start)
     model = origin.model
-    limit = measure_harvest(origin.harvester, text.train, d_model=model.d_model, dtype=model.dtype, device=model.device)
+    limit = measure_harvest(origin.harvester, text.train, d_model=model.d_model, dtype=model.dtype, device=device)
     say(f"{steps} steps of each kind, in turn ...")
     # Metrics are logged as in a run of 10,000 steps; a short one's default is every step.
     trainer = replace(config.trainer, log_every_steps=config.trainer.log_every_steps or 100)
     values = rows.values[origin.hook_point.name]
     framework, plain = _steps(values, node, trainer, batch_tokens=batch, steps=steps, seed=config.seed)
     width, d_sae = origin.hook_point.width, node.width(origin.input_widths)
-    threads, device = torch.get_num_threads(), origin.model.device
+    threads = torch.get_num_threads()
     print(f"d_in {width}, d_sae {d_sae}, batch {batch}, {threads} threads, {device}, medians of {steps} steps")
     print(f"  {'stage':<34} {'tokens/s':>10} {'ms a step':>10}")
     print(f"  {'harvest to ' + origin.hook_point.name:<34} {harvest:>10,.0f} {'':>10}")
@@ -107,6 +108,7 @@ def _steps(
 
     from sae.activations.array_rows import ArrayRows
     from sae.commands.plain_loop import PlainLoop
+    from sae.functional import devices
 
     class InTurn(L.Callback):
         """After each step of the framework, data and callbacks included, one of the plain loop."""
@@ -120,16 +122,16 @@ def _steps(
         def on_train_start(self, trainer: L.Trainer, pl_module: Any) -> None:
             (learner,) = pl_module.each().values()
             self._loop = PlainLoop(learner)
-            self._mark = time.perf_counter()
+            self._mark = devices.clock(pl_module.device)
 
         def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-            self.framework.append(time.perf_counter() - self._mark)
+            start = devices.clock(pl_module.device)
+            self.framework.append(start - self._mark)
             assert self._loop is not None
             (x,) = batch.rows.values.values()
-            start = time.perf_counter()
             with trainer.strategy.precision_plugin.train_step_context():
                 self._loop.step(x)
-            self._mark = time.perf_counter()
+            self._mark = devices.clock(pl_module.device)
             self.plain.append(self._mark - start)
 
     callback = InTurn()
@@ -141,7 +143,10 @@ def _steps(
 
 def _job(origin: Any, text: Any, node: Any, trainer: "TrainerSettings", tree: dict[str, Any]) -> float:
     """Rows a second of a live run: the model harvests in the background while the SAE trains."""
-    start = time.perf_counter()
+    from sae.functional import devices
+
+    device = origin.model.device
+    start = devices.clock(device)
     tokens = max(tree["batch_tokens"], min(tree["job_tokens"], text.train.num_rows))
     seed, name = tree["seed"], origin.hook_point.name
     _train(
@@ -156,7 +161,7 @@ def _job(origin: Any, text: Any, node: Any, trainer: "TrainerSettings", tree: di
         name,
         chunk=max(tree["batch_tokens"], tokens // 4),
     )
-    return tokens / (time.perf_counter() - start)
+    return tokens / (devices.clock(device) - start)
 
 
 def _train(

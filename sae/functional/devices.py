@@ -6,10 +6,12 @@ entries of a tensor are something (`nonzero`, an index that is a mask, `unique`)
 follows from the data saves work. Where the two ways differ the code asks `host_runs_ahead`.
 """
 
+import time
+
 import torch
 from torch import Tensor
 
-__all__ = ["CPU", "host_runs_ahead", "send"]
+__all__ = ["CPU", "clock", "host_runs_ahead", "send"]
 
 CPU = torch.device("cpu")
 
@@ -25,3 +27,10 @@ def send(values: Tensor, device: torch.device) -> Tensor:
     if device.type == "cuda" and values.device.type == "cpu":
         values = values.pin_memory()
     return values.to(device, non_blocking=device.type != "cpu")
+
+
+def clock(device: torch.device) -> float:
+    """Seconds by `time.perf_counter`, read once a device has done all that it was given: the difference of two is its work."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()

@@ -7,6 +7,7 @@ import pytest
 
 from sae.commands import benchmark, evaluate, harvest
 from sae.commands.train import main
+from sae.functional import devices
 
 
 def source_lines(arguments):
@@ -102,12 +103,16 @@ class TestHarvest:
         assert not (tmp_path / "store").exists()
 
 
-def test_benchmark_prints_every_stage(job, capsys):
+def test_benchmark_prints_every_stage(job, capsys, monkeypatch):
+    clocks = []
+    monkeypatch.setattr(devices, "clock", lambda device: clocks.append(device.type) or float(len(clocks)))
     lines = [*source_lines(job()), "batch_tokens=128", "steps=2", "job_tokens=512", "sae.expansion=2"]
     assert benchmark.main(lines) == 0
     printed = capsys.readouterr().out
     for stage in ("harvest to layers.0.resid_post", "SAE step, plain loop", "SAE step, framework", "whole job", "pair by pair"):
         assert stage in printed
+    # All times are by the clock that waits for a GPU: harvest, job, and before and after each of four steps of both kinds.
+    assert clocks == ["cpu"] * (2 + 2 + 1 + 4 * 2)
 
 
 @pytest.mark.parametrize(
