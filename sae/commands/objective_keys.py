@@ -78,22 +78,31 @@ def _per_dimension(value: Any) -> Any:
     return PerDimension(total) if math.isfinite(total) else value
 
 
-def with_target(rest: Mapping[str, Any], *, k: inspect.Parameter | None, written: Any) -> dict[str, Any]:
-    """The keys with what `l0_target` stands for: a file's own `auto` is none where something else makes latents few.
+def with_target(rest: Mapping[str, Any], *, k: inspect.Parameter | None, written: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys with what `l0_target` stands for, and with one law that makes latents few.
+
+    What the architecture's own file says is off where something else has been asked for: a penalty where `k` decides and does
+    not in the file, `auto` where a penalty or `k` does, and a number that is the term `l0`'s where that term is off. What
+    differs from the file was asked for, and stays.
 
     A target without a penalty to steer steers L1, from a start that follows the rows, where the node has `l1_coefficient`.
 
     Args:
         rest: keys and values of the node.
         k: the architecture's keyword, where it has one; not null, it makes latents few.
-        written: `l0_target` in the architecture's own file. An `auto` that is not from there was asked for, and stays.
+        written: keys and values of the architecture's own file.
     """
     fixed = k is not None and rest.get("k", k.default) is not None
-    given = fixed or any(rest.get(f"{term}_coefficient") is not None for term in terms_for("sparsity"))
+    penalties = [f"{term}_coefficient" for term in terms_for("sparsity")]
     meant = dict(rest)
-    if given and rest.get("l0_target") == AUTO == written:
+    if fixed and written.get("k") is None:
+        meant |= {key: None for key in penalties if key in rest and rest[key] == written.get(key)}
+    given = fixed or any(meant.get(key) is not None for key in penalties)
+    of_l0 = written.get("l0_coefficient") is not None
+    is_own = rest.get("l0_target") == written.get("l0_target")
+    if is_own and (rest.get("l0_coefficient") is None if of_l0 else given and written.get("l0_target") == AUTO):
         meant["l0_target"] = None
-    if not given and rest.get("l0_target") is not None and "l1_coefficient" in rest:
+    if not given and meant.get("l0_target") is not None and "l1_coefficient" in rest:
         meant["l1_coefficient"] = L1_START
     return meant
 

@@ -218,7 +218,7 @@ def read_sae_node(node: Mapping[str, Any], problems: list[str]) -> SAENode | Non
     of_architecture, of_recipe, of_term = _of_architecture(name), parameters_of(Recipe), of_terms()
     given = {key: value for key, value in node.items() if key not in ("name", "expansion", "d_sae")}
     written = _own_file(str(name))
-    rest = with_target(with_widths(given), k=of_architecture.get("k"), written=written.get("l0_target"))
+    rest = with_target(with_widths(given), k=of_architecture.get("k"), written=with_widths(written))
     steers = rest.get("l0_coefficient") is None  # where it is the term `l0` that has a target, it is a number
     for key, value in rest.items():
         if key in of_term and not conforms(value, of_term[key]) and not (steers and (key, value) == ("l0_target", AUTO)):

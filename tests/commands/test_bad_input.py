@@ -171,7 +171,7 @@ def test_a_mistake_is_named(typed, said, job, refused):
         ),
         pytest.param(
             ["sae=jumprelu", "sae.l0_coefficient=null"],
-            "sae.l0_target=64 steers nothing: no penalty is on. Set one of sae.l0_coefficient, sae.l1_coefficient",
+            "nothing makes latents few: set one of sae.l0_coefficient, sae.l1_coefficient",
             id="no aim",
         ),
         pytest.param(["sae.l0_target=33"], "sae.l0_target=33 is more than sae.d_sae=32 latents", id="steered above all"),

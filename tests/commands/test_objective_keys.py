@@ -188,3 +188,20 @@ def test_a_free_decoder_beside_no_penalty_or_one_that_is_off_is_none_of_that():
     assert problems_of("topk", unit_norm_decoder=False) == []
     assert problems_of("jumprelu", unit_norm_decoder=False) == []
     assert problems_of("relu", unit_norm_decoder=False, l1_coefficient=0.0, tanh_coefficient=1.0) == []
+
+
+@pytest.mark.parametrize("activation", ["topk", "batch_topk"])
+def test_where_k_decides_a_penalty_that_the_file_brought_is_off_and_one_that_was_typed_stays(activation):
+    chosen = {"activation": activation, "k": 4}
+    assert set(node_of("crosscoder", **chosen).terms) == {"mse"}
+    assert node_of("crosscoder", **chosen, l1_coefficient=1.5).coefficients["l1"][0] == 1.5
+    assert node_of("crosscoder", **chosen, lp_coefficient=0.5, lp_weighting="part_norms").coefficients["lp"][0] == 0.5
+    assert node_of("crosscoder").coefficients["l1"][0] == 2.25
+
+
+def test_the_target_of_the_term_l0_is_off_with_it_and_one_that_was_typed_stays():
+    other = {"l0_coefficient": None, "tanh_coefficient": 20.0}
+    assert node_of("jumprelu", **other).steered_to is None
+    assert node_of("jumprelu", **other, l0_target=32).steered_to == 32.0
+    assert node_of("jumprelu").terms["l0"]["target"] == 64
+    assert node_of("jumprelu", tanh_coefficient=20.0).terms["l0"]["target"] == 64
