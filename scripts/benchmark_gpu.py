@@ -10,13 +10,13 @@ each other as in a run: the device is waited for before the first and after the 
 - product: the encoder's forward product, 2 * batch * d_in * d_sae operations, at the rate of a large square one of its type;
 - memory: at the speed of copying, 28 bytes a weight for Adam, 8 for writing a gradient and reading it again in its norm, 16 * k
   * d_in bytes a row for the rows that are gathered (decoder, its gradient, the encoder's gradient, the activations' gradient).
-What is left of 1 is the search, the loss, and what no limit explains. A size that does not fit is said so and passed over.
+What is left of 1 is the search, the loss, and what no limit explains. `Triton` says whether kernels still served after our
+step: from the first that cannot be built on, PyTorch's own operations do. A size that does not fit is said so and passed over.
 """
 
 import argparse
 import itertools
 import statistics
-import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -26,7 +26,7 @@ from timed_steps import BY_BIAS, Framework
 from torch import Tensor
 
 from sae.commands.reading import TRAINED
-from sae.functional import triton_kernels
+from sae.functional import devices, triton_kernels
 from sae.training.kernels import KernelSettings
 
 HEAD = (
@@ -41,6 +41,7 @@ HEAD = (
     "dense / ours",
     "product",
     "memory",
+    "Triton",
     "peak GiB",
 )
 
@@ -78,7 +79,7 @@ def main() -> None:
     limits = measured_limits(device, getattr(torch, options.encoder_dtype))
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
     print(f"{name}, torch {torch.__version__}, k {options.k}, kernels {options.kernels}, encoder in {options.encoder_dtype}")
-    print(f"float32 products: {torch.get_float32_matmul_precision()}; Triton kernels: {triton_kernels.available()}")
+    print(f"float32 products: {torch.get_float32_matmul_precision()}")
     print(f"limits: {limits.operations / 1e12:.1f} TFLOP/s, {limits.bytes / 1e9:.0f} GB/s\n")
     print("| " + " | ".join(HEAD) + " |\n|" + "---|" * len(HEAD))
     for d_in, d_sae, batch, sae in itertools.product(options.d_in, options.d_sae, options.batch, options.sae):
@@ -112,6 +113,7 @@ def measure(
         f"{dense / own:.2f}",
         f"{product / own:.0%}",
         f"{memory / own:.0%}",
+        "yes" if triton_kernels.available() else "no",
         "-" if peak is None else f"{peak:.1f}",
     ]
 
@@ -134,12 +136,10 @@ def seconds_of(step: Callable[[int], Any], options: argparse.Namespace, device: 
     """Seconds of one step: the median over rounds of the mean of some steps."""
     numbers, times = itertools.count(1), []
     for _ in range(1 + options.rounds):
-        wait(device)
-        start = time.perf_counter()
+        start = devices.clock(device)
         for _ in range(options.steps):
             step(next(numbers))
-        wait(device)
-        times.append((time.perf_counter() - start) / options.steps)
+        times.append((devices.clock(device) - start) / options.steps)
     return statistics.median(times[1:])
 
 
@@ -152,12 +152,6 @@ def measured_limits(device: torch.device, dtype: torch.dtype) -> Limits:
     product = seconds_of(lambda number: torch.mm(left, right, out=out), options, device)
     copy = seconds_of(lambda number: target.copy_(source), options, device)
     return Limits(operations=2 * size**3 / product, bytes=8 * numel / copy)
-
-
-def wait(device: torch.device) -> None:
-    """Until the device has done what it was given."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 if __name__ == "__main__":

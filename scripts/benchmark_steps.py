@@ -9,7 +9,8 @@
 `trainer.kernels=dense` in place of the plain one, in float32 whatever `--encoder-dtype` says. ReLU, gated and crosscoder
 have 50 latents a row and the others k. Times are medians of steps taken in turn, so that whatever else the machine does slows
 both alike: read the ratio. `encoder` is the encoder's forward product alone, in the type that the step makes it in. The
-stages are from three further steps under torch's profiler; those of a dense step are not told apart.
+stages are from three further steps under torch's profiler; those of a dense step are not told apart. `peak MiB` is the most
+that the process ever held, and told where that is our step's: with `--beside nothing` and one row.
 """
 
 import argparse
@@ -61,6 +62,11 @@ def main() -> None:
         print(f"| {d_sae} | {name} | " + " | ".join(f"{profile[stage]:.0f}" for stage in STAGES) + " |")
 
 
+def is_alone(options: argparse.Namespace) -> bool:
+    """Whether this process makes one step of ours and no other: its memory never falls, and is that step's only then."""
+    return options.beside == "nothing" and len(options.sae) * len(options.d_sae) == 1
+
+
 def measure(name: str, d_sae: int, options: argparse.Namespace) -> tuple[list[str], dict[str, float]]:
     """One row of the table, and the time of each stage."""
     kernels = KernelSettings(kernels=options.kernels, encoder_dtype=options.encoder_dtype)
@@ -95,7 +101,7 @@ def measure(name: str, d_sae: int, options: argparse.Namespace) -> tuple[list[st
         f"{quartiles[0]:.2f} to {quartiles[2]:.2f}" if quartiles else "-",
         f"{median['encoder']:.0f}" if ratios else "-",
         f"{statistics.median(over_encoder):.2f}" if ratios else "-",
-        f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f}",
+        f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f}" if is_alone(options) else "-",
     ]
     return row, ours.stages(batches[0])
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from sae.functional import triton_kernels
 from sae.training.kernels import KernelSettings
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
@@ -25,12 +26,14 @@ def scripts(monkeypatch):
 def test_the_table_has_a_row_for_each_size(scripts, monkeypatch, capsys):
     wanted = ["--d-sae", "64", "96", "--sae", "topk", "batch_topk", "--k", "4", "--kernels", "sparse"]
     monkeypatch.setattr(sys, "argv", ["benchmark_gpu.py", *TINY, *wanted])
+    kernels = iter([True, False, False, False])
+    monkeypatch.setattr(triton_kernels, "available", lambda: next(kernels))
     scripts("benchmark_gpu").main()
     printed = capsys.readouterr().out.splitlines()
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in printed if line.startswith("| 16")]
     assert [row[:4] for row in rows] == [["16", d_sae, "32", name] for d_sae in ("64", "96") for name in ("topk", "batch_topk")]
     assert all(float(row[4]) > 0 and float(row[6]) > 0 and row[-1] == "-" for row in rows)
-    assert "Triton kernels" in printed[1]
+    assert [row[-2] for row in rows] == ["yes", "no", "no", "no"]  # one was lost within the second
 
 
 def test_a_size_that_does_not_fit_is_passed_over(scripts, monkeypatch, capsys):
@@ -77,3 +80,15 @@ def test_the_dense_step_has_the_framework_s_loss(name, scripts):
     target = x if plain.target_space is None else plain.target_space(rows)
     expected = ours.learner.loss(rows, ours.learner.budget.steps - 1, measure=False)  # past every ramp
     torch.testing.assert_close(plain.loss(x, target), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("beside", "names", "told"),
+    [("nothing", ["topk"], True), ("nothing", ["topk", "batch_topk"], False), ("dense", ["topk"], False)],
+)
+def test_memory_of_the_process_is_told_only_where_it_is_one_step_s(beside, names, told, scripts, monkeypatch, capsys):
+    sizes = ["--d-in", "16", "--batch", "32", "--d-sae", "64", "--k", "4", "--steps", "1"]
+    monkeypatch.setattr(sys, "argv", ["benchmark_steps.py", *sizes, "--beside", beside, "--sae", *names])
+    scripts("benchmark_steps").main()
+    rows = [line.strip("| ").split(" | ") for line in capsys.readouterr().out.splitlines() if line.startswith("| 64 |")]
+    assert [row[9].isdigit() for row in rows[: len(names)]] == [told] * len(names)
