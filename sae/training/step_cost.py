@@ -59,6 +59,7 @@ def step_cost(passes: PassChoice, sae: SparseAutoencoder, *, device: torch.devic
             operations=2.0 * (rounds - 1) * sae.d_in * rows * latents + 6.0 * rows * (read + written),
         )
     active = latents if k is None else k
+    # The buffer of pre-activations is larger than what a GPU's fused search holds in its place, which is bounded too.
     return StepCost(
         memory_bytes=kept + FLOAT_BYTES * min(rows * latents, BUFFER_ELEMENTS) + ENTRY_BYTES * rows * active,
         operations=2.0 * rounds * rows * read + 5.0 * rows * active * (read / latents + sae.d_out),

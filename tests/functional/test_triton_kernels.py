@@ -246,7 +246,8 @@ class Compiled:
         signature, constants = {}, {}
         arguments = inspect.signature(self.kernel.fn).bind(*args, **kwargs).arguments
         for parameter, (name, value) in zip(self.kernel.params, arguments.items(), strict=True):
-            if parameter.is_constexpr or (isinstance(value, int) and value == 1):  # Triton makes a constant of a 1
+            one = isinstance(value, int) and value == 1 and not parameter.do_not_specialize
+            if parameter.is_constexpr or one:  # Triton makes a constant of a 1
                 signature[name], constants[name] = "constexpr", value
             elif isinstance(value, torch.Tensor):
                 signature[name] = "*" + TRITON_NAMES[value.dtype]
@@ -255,6 +256,25 @@ class Compiled:
         source = ASTSource(fn=self.kernel, signature=signature, constexprs=constants)
         options = {"num_warps": num_warps, "num_stages": num_stages}
         self.binaries.append(triton.compile(source, target=GPUTarget("cuda", 90, 32), options=options).asm)
+
+
+@needs_triton
+@pytest.mark.parametrize("kernel", ["select", "recompute", "rank"])
+def test_no_kernel_is_built_for_one_k(kernel):
+    """Annealing goes through hundreds: what depends on k is neither a constant nor looked at for its divisors."""
+    parameters = {one.name: one for one in getattr(top_k_kernels, kernel).params}
+    assert {"k", "slots"} <= parameters.keys()
+    assert not any(parameters[name].is_constexpr or not parameters[name].do_not_specialize for name in ("k", "slots"))
+    assert {name for name, one in parameters.items() if one.is_constexpr} <= {"KEEP", "GROUP", "HAS_SLOTS", "BLOCK", "DEPTH"}
+
+
+@pytest.mark.parametrize("d_sae", [2**14, 2**17, 2**19])
+def test_stored_entries_of_the_search_are_bounded_however_many_rows(d_sae):
+    group, keep = top_k._grouping(32, d_sae)
+    stored = -(-d_sae // group) * keep
+    rows = top_k._rows_at_once(stored)
+    assert rows * stored * 8 <= 256 * 2**20
+    assert rows % (top_k._BAND * top_k._TILE) == 0
 
 
 @needs_triton

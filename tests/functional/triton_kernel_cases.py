@@ -210,6 +210,15 @@ def test_rows_in_several_pools(monkeypatch):
     check_top_k(*encode_case(), 20)
 
 
+def test_rows_in_several_searches(monkeypatch):
+    """A band of rows after another: the last is not whole."""
+    monkeypatch.setattr(top_k, "_BESTS_BYTES", 1)
+    monkeypatch.setattr(top_k, "_BAND", 1)
+    monkeypatch.setattr(top_k, "_TILE", 32)
+    x, weight, bias = encode_case()
+    check_top_k(numbers(top_k._TILE + 3, x.shape[1], dtype=x.dtype, phase=4.0), weight, bias, 6)
+
+
 def test_tf32_gives_nearly_the_same():
     case = encode_case()
     values, _ = kernels.encode_top_k(*case, 5, allow_tf32=True)

@@ -44,6 +44,9 @@ _BAND = 8
 _SELECT_BLOCK = 1024
 """Stored entries that a row's program looks at together."""
 
+_BESTS_BYTES = 256 * 2**20
+"""Of stored entries at a time; the smallest part, a band of rows, takes more where more than 2^19 latents are searched."""
+
 _POOL_BYTES = 64 * 2**20
 """Of rows whose groups may be made again at a time: k // KEEP groups of each are room that is seldom used."""
 
@@ -124,46 +127,52 @@ def encode_top_k(
         allow_tf32 = torch.get_float32_matmul_precision() != "highest"
     group, keep = _grouping(k, d_sae)
     slots = 0 if keep >= min(k, group) else k // keep  # nothing is hidden where a group stores all that can win
-    stored = ceil_div(d_sae, group) * keep
-    bests = torch.empty(num_rows, stored, dtype=torch.int64, device=x.device)
-    strides = (*x.stride(), *weight.stride())
-    sizes = (x.shape[1], d_sae, *strides)
+    stored, pool_width = ceil_div(d_sae, group) * keep, k + slots * group
+    bias = bias.contiguous()
+    sizes = (x.shape[1], d_sae, *x.stride(), *weight.stride())
+    depth, stages = (64, 4) if x.dtype == torch.bfloat16 else (32, 3)
+    launch = {"num_warps": 8, "num_stages": stages}
     with torch.cuda.device_of(x):
-        depth, stages = (64, 4) if x.dtype == torch.bfloat16 else (32, 3)
-        launch = {"num_warps": 8, "num_stages": stages}
-        kernels.group_bests[(ceil_div(num_rows, _TILE) * ceil_div(d_sae, _TILE),)](
-            x,
-            weight,
-            bias.contiguous(),
-            bests,
-            num_rows,
-            *sizes,
-            KEEP=keep,
-            GROUP=group,
-            ROWS=_TILE,
-            COLUMNS=_TILE,
-            DEPTH=depth,
-            BAND=_BAND,
-            PRECISION="tf32" if allow_tf32 else "ieee",
-            WIDEN=interpreted(),
-            **launch,
-        )
-        pool_width = k + slots * group
-        at_once = max(1, _POOL_BYTES // (8 * pool_width))
-        parts = (tensor.split(at_once) for tensor in (x, bests, values, indices))
-        for part, part_bests, part_values, part_indices in zip(*parts, strict=True):
-            count = part.shape[0]
-            pool = torch.empty(count, pool_width, dtype=torch.int64, device=x.device)
-            full_groups = torch.empty(count, max(1, slots), dtype=torch.int32, device=x.device)
-            num_full = torch.empty(count, dtype=torch.int32, device=x.device)
-            layout = {"K": k, "KEEP": keep, "GROUP": group, "SLOTS": slots}
-            kernels.select[(count,)](part_bests, pool, full_groups, num_full, stored, **layout, BLOCK=_SELECT_BLOCK)
-            if slots:
-                kernels.recompute[(count, slots)](
-                    part, weight, bias.contiguous(), part_bests, pool, full_groups, num_full, stored, *sizes, **layout, DEPTH=32
-                )
-            kernels.rank[(count,)](pool, num_full, part_values, part_indices, **layout, BLOCK=64)
+        parts = (tensor.split(_rows_at_once(stored)) for tensor in (x, values, indices))
+        for some, some_values, some_indices in zip(*parts, strict=True):
+            bests = torch.empty(some.shape[0], stored, dtype=torch.int64, device=x.device)
+            kernels.group_bests[(ceil_div(some.shape[0], _TILE) * ceil_div(d_sae, _TILE),)](
+                some,
+                weight,
+                bias,
+                bests,
+                some.shape[0],
+                *sizes,
+                KEEP=keep,
+                GROUP=group,
+                ROWS=_TILE,
+                COLUMNS=_TILE,
+                DEPTH=depth,
+                BAND=_BAND,
+                PRECISION="tf32" if allow_tf32 else "ieee",
+                WIDEN=interpreted(),
+                **launch,
+            )
+            at_once = max(1, _POOL_BYTES // (8 * pool_width))
+            pools = (tensor.split(at_once) for tensor in (some, bests, some_values, some_indices))
+            for part, part_bests, part_values, part_indices in zip(*pools, strict=True):
+                count = part.shape[0]
+                pool = torch.empty(count, pool_width, dtype=torch.int64, device=x.device)
+                full_groups = torch.empty(count, max(1, slots), dtype=torch.int32, device=x.device)
+                found = (pool, full_groups, torch.empty(count, dtype=torch.int32, device=x.device))
+                layout = {"k": k, "slots": slots, "KEEP": keep, "GROUP": group}
+                kernels.select[(count,)](part_bests, *found, stored, **layout, HAS_SLOTS=slots > 0, BLOCK=_SELECT_BLOCK)
+                if slots:
+                    made_again = kernels.recompute[(count, slots)]
+                    made_again(part, weight, bias, part_bests, *found, stored, *sizes, **layout, DEPTH=32)
+                kernels.rank[(count,)](pool, found[2], part_values, part_indices, **layout, BLOCK=64)
     return values, indices
+
+
+def _rows_at_once(stored: int) -> int:
+    """Rows whose stored entries lie in memory at a time: whole bands, so that the weight is read as often as without."""
+    band = _BAND * _TILE
+    return max(1, _BESTS_BYTES // (8 * stored * band)) * band
 
 
 def _empty_results(x: Tensor, k: int) -> tuple[Tensor, Tensor]:

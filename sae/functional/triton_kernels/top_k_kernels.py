@@ -6,6 +6,9 @@ from sae.functional.triton_kernels.language import jit, tl
 
 __all__ = ["group_bests", "rank", "recompute", "select"]
 
+_OF_A_STEP = ["k", "slots"]
+"""What annealing k changes from step to step: no constants, of which each would be a kernel of its own, a second's work."""
+
 
 @jit
 @no_type_check
@@ -103,7 +106,7 @@ def group_bests(
         keys = tl.where(places == place[:, :, None], -0x80000000, keys)
 
 
-@jit
+@jit(do_not_specialize=_OF_A_STEP)
 @no_type_check
 def select(
     bests: tl.tensor,
@@ -111,33 +114,34 @@ def select(
     full_groups: tl.tensor,
     num_full: tl.tensor,
     stored: int,
-    K: tl.constexpr,
+    k: int,
+    slots: int,
     KEEP: tl.constexpr,
     GROUP: tl.constexpr,
-    SLOTS: tl.constexpr,
+    HAS_SLOTS: tl.constexpr,
     BLOCK: tl.constexpr,
 ) -> None:
-    """The K largest stored entries of a row, in any order, and the groups of which all stored entries are among them."""
+    """The k largest stored entries of a row, in any order, and the groups of which all stored entries are among them."""
     row = tl.program_id(0).to(tl.int64)
     bests += row * stored
-    pool += row * (K + SLOTS * GROUP)
-    full_groups += row * SLOTS
+    pool += row * (k + slots * GROUP)
+    full_groups += row * slots
 
-    # The largest number that at least K entries are not below, from its highest bit on: the sign, which is set to begin with.
-    # Where exactly K are not below it, they are the K largest already, most often after a third of the bits.
+    # The largest number that at least k entries are not below, from its highest bit on: the sign, which is set to begin with.
+    # Where exactly k are not below it, they are the k largest already, most often after a third of the bits.
     one = tl.full([], 1, tl.int64)
     kth = one << 63
     at_kth = tl.full([], 0, tl.int32) + stored
     bit = tl.full([], 63, tl.int64)
-    while (bit >= 0) & (at_kth != K):
+    while (bit >= 0) & (at_kth != k):
         trial = kth ^ (one << bit)
         count = tl.full([], 0, tl.int32)
         for begin in range(0, stored, BLOCK):
             places = begin + tl.arange(0, BLOCK)
             packed = tl.load(bests + places, mask=places < stored, other=0)
             count += tl.sum(((packed >= trial) & (places < stored)).to(tl.int32), 0)
-        kth = tl.where(count >= K, trial, kth)
-        at_kth = tl.where(count >= K, count, at_kth)
+        kth = tl.where(count >= k, trial, kth)
+        at_kth = tl.where(count >= k, count, at_kth)
         bit -= 1
 
     taken = tl.full([], 0, tl.int32)
@@ -147,10 +151,10 @@ def select(
         packed = tl.load(bests + places, mask=places < stored, other=0)
         chosen = (packed >= kth) & (places < stored)
         position = taken + tl.cumsum(chosen.to(tl.int32), 0) - 1
-        chosen = chosen & (position < K)  # entries that stand for no value may be equal, and so too many
+        chosen = chosen & (position < k)  # entries that stand for no value may be equal, and so too many
         tl.store(pool + position, packed, mask=chosen)
         taken += tl.sum(chosen.to(tl.int32), 0)
-        if SLOTS > 0:
+        if HAS_SLOTS:
             spent = chosen & (places % KEEP == KEEP - 1)
             slot = full + tl.cumsum(spent.to(tl.int32), 0) - 1
             tl.store(full_groups + slot, places // KEEP, mask=spent)
@@ -158,7 +162,7 @@ def select(
     tl.store(num_full + row, full)
 
 
-@jit
+@jit(do_not_specialize=_OF_A_STEP)
 @no_type_check
 def recompute(
     x: tl.tensor,
@@ -175,17 +179,17 @@ def recompute(
     x_column: int,
     weight_row: int,
     weight_column: int,
-    K: tl.constexpr,
+    k: int,
+    slots: int,
     KEEP: tl.constexpr,
     GROUP: tl.constexpr,
-    SLOTS: tl.constexpr,
     DEPTH: tl.constexpr,
 ) -> None:
-    """The entries of a full group that were not stored, behind the row's K selected ones; most programs have none to make."""
+    """The entries of a full group that were not stored, behind the row's k selected ones; most programs have none to make."""
     row = tl.program_id(0).to(tl.int64)
     slot = tl.program_id(1)
     if slot < tl.load(num_full + row):
-        group = tl.load(full_groups + row * SLOTS + slot)
+        group = tl.load(full_groups + row * slots + slot)
         columns = group * GROUP + tl.arange(0, GROUP)
         products = tl.zeros([DEPTH, GROUP], tl.float32)
         for start in range(0, d_in, DEPTH):
@@ -199,27 +203,27 @@ def recompute(
         for kept in range(KEEP):
             known = _column_of(tl.load(bests + row * stored + group * KEEP + kept))
             keys = tl.where(columns == known, -0x80000000, keys)
-        out = pool + row * (K + SLOTS * GROUP) + K + slot * GROUP
+        out = pool + row * (k + slots * GROUP) + k + slot * GROUP
         tl.store(out + tl.arange(0, GROUP), _packed(keys, columns))
 
 
-@jit
+@jit(do_not_specialize=_OF_A_STEP)
 @no_type_check
 def rank(
     pool: tl.tensor,
     num_full: tl.tensor,
     values: tl.tensor,
     indices: tl.tensor,
-    K: tl.constexpr,
+    k: int,
+    slots: int,
     KEEP: tl.constexpr,
     GROUP: tl.constexpr,
-    SLOTS: tl.constexpr,
     BLOCK: tl.constexpr,
 ) -> None:
-    """The K largest of a row's pool in descending order: the place of each is the number of larger ones."""
+    """The k largest of a row's pool in descending order: the place of each is the number of larger ones."""
     row = tl.program_id(0).to(tl.int64)
-    pool += row * (K + SLOTS * GROUP)
-    total = K + tl.load(num_full + row) * GROUP
+    pool += row * (k + slots * GROUP)
+    total = k + tl.load(num_full + row) * GROUP
     for begin in range(0, total, BLOCK):
         places = begin + tl.arange(0, BLOCK)
         mine = tl.load(pool + places, mask=places < total, other=0)
@@ -229,6 +233,6 @@ def rank(
             theirs = tl.load(pool + other_places, mask=other_places < total, other=0)
             above = (theirs[None, :] > mine[:, None]) & (other_places < total)[None, :]
             larger += tl.sum(above.to(tl.int32), 1)
-        kept = (places < total) & (larger < K)
-        tl.store(values + row * K + larger, _value_of(mine), mask=kept)
-        tl.store(indices + row * K + larger, _column_of(mine), mask=kept)
+        kept = (places < total) & (larger < k)
+        tl.store(values + row * k + larger, _value_of(mine), mask=kept)
+        tl.store(indices + row * k + larger, _column_of(mine), mask=kept)
