@@ -44,9 +44,11 @@ try:
 except ImportError:
     tl: Any = SimpleNamespace(constexpr=None, float32=None, float64=None, tensor=None)
 
-    def jit(fn: Any = None, **settings: Any) -> Any:
-        """The function as it is."""
-        return fn if settings == {} else lambda fn: fn
+    def _as_it_is(fn: Any = None, **settings: Any) -> Any:
+        """What `jit` decorates, with settings or without, stays a function."""
+        return (lambda later: later) if settings else fn
+
+    jit: Any = _as_it_is
 
     _INSTALLED = False
     _TRITON_ERRORS = ()
