@@ -27,9 +27,8 @@ def raw_rows(widths, rows=300, seed=3):
 
 def after_some_steps(name, **changes):
     """A learner with moments for every entry, whose counters say that `SILENT` have not fired for the window."""
-    learner = learner_of(
-        name, d_in=D_IN, d_sae=D_SAE, budget=BUDGET, lr=0.01, resample_window=0.5, resample_pool_rows=100, **changes
-    ).double()
+    settings = {"lr": 0.01, "resample_at": (0.9,), "resample_window": 0.5, "resample_pool_rows": 100} | changes
+    learner = learner_of(name, d_in=D_IN, d_sae=D_SAE, budget=BUDGET, **settings).double()
     values = raw_rows(widths_of(name, D_IN))
     learner.start_from(values)
     optimizer = build_optimizer(learner)
