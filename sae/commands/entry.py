@@ -214,8 +214,14 @@ class _SaidAloud(logging.Handler):
     """The package's own log messages, such as a model's conversion that takes half a minute, as lines for a person."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Say it."""
-        say(record.getMessage())
+        """Say it, on a line of its own: a bar that is being drawn is taken away and drawn again below."""
+        if "tqdm" not in sys.modules:  # it is slow to import, and nobody draws
+            say(record.getMessage())
+            return
+        from tqdm import tqdm
+
+        with tqdm.external_write_mode(file=sys.stderr):
+            say(record.getMessage())
 
 
 def _show_log() -> None:

@@ -51,7 +51,9 @@ def test_one_bar_in_tokens(columns, job, tmp_path):
     for part in parts:
         assert re.search(part, drawn[-1]), part
     assert max(map(len, drawn)) <= (columns or 80)
-    assert len([line for line in shown.split("\r\n") if re.search(a_bar, line)]) == 1  # drawn over itself
+    left = [line.split("\r")[-1] for line in shown.split("\r\n")]  # what nothing was drawn over
+    assert len([line for line in left if re.search(a_bar, line)]) == 1
+    assert len([line for line in left if line.startswith("relu: the last batches had about")]) == 1  # not beside the bar
     assert "Traceback" not in shown
     assert "hook point" in shown
     assert "Results on held-out text" in shown
