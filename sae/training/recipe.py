@@ -281,12 +281,13 @@ class Recipe:
 def default_learning_rate(budget: Budget) -> float:
     """Peak rate of Adam for rows of variance d_in, by the number of steps.
 
-    Adam moves a weight by about the rate in each step, so what a short run needs is a larger rate, not more of them: 2e-3 from
-    500 to a thousand steps, falling with the square root of the number of steps after that, never below 5e-5, and rising
-    likewise in shorter runs, to twice that at 125 steps and fewer. Recipes multiply it (`lr_factor`): TopK by 2 (less from
-    2,560 latents on, `lr_width`), JumpReLU by 1.4, ReLU by 0.5. Measured at 146, 1,171 and 4,687 steps;
-    `scripts/BENCHMARKS.md` and `scripts/reproduce/RESULTS.md` have the tables.
+    Adam moves a weight by about the rate in each step, so what a short run needs is a larger rate, not more of them: 2e-3 up to
+    about a thousand steps, falling with the square root of the number of steps after that, and never below 5e-5. Where large
+    batches leave fewer than 500 steps it rises likewise, to twice that at most, and by no more than the square root of the
+    batch over 512 rows: few steps of small batches are few rows, and a larger rate does not help these. Recipes multiply it
+    (`lr_factor`): TopK by 2 (less from 2,560 latents on, `lr_width`), JumpReLU by 1.4, ReLU by 0.5. Measured at 146, 1,171 and
+    4,687 steps; `scripts/BENCHMARKS.md` and `scripts/reproduce/RESULTS.md` have the tables.
     """
     steps = max(1, budget.steps)
-    long, short = min(1.0, math.sqrt(1000 / steps)), min(2.0, max(1.0, math.sqrt(500 / steps)))
-    return max(5e-5, 2e-3 * long * short)
+    by_batch = min(2.0, max(1.0, math.sqrt(budget.batch_tokens / 512)))
+    return max(5e-5, 2e-3 * min(math.sqrt(1000 / steps), 1.0) * max(1.0, min(math.sqrt(500 / steps), by_batch)))

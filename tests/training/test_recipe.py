@@ -13,11 +13,14 @@ def test_a_budget_is_counted_in_whole_batches():
 
 
 @pytest.mark.parametrize(
-    ("steps", "rate"),
-    [(10, 4e-3), (125, 4e-3), (320, 2.5e-3), (500, 2e-3), (1000, 2e-3), (4000, 1e-3), (100_000, 2e-4), (10**8, 5e-5)],
+    ("steps", "batch", "rate"),
+    [
+        *((10, 8, 2e-3), (1000, 8, 2e-3), (4000, 8, 1e-3), (100_000, 8, 2e-4), (10**8, 8, 5e-5), (80, 512, 2e-3)),
+        *((10, 4096, 4e-3), (125, 4096, 4e-3), (320, 4096, 2.5e-3), (500, 4096, 2e-3), (10, 1152, 3e-3), (320, 1152, 2.5e-3)),
+    ],
 )
-def test_the_default_rate_falls_with_the_root_of_the_steps_within_bounds(steps, rate):
-    assert default_learning_rate(Budget(train_tokens=8 * steps, batch_tokens=8)) == pytest.approx(rate)
+def test_the_default_rate_follows_the_root_of_the_steps_within_bounds(steps, batch, rate):
+    assert default_learning_rate(Budget(train_tokens=batch * steps, batch_tokens=batch)) == pytest.approx(rate)
 
 
 @pytest.mark.parametrize(("d_sae", "rate"), [(64, 4e-3), (2560, 4e-3), (10_240, 2e-3)])
