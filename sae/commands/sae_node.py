@@ -25,9 +25,10 @@ from sae.commands.recipe_keys import chosen_keys, other_units, without_effect
 from sae.errors import UserError
 from sae.formats.registry import ARCHITECTURES, FITTED
 from sae.losses.control import CoefficientControl
-from sae.losses.objective import Objective, Particular, Reduction
+from sae.losses.objective import Objective, Reduction
 from sae.losses.reconstruction import MultiTopK
 from sae.losses.registry import TERMS, terms_for
+from sae.losses.term import Particular
 from sae.training.recipe import Recipe
 
 __all__ = ["SAENode", "known_keys", "read_sae_node"]

@@ -15,7 +15,7 @@ from sae.functional.pass_choice import DENSE_ELEMENTS, rows_at_once
 from sae.functional.selection import top_k_among
 from sae.functional.sparse import SparseActs
 from sae.functional.sparse_pattern import SparsePattern
-from sae.losses.objective import StepInfo
+from sae.losses.term import StepInfo
 
 __all__ = ["Dead", "dead_in", "every_latent", "largest_entries", "of_each_row", "product_of"]
 

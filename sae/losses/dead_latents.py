@@ -16,7 +16,7 @@ from sae.functional.pass_choice import sparse_is_quicker
 from sae.functional.selection import row_top_k
 from sae.losses.among_dead import dead_in, every_latent, largest_entries, of_each_row, product_of
 from sae.losses.l0 import thresholds
-from sae.losses.objective import START, Role, StepInfo
+from sae.losses.term import START, Role, StepInfo
 from sae.losses.weighting import decoder_norms, weighted_sum
 
 __all__ = ["AuxK", "GhostGradients", "PreActivation"]

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sae.architectures.base import SparseAutoencoder
 from sae.architectures.output import SAEOutput, SparseSAEOutput
-from sae.losses.objective import START, Role, StepInfo
+from sae.losses.term import START, Role, StepInfo
 
 __all__ = ["KL", "DownstreamError"]
 

@@ -12,7 +12,7 @@ from sae.architectures.affine import AffineSAE
 from sae.architectures.base import SparseAutoencoder
 from sae.architectures.output import SAEOutput, SparseSAEOutput
 from sae.functional.sparse import SparseActs
-from sae.losses.objective import START, Role, StepInfo
+from sae.losses.term import START, Role, StepInfo
 from sae.losses.weighting import weighted_sum
 
 __all__ = ["L0", "thresholds"]

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from sae.architectures.base import SparseAutoencoder
 from sae.architectures.output import SAEOutput, SparseSAEOutput
-from sae.losses.objective import START, Role, StepInfo
+from sae.losses.term import START, Role, StepInfo
 from sae.losses.weighting import Weighting, check_parts, checked_weighting, latent_weights, mapped, weighted_sum
 
 __all__ = ["Lp"]

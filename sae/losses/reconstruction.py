@@ -13,7 +13,7 @@ from sae.architectures.matryoshka import MatryoshkaSAE
 from sae.architectures.output import SAEOutput, SparseSAEOutput
 from sae.functional.selection import row_top_k
 from sae.functional.sparse import SparseActs, sparse_decode
-from sae.losses.objective import START, Role, StepInfo
+from sae.losses.term import START, Role, StepInfo
 
 __all__ = ["GateReconstruction", "MultiTopK", "NestedSquaredError", "SquaredError"]
 

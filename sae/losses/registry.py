@@ -9,9 +9,9 @@ from sae.losses.dead_latents import AuxK, GhostGradients, PreActivation
 from sae.losses.end_to_end import KL, DownstreamError
 from sae.losses.l0 import L0
 from sae.losses.lp import Lp
-from sae.losses.objective import Role, Term
 from sae.losses.reconstruction import GateReconstruction, MultiTopK, NestedSquaredError, SquaredError
 from sae.losses.sparsity import L1, Tanh
+from sae.losses.term import Role, Term
 
 __all__ = ["TERMS", "TermClass", "squared_errors", "terms_for"]
 

@@ -11,7 +11,7 @@ from sae.architectures.base import SparseAutoencoder
 from sae.architectures.gated import GatedSAE
 from sae.architectures.output import SAEOutput, SparseSAEOutput
 from sae.functional.sparse import SparseActs
-from sae.losses.objective import START, Role, StepInfo
+from sae.losses.term import START, Role, StepInfo
 from sae.losses.weighting import (
     Weighting,
     check_parts,

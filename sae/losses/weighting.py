@@ -10,7 +10,7 @@ from torch import Tensor
 from sae.architectures.base import SparseAutoencoder
 from sae.architectures.crosscoder import CrosscoderSAE
 from sae.functional.sparse import SparseActs
-from sae.losses.objective import StepInfo
+from sae.losses.term import StepInfo
 
 __all__ = [
     "Weighting",

@@ -32,7 +32,8 @@ from sae.errors import UserError
 from sae.functional import devices
 from sae.functional.sparse import SparseActs
 from sae.functional.sparse_pattern import SparsePattern
-from sae.losses.objective import START, Compiles, Objective, StepInfo, Term, row_values, sharing
+from sae.losses.objective import Objective, row_values
+from sae.losses.term import START, Compiles, StepInfo, Term, sharing
 
 __all__ = ["CompiledPass", "check_compile"]
 

@@ -27,8 +27,13 @@ def evaluated(sae: SparseAutoencoder, average: WeightAverage | None, constraint:
     return own
 
 
-def steered_to(objective: Objective, coefficients: Mapping[str, tuple[float, float]]) -> float | None:
-    """The L0 that learnt thresholds were steered to; None where no term did, or one whose coefficient is 0."""
+def steered_to(objective: Objective, coefficients: Mapping[str, tuple[float, float]], recipe: Recipe) -> float | None:
+    """The L0 that learnt thresholds are brought to at the end: the one that they were steered to.
+
+    None where no term steered them, or one whose coefficient is 0, and where nothing is calibrated.
+    """
+    if recipe.calibration_rows == 0:
+        return None
     terms = objective.terms.items()
     aims = [term.target for name, term in terms if isinstance(term, L0) and coefficients[name][0] > 0]
     return next((float(aim) for aim in aims if aim is not None), None)

@@ -14,8 +14,10 @@ from torch.optim import Optimizer
 from sae.architectures.base import SparseAutoencoder
 from sae.architectures.output import SAEOutput, SparseSAEOutput, without_graph
 from sae.functional import devices
-from sae.functional.activity import count_active, which_fired
-from sae.losses.objective import LossParts, Objective, StepInfo
+from sae.functional.activity import which_fired
+from sae.losses.objective import LossParts, Objective
+from sae.losses.term import StepInfo
+from sae.training.batch_numbers import numbers_of_batch
 from sae.training.compiled import CompiledPass
 from sae.training.constraint import Constraint
 from sae.training.course import Course
@@ -161,7 +163,7 @@ class Learner(nn.Module):
         output, parts = self._loss(x, target, step, coefficients, self._info(step, downstream))
         self.last, self._output = parts, without_graph(output)
         if measure:
-            self.batch_metrics = _measured(output, target, parts, coefficients)
+            self.batch_metrics = numbers_of_batch(output, target, parts, coefficients)
         return parts.total
 
     def before_update(self, optimizer: Optimizer, *, measure: bool) -> None:
@@ -256,15 +258,13 @@ class Learner(nn.Module):
         thresholds that were steered to an L0 are multiplied by one factor, so that they meet it.
 
         Args:
-            values: raw activations of the last chunk, of which the last `calibration_rows` are read; where these are none,
-                nothing is set.
+            values: raw activations of the last chunk, of which the last `calibration_rows` are read, where they are any.
         """
-        miss = None if self.objective.control is None else self.objective.control.miss()
-        if miss is not None:
+        if self.objective.control is not None and (miss := self.objective.control.miss()) is not None:
             log.warning("%s: %s.", self.name, miss)
-        l0 = steered_to(self.objective, self.course.coefficients)
-        if self.recipe.calibration_rows > 0 and (self.threshold is not None or l0 is not None):
-            last = {point: values[point][-self.recipe.calibration_rows :] for point in self.input_space.points}
+        l0, count = steered_to(self.objective, self.course.coefficients, self.recipe), self.recipe.calibration_rows
+        if l0 is not None or (self.threshold is not None and count > 0):
+            last = {point: values[point][-count:] for point in self.input_space.points}
             x = self.input_space({point: rows.to(self.sae.W_dec.device) for point, rows in last.items()})
             sae = evaluated(self.sae, self.average, self.constraint)
             calibrate_(sae, x, estimate=self.threshold, factor=self.threshold_factor, l0=l0)
@@ -274,8 +274,8 @@ class Learner(nn.Module):
         """What `finish` multiplied thresholds by, be they learnt or the running one of a selection; None where it set none."""
         if self.threshold is not None:
             return self.threshold.factor
-        steered = self.recipe.calibration_rows > 0 and steered_to(self.objective, self.course.coefficients) is not None
-        return float(self.threshold_factor) if steered else None
+        steered = steered_to(self.objective, self.course.coefficients, self.recipe)
+        return None if steered is None else float(self.threshold_factor)
 
     def export(self) -> SparseAutoencoder:
         """A copy that takes raw activations: threshold set, scales and centres folded in, decoder rows of unit length.
@@ -294,24 +294,6 @@ class Learner(nn.Module):
         """Restore what `get_extra_state` gave."""
         self.generator.set_state(state["generator"].cpu())
         self._candidates.forget()
-
-
-@torch.no_grad()
-def _measured(
-    output: SAEOutput | SparseSAEOutput,
-    target: Float[Tensor, "batch d_out"],
-    loss: LossParts,
-    coefficients: Mapping[str, float | int | Tensor],
-) -> dict[str, float | Float[Tensor, ""]]:
-    """What is logged of a batch."""
-    residual = (output.recon - target).square().sum(dtype=torch.float64)
-    return {
-        "loss": loss.total.detach(),
-        **{f"loss_{name}": part.detach() for name, part in loss.parts.items()},
-        "l0": count_active(output.latent_acts).double() / len(target),
-        "fvu": residual / (target - target.mean(dim=0)).square().sum(dtype=torch.float64),
-        **{f"{name}_coefficient": value for name, value in coefficients.items()},
-    }
 
 
 def _seed_of(seed: int, name: str) -> int:

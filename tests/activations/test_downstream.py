@@ -9,7 +9,7 @@ from sae.activations.downstream import DownstreamPass
 from sae.architectures.output import SAEOutput
 from sae.architectures.relu import ReLUSAE
 from sae.losses.end_to_end import KL, DownstreamError
-from sae.losses.objective import StepInfo
+from sae.losses.term import StepInfo
 from sae.models import next_token
 from sae.models.capture import capture
 from sae.models.hook_points import resolve_hook_point

@@ -14,9 +14,9 @@ from sae.errors import UserError
 from sae.functional.resampling import resample_
 from sae.functional.row_gradients import accept_row_gradients
 from sae.losses.dead_latents import AuxK, GhostGradients, PreActivation
-from sae.losses.objective import StepInfo
 from sae.losses.reconstruction import MultiTopK, SquaredError
 from sae.losses.sparsity import L1, Tanh
+from sae.losses.term import StepInfo
 from sae.training.optimizers import OptimizerSettings
 from sae.training.recipe import Budget
 from tests.cases import ramp

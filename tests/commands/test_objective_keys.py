@@ -5,8 +5,8 @@ import torch
 
 from sae.commands.objective_keys import L1_START
 from sae.commands.sae_node import read_sae_node
-from sae.losses.objective import StepInfo
 from sae.losses.registry import TERMS
+from sae.losses.term import StepInfo
 from sae.training.recipe import Budget
 from tests.training.nodes import every_node, keys_of, learner_of
 

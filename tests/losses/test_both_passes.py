@@ -12,8 +12,9 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from sae.functional import devices, encoder_product, encoder_tiles, pursuit
-from sae.losses.objective import NeedsDense, Objective, Particular, StepInfo
+from sae.losses.objective import Objective
 from sae.losses.registry import TERMS
+from sae.losses.term import NeedsDense, Particular, StepInfo
 from tests.cases import TERM_CASES, Case, build, every_architecture_that
 from tests.losses.test_contract import downstream
 

@@ -6,8 +6,9 @@ from typing import get_args
 import pytest
 import torch
 
-from sae.losses.objective import NeedsDense, Objective, Particular, Role, StepInfo, Term
+from sae.losses.objective import Objective
 from sae.losses.registry import TERMS, squared_errors, terms_for
+from sae.losses.term import NeedsDense, Particular, Role, StepInfo, Term
 from tests.cases import CASES, D_SAE, ROWS, TERM_CASES, build, rows_for, target_for
 
 DEAD = torch.zeros(D_SAE, dtype=torch.bool)

@@ -8,9 +8,10 @@ import torch
 
 from sae.losses import control
 from sae.losses.control import CoefficientControl
-from sae.losses.objective import Objective, StepInfo
+from sae.losses.objective import Objective
 from sae.losses.reconstruction import SquaredError
 from sae.losses.sparsity import L1, Tanh
+from sae.losses.term import StepInfo
 from tests.cases import CASES, build, rows_for
 from tests.reference import control as twin
 

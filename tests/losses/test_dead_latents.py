@@ -8,7 +8,7 @@ from sae.architectures.topk import TopKSAE
 from sae.functional import encoder_product, encoder_tiles, selection
 from sae.losses import among_dead, dead_latents
 from sae.losses.dead_latents import AuxK, GhostGradients, PreActivation
-from sae.losses.objective import StepInfo
+from sae.losses.term import StepInfo
 from tests.cases import D_SAE, build, ramp, rows_for, target_for
 from tests.losses.test_twins import DEAD, INFO, case_named, check
 from tests.reference import saes as twin

@@ -4,9 +4,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from sae.losses.dead_latents import PreActivation
 from sae.losses.lp import Lp
-from sae.losses.objective import Objective, StepInfo
+from sae.losses.objective import Objective
 from sae.losses.reconstruction import SquaredError
 from sae.losses.sparsity import L1, Tanh
+from sae.losses.term import StepInfo
 from tests.cases import CASES, D_IN, build, ramp, rows_for
 
 TERMS = {"reconstruction": SquaredError(), "sparsity": L1()}

@@ -14,9 +14,10 @@ from sae.formats.registry import ARCHITECTURES
 from sae.losses.dead_latents import AuxK, PreActivation
 from sae.losses.l0 import L0
 from sae.losses.lp import Lp
-from sae.losses.objective import Objective, StepInfo
+from sae.losses.objective import Objective
 from sae.losses.reconstruction import NestedSquaredError, SquaredError
 from sae.losses.sparsity import L1, Tanh
+from sae.losses.term import StepInfo
 from tests import cases
 from tests.cases import Case, build, learns_threshold, rows_for, target_for
 from tests.reference import saes as twin

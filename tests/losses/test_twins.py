@@ -9,9 +9,10 @@ import torch
 from sae.losses.dead_latents import AuxK, GhostGradients, PreActivation
 from sae.losses.l0 import L0
 from sae.losses.lp import Lp
-from sae.losses.objective import Objective, StepInfo
+from sae.losses.objective import Objective
 from sae.losses.reconstruction import GateReconstruction, MultiTopK, NestedSquaredError, SquaredError
 from sae.losses.sparsity import L1, Tanh
+from sae.losses.term import StepInfo
 from tests.cases import (
     CASES,
     D_IN,

@@ -14,8 +14,9 @@ import torch
 from torch._dynamo.utils import counters
 
 from sae.functional import devices
-from sae.losses.objective import Objective, StepInfo
+from sae.losses.objective import Objective
 from sae.losses.registry import TERMS
+from sae.losses.term import StepInfo
 from sae.training import compiled
 from sae.training.compiled import CompiledPass
 from sae.training.kernels import KernelSettings

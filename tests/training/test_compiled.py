@@ -14,8 +14,9 @@ import torch
 from torch._dynamo.utils import counters
 
 from sae.errors import UserError
-from sae.losses.objective import START, Compiles, Objective, StepInfo
+from sae.losses.objective import Objective
 from sae.losses.registry import TERMS
+from sae.losses.term import START, Compiles, StepInfo
 from sae.training import compiled
 from sae.training.compiled import CompiledPass, check_compile
 from sae.training.kernels import KernelSettings

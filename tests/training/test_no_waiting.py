@@ -9,8 +9,9 @@ import torch
 from sae.errors import UserError
 from sae.functional import devices, triton_kernels
 from sae.functional.gpu_choice import sparse_pays
-from sae.losses.objective import Anneals, Objective, StepInfo
+from sae.losses.objective import Objective
 from sae.losses.registry import TERMS
+from sae.losses.term import Anneals, StepInfo
 from sae.training.dead_candidates import DeadCandidates
 from sae.training.dead_latents import DeadLatents
 from sae.training.kernels import KernelSettings
