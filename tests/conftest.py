@@ -1,5 +1,6 @@
 """What holds for every test: no network, no account, one thread and a cache of its own."""
 
+import logging
 import os
 import random
 import shutil
@@ -39,11 +40,15 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(autouse=True)
 def _same_start() -> Iterator[None]:
-    """Every test starts from the same seeds, one thread and float32, and leaves them so."""
+    """Every test starts from the same seeds, one thread and float32, and leaves them so, and the package's log as it was."""
+    package = logging.getLogger("sae")
+    handlers, level = list(package.handlers), package.level
     random.seed(0)
     np.random.seed(0)
     torch.manual_seed(0)
     torch.set_num_threads(1)
     yield
+    package.handlers[:] = handlers  # a command that ran in this process shows the log from then on
+    package.setLevel(level)
     torch.set_default_dtype(torch.float32)
     torch.use_deterministic_algorithms(False)
