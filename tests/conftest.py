@@ -24,6 +24,8 @@ import numpy as np
 import pytest
 import torch
 
+from tests.shapes import checks
+
 pytest_plugins = ("tests.browser", "tests.skips")
 
 hypothesis.settings.register_profile("sae", deadline=None, derandomize=True, database=None)
@@ -41,6 +43,7 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.fixture(autouse=True)
 def _same_start() -> Iterator[None]:
     """Every test starts from the same seeds, one thread and float32, and leaves them so, and the package's log as it was."""
+    checks.begin()
     package = logging.getLogger("sae")
     handlers, level = list(package.handlers), package.level
     random.seed(0)
