@@ -13,6 +13,7 @@ a dictionary whose atoms were turned by about 0.02, as between two steps of a fi
 """
 
 import argparse
+import os
 import time
 import warnings
 from collections.abc import Callable
@@ -29,6 +30,8 @@ from sae.factors.dictionary_fit import DictionaryFit
 from sae.functional.geometry import unit_rows_
 from sae.functional.lasso import code_certificate
 from sae.functional.sparse_coding import CodingSettings, SparseCodes, sparse_code
+
+os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # or the profiler says among the tables when it starts and stops
 
 TOLERANCES = (1e-4, 1e-5, 1e-6, 1e-7, 1e-8)
 Codes = Callable[[], Tensor]

@@ -4,6 +4,7 @@ The rate is so small that weights stay where they start. Biases and thresholds a
 active on a row.
 """
 
+import os
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -23,6 +24,8 @@ from sae.training.learner import Learner
 from sae.training.optimizers import OptimizerSettings
 from sae.training.recipe import Budget
 from sae.training.schedule import ScheduleSettings
+
+os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # or the profiler says among the tables when it starts and stops
 
 RATE = 1e-9
 START_ROWS = 4096
