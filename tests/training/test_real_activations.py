@@ -14,7 +14,7 @@ from tests.training.nodes import every_node, keys_of, sae_of
 
 pytestmark = pytest.mark.slow
 
-TRAIN, HELD_OUT, BATCH = 64_000, 4_000, 128
+TRAIN, HELD_OUT, BATCH = 64_000, 4_000, 256
 # Which key makes latents few, and a value for many and one for few: the first of them that a file sets.
 DIALS = {"k": (24, 6), "l0_target": (24, 6), "l1_coefficient": (1.0, 16.0)}
 
