@@ -1,4 +1,4 @@
-"""The keys of an `sae` node that describe its training: those that somebody chose, and that nothing would come of."""
+"""The keys of an `sae` node that describe its training: those that somebody chose, that do not fit, that nothing comes of."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -9,9 +9,10 @@ from sae.architectures.base import SparseAutoencoder
 from sae.architectures.initialise import own_parameter
 from sae.commands.binding import parameters_of
 from sae.commands.overrides import conf_folder
+from sae.losses.reconstruction import MultiTopK
 from sae.training.recipe import Budget, Recipe
 
-__all__ = ["chosen_keys", "misfits_of_budget", "other_units", "without_effect"]
+__all__ = ["chosen_keys", "misfits", "misfits_of_budget", "other_units", "without_effect"]
 
 OTHER_UNITS = ("unit", "none")  # scalings that do not bring rows to a size that goes with sqrt(d_in)
 
@@ -64,6 +65,58 @@ def other_units(rest: Mapping[str, Any], *, written: Mapping[str, Any]) -> list[
         f"{', '.join(f'sae.{key}' for key in of_rows)} for these rows: lengths (and sae.pre_act_coefficient) times s / "
         f"sqrt(d_in), sae.l0_coefficient times s^2 / d_in, with s = {size}"
     ]
+
+
+def misfits(
+    sae: SparseAutoencoder, recipe: Recipe, terms: Mapping[str, Mapping[str, Any]], *, name: str, goes_downstream: bool
+) -> list[str]:
+    """Settings that the architecture cannot follow.
+
+    Args:
+        sae: what is trained.
+        recipe: how.
+        terms: of its objective, with their settings.
+        name: of the architecture.
+        goes_downstream: whether one of the terms goes on through the model.
+    """
+    problems = []
+    if recipe.scaling == "layer_norm" and "layer_norm" not in parameters_of(type(sae)):
+        problems.append(f"scaling=layer_norm is not for {name}, whose rows it could not bring back: take scaling=variance")
+    if sae.num_active is None and recipe.k_anneal > 0:
+        problems.append(f"k_anneal={recipe.k_anneal:g} has no meaning for an SAE without k: set k_anneal=0")
+    if sae.num_active is not None and recipe.k_anneal_from is not None and recipe.k_anneal_from > sae.d_sae:
+        problems.append(f"k_anneal_from={recipe.k_anneal_from} is more than the {sae.d_sae} latents")
+    if sae.num_active is not None and recipe.k_anneal > 0 and (recipe.k_anneal_from or sae.num_active) < sae.num_active:
+        problems.append(
+            f"k_anneal_from={recipe.k_anneal_from} is less than k={sae.num_active}, and k comes down while it is annealed: "
+            "set k_anneal_from above k, or k_anneal=0"
+        )
+    if sae.num_active is not None and recipe.k_anneal > 0 and "multi_topk" in terms:
+        multiple = terms["multi_topk"].get("multiple", parameters_of(MultiTopK)["multiple"].default)
+        most, start = multiple * sae.num_active, recipe.k_anneal_from or min(sae.d_in, sae.d_sae)
+        if start > most:
+            problems.append(
+                f"k_anneal={recipe.k_anneal:g} from k={start} with multi_topk_coefficient: it reconstructs from "
+                f"multi_topk_multiple * k = {most} latents and is to be the denser of the two. Set k_anneal_from to {most} "
+                "or less, or multi_topk_coefficient=null"
+            )
+    if recipe.tied_init and sae.d_in != sae.d_out:
+        problems.append(
+            f"tied_init=true: input and target differ in width ({sae.d_in} and {sae.d_out}), so that the encoder cannot "
+            "start as the decoder's transpose. Set tied_init=false"
+        )
+    if recipe.tied_init and len(sae.connections) > 1:
+        problems.append(
+            f"tied_init=true: latents of {name} read one layer and write several, so that the encoder cannot start as the "
+            "decoder's transpose. Set tied_init=false"
+        )
+    if recipe.b_enc_init != "zero" and "b_enc" not in dict(sae.named_parameters(recurse=False)):
+        problems.append(f"b_enc_init={recipe.b_enc_init}: {name} has no encoder bias. Set b_enc_init=zero")
+    if goes_downstream and "widths" in parameters_of(type(sae)):
+        problems.append(
+            f"kl_coefficient and downstream_coefficient go on from one place, and {name} reconstructs several: set both to null"
+        )
+    return problems
 
 
 def without_effect(

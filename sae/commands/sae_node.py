@@ -21,12 +21,11 @@ from sae.commands.objective_keys import (
     with_widths,
 )
 from sae.commands.overrides import conf_folder
-from sae.commands.recipe_keys import chosen_keys, other_units, without_effect
+from sae.commands.recipe_keys import chosen_keys, misfits, other_units, without_effect
 from sae.errors import UserError
 from sae.formats.registry import ARCHITECTURES, FITTED
 from sae.losses.control import CoefficientControl
 from sae.losses.objective import Objective, Reduction
-from sae.losses.reconstruction import MultiTopK
 from sae.losses.registry import TERMS, terms_for
 from sae.losses.term import Particular
 from sae.training.recipe import Recipe
@@ -124,7 +123,7 @@ class SAENode:
             for part in (*terms.values(), control):
                 if isinstance(part, Particular):
                     make(partial(part.check, sae), mistakes)
-            mistakes += self._misfits(sae)
+            mistakes += misfits(sae, self.recipe, self.terms, name=self.architecture, goes_downstream=self.goes_downstream)
             mistakes += without_effect(sae, self.recipe, self.chosen, revives=self._revives, calibrates=self._calibrates)
         if sae is None or mistakes:
             raise UserError("\n".join(self._in_keys(mistake) for mistake in mistakes))
@@ -148,49 +147,6 @@ class SAENode:
         steered = tuple(name for name in terms_for("sparsity") if name in self.terms)
         ramped = max(self.coefficients[name][1] for name in steered)
         return CoefficientControl(target=target, terms=steered, ramped=ramped, follows_rows=self.begins_by_rows)
-
-    def _misfits(self, sae: SparseAutoencoder) -> list[str]:
-        """Training settings that the architecture cannot follow."""
-        recipe, name = self.recipe, self.architecture
-        problems = []
-        if recipe.scaling == "layer_norm" and "layer_norm" not in parameters_of(type(sae)):
-            problems.append(f"scaling=layer_norm is not for {name}, whose rows it could not bring back: take scaling=variance")
-        if sae.num_active is None and recipe.k_anneal > 0:
-            problems.append(f"k_anneal={recipe.k_anneal:g} has no meaning for an SAE without k: set k_anneal=0")
-        if sae.num_active is not None and recipe.k_anneal_from is not None and recipe.k_anneal_from > sae.d_sae:
-            problems.append(f"k_anneal_from={recipe.k_anneal_from} is more than the {sae.d_sae} latents")
-        if sae.num_active is not None and recipe.k_anneal > 0 and (recipe.k_anneal_from or sae.num_active) < sae.num_active:
-            problems.append(
-                f"k_anneal_from={recipe.k_anneal_from} is less than k={sae.num_active}, and k comes down while it is annealed: "
-                "set k_anneal_from above k, or k_anneal=0"
-            )
-        if sae.num_active is not None and recipe.k_anneal > 0 and "multi_topk" in self.terms:
-            multiple = self.terms["multi_topk"].get("multiple", parameters_of(MultiTopK)["multiple"].default)
-            most, start = multiple * sae.num_active, recipe.k_anneal_from or min(sae.d_in, sae.d_sae)
-            if start > most:
-                problems.append(
-                    f"k_anneal={recipe.k_anneal:g} from k={start} with multi_topk_coefficient: it reconstructs from "
-                    f"multi_topk_multiple * k = {most} latents and is to be the denser of the two. Set k_anneal_from to {most} "
-                    "or less, or multi_topk_coefficient=null"
-                )
-        if recipe.tied_init and sae.d_in != sae.d_out:
-            problems.append(
-                f"tied_init=true: input and target differ in width ({sae.d_in} and {sae.d_out}), so that the encoder cannot "
-                "start as the decoder's transpose. Set tied_init=false"
-            )
-        if recipe.tied_init and len(sae.connections) > 1:
-            problems.append(
-                f"tied_init=true: latents of {name} read one layer and write several, so that the encoder cannot start as the "
-                "decoder's transpose. Set tied_init=false"
-            )
-        if recipe.b_enc_init != "zero" and "b_enc" not in dict(sae.named_parameters(recurse=False)):
-            problems.append(f"b_enc_init={recipe.b_enc_init}: {name} has no encoder bias. Set b_enc_init=zero")
-        if self.goes_downstream and "widths" in parameters_of(type(sae)):
-            problems.append(
-                f"kl_coefficient and downstream_coefficient go on from one place, and {name} reconstructs several: set both to "
-                "null"
-            )
-        return problems
 
     def _in_keys(self, message: str) -> str:
         """A message of a constructor with the user's keys in it: `sae.k` for `k`."""
